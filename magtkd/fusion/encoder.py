@@ -1,0 +1,132 @@
+"""Attention encoders that run side by side, and the gates behind them.
+
+Small encoders one after the other spend their time starting operations, and the optimizer on
+counting tensors. So those of one shape run as one: as *streams* along a leading dimension.
+
+Shapes: D streams; G sets of weights, where G is D (each stream its own) or 1 (all share it);
+S self streams, which lead; B conversations, L positions, H hidden_dim, I and O widths in and out.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from magtkd.fusion.dropout import Dropout
+
+__all__ = ["EncoderLayer", "Gate", "StackedLinear", "mask_to_bias"]
+
+NORM_EPSILON = 1e-6
+
+
+class StackedLinear(nn.Module):
+    """G linear maps from I to O, one for each stream of [D, ..., I], or one for all of them.
+
+    `weight` is [G, O, I] and `bias` [G, O], initialised as `torch.nn.Linear` is.
+    """
+
+    def __init__(self, num_sets: int, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(in_dim)
+        self.weight = nn.Parameter(torch.empty(num_sets, out_dim, in_dim).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(num_sets, out_dim).uniform_(-bound, bound))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        num_sets, out_dim, in_dim = self.weight.shape
+        if num_sets == 1:
+            return F.linear(inputs, self.weight[0], self.bias[0])
+        rows = inputs.reshape(num_sets, -1, in_dim)
+        outputs = torch.baddbmm(self.bias[:, None], rows, self.weight.transpose(1, 2))
+        return outputs.view(*inputs.shape[:-1], out_dim)
+
+
+class StackedLayerNorm(nn.Module):
+    """G layer normalisations of [D, B, L, H]; `weight` and `bias` are [G, H]."""
+
+    def __init__(self, num_sets: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(num_sets, hidden_dim))
+        self.bias = nn.Parameter(torch.zeros(num_sets, hidden_dim))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        normed = F.layer_norm(inputs, inputs.shape[-1:], eps=NORM_EPSILON)
+        return torch.addcmul(self.bias[:, None, None], self.weight[:, None, None], normed)
+
+
+class Gate(nn.Module):
+    """`sigmoid(relu(W x + b)) * x` for each stream of [D, B, L, H]: weights in [0.5, 1)."""
+
+    def __init__(self, num_sets: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.linear = StackedLinear(num_sets, hidden_dim, hidden_dim)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.sigmoid(F.relu(self.linear(inputs))) * inputs
+
+
+class Attention(nn.Module):
+    """Multi-head attention of each stream, with biases on all four maps."""
+
+    def __init__(self, num_sets: int, hidden_dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = StackedLinear(num_sets, hidden_dim, hidden_dim)
+        self.key_value = StackedLinear(num_sets, hidden_dim, 2 * hidden_dim)
+        self.output = StackedLinear(num_sets, hidden_dim, hidden_dim)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, query: Tensor, key_value: Tensor, mask_bias: Tensor) -> Tensor:
+        """[D, B, L, H] from queries and keys/values [D, B, L, H]; `mask_bias` from
+        `mask_to_bias`."""
+        num_streams, num_conversations, length, hidden_dim = query.shape
+        num_rows, head_dim = num_streams * num_conversations, hidden_dim // self.num_heads
+        queries = self.query(query).view(num_rows, length, self.num_heads, head_dim)
+        both = self.key_value(key_value).view(num_rows, length, 2, self.num_heads, head_dim)
+        keys, values = both.permute(2, 0, 3, 1, 4).unbind()
+        scores = queries.transpose(1, 2) @ keys.transpose(-1, -2) / math.sqrt(head_dim)
+        scores = scores + mask_bias.repeat(num_streams, 1, 1, 1)
+        attended = self.dropout(F.softmax(scores, dim=-1)) @ values
+        output: Tensor = self.output(attended.transpose(1, 2).reshape(query.shape))
+        return output
+
+
+class EncoderLayer(nn.Module):
+    """One layer of D encoders: attention, then a feed-forward map of inner width H.
+
+    The first layer of a stack takes its queries as they come, the later ones normalise them.
+    """
+
+    def __init__(
+        self, *, num_sets: int, hidden_dim: int, num_heads: int, dropout: float, first: bool
+    ) -> None:
+        super().__init__()
+        self.query_norm = nn.Identity() if first else StackedLayerNorm(num_sets, hidden_dim)
+        self.attention = Attention(num_sets, hidden_dim, num_heads, dropout)
+        self.inner_norm = StackedLayerNorm(num_sets, hidden_dim)
+        self.inner = StackedLinear(num_sets, hidden_dim, hidden_dim)
+        self.outer = StackedLinear(num_sets, hidden_dim, hidden_dim)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, query: Tensor, read: Tensor, mask_bias: Tensor) -> Tensor:
+        """[D, B, L, H] from queries [D, B, L, H] and what the cross streams read,
+        [D - S, B, L, H]; the S self streams read their own queries."""
+        query = self.query_norm(query)
+        own, _ = query.split_with_sizes([len(query) - len(read), len(read)])
+        attended: Tensor = self.attention(query, torch.cat([own, read]), mask_bias)
+        attended = self.dropout(attended) + query
+        inner = self.dropout(F.gelu(self.inner(self.inner_norm(attended))))
+        output: Tensor = attended + self.dropout(self.outer(inner))
+        return output
+
+
+def mask_to_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """[B, 1, 1, L] to add to attention scores, from a mask [B, L] true where valid.
+
+    The bias of a padded key is finite, so that a conversation of padding alone gives no NaN.
+    """
+    bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+    bias = bias.masked_fill(~mask, torch.finfo(dtype).min / 2)
+    return bias[:, None, None]

@@ -1,0 +1,106 @@
+"""What goes into a fusion model and what comes out of it.
+
+Shapes: B conversations, L positions, H hidden_dim, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["MODALITIES", "FusionOutput", "order_modalities", "require_inputs"]
+
+MODALITIES = ("text", "audio", "video")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionOutput:
+    """Logits [B, L, C] and hidden states [B, L, H] of each modality; None where there is none.
+
+    The anchor is the first of text, audio and video that is there; its logits are the prediction.
+    """
+
+    text_logits: Tensor | None = None
+    audio_logits: Tensor | None = None
+    video_logits: Tensor | None = None
+    text_hidden: Tensor | None = None
+    audio_hidden: Tensor | None = None
+    video_hidden: Tensor | None = None
+
+    @classmethod
+    def from_modalities(
+        cls, logits: Mapping[str, Tensor], hidden: Mapping[str, Tensor]
+    ) -> FusionOutput:
+        """The output with the given modalities' logits and hidden states."""
+        return cls(
+            **{f"{modality}_logits": value for modality, value in logits.items()},
+            **{f"{modality}_hidden": value for modality, value in hidden.items()},
+        )
+
+    @property
+    def logits(self) -> dict[str, Tensor]:
+        """Logits [B, L, C] by modality, the anchor first, without those that are None."""
+        return self._present(self.text_logits, self.audio_logits, self.video_logits)
+
+    @property
+    def hidden(self) -> dict[str, Tensor]:
+        """Hidden states [B, L, H] by modality, the anchor first, without those that are None."""
+        return self._present(self.text_hidden, self.audio_hidden, self.video_hidden)
+
+    @property
+    def anchor_logits(self) -> Tensor:
+        """The anchor's logits [B, L, C]: the prediction."""
+        return next(iter(self.logits.values()))
+
+    @property
+    def anchor_hidden(self) -> Tensor:
+        """The anchor's hidden state [B, L, H]."""
+        return next(iter(self.hidden.values()))
+
+    @staticmethod
+    def _present(*values: Tensor | None) -> dict[str, Tensor]:
+        named = zip(MODALITIES, values, strict=True)
+        return {modality: value for modality, value in named if value is not None}
+
+
+def order_modalities(modalities: Sequence[str]) -> tuple[str, ...]:
+    """The modalities in the order text, audio, video, so that the anchor comes first.
+
+    Raises ValueError when there is none, one is unknown, or one comes twice.
+    """
+    ordered = tuple(modality for modality in MODALITIES if modality in modalities)
+    if not ordered or len(ordered) != len(modalities):
+        raise ValueError(
+            f"modalities {list(modalities)}: choose one or more of {', '.join(MODALITIES)}, "
+            "once each"
+        )
+    return ordered
+
+
+def require_inputs(
+    modalities: Sequence[str],
+    hidden_dim: int,
+    text: Tensor | None,
+    audio: Tensor | None,
+    video: Tensor | None,
+) -> dict[str, Tensor]:
+    """The inputs [B, L, H] by modality, when they are those that the model was built with.
+
+    Raises ValueError when other modalities are given, or one is not `hidden_dim` wide.
+    """
+    every = zip(MODALITIES, (text, audio, video), strict=True)
+    given = {modality: features for modality, features in every if features is not None}
+    if tuple(given) != tuple(modalities):
+        raise ValueError(
+            f"built with {', '.join(modalities)} but given {', '.join(given) or 'none'}; "
+            "give None for exactly the modalities it was built without"
+        )
+    for modality, features in given.items():
+        if features.shape[-1] != hidden_dim:
+            raise ValueError(
+                f"{modality} is {features.shape[-1]} wide but hidden_dim is {hidden_dim}; "
+                "map it to hidden_dim first"
+            )
+    return given

@@ -1,0 +1,78 @@
+"""Classification metrics of one split.
+
+Imports no torch, so that whoever only reads results stays small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["classification_metrics", "confusion_matrix"]
+
+
+def confusion_matrix(
+    label: ArrayLike, prediction: ArrayLike, num_classes: int
+) -> NDArray[np.int64]:
+    """Counts of utterances, [true class, predicted class].
+
+    `label` and `prediction` are [N] with classes from 0 to `num_classes - 1`. Raises ValueError
+    when their lengths differ or a class is out of that range.
+    """
+    label, prediction = _classes("label", label), _classes("prediction", prediction)
+    if label.shape != prediction.shape:
+        raise ValueError(f"{label.size} labels and {prediction.size} predictions; pass one of each")
+    for name, values in (("label", label), ("prediction", prediction)):
+        if values.size and not 0 <= values.min() <= values.max() < num_classes:
+            outside = values.min() if values.min() < 0 else values.max()
+            raise ValueError(f"{name} {outside} is not among the classes 0 to {num_classes - 1}")
+    counts = np.bincount(label * num_classes + prediction, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def classification_metrics(
+    label: ArrayLike, prediction: ArrayLike, labels: Sequence[str]
+) -> dict[str, Any]:
+    """Accuracy, weighted F1, and precision, recall, F1 and support of each class.
+
+    `label` and `prediction` are [N] indices into `labels`, N >= 1. The result has the keys
+    `accuracy`, `weighted_f1` (F1 of each class weighted by its support) and `per_class`, a dict
+    from label to `precision`, `recall`, `f1` (0 where undefined) and `support`. Raises ValueError
+    as `confusion_matrix` does, and when there are no utterances.
+    """
+    confusion = confusion_matrix(label, prediction, len(labels))
+    total = confusion.sum()
+    if not total:
+        raise ValueError("no utterances; metrics need at least one")
+    hits, support, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    precision, recall = _ratio(hits, predicted), _ratio(hits, support)
+    f1 = _ratio(2 * hits, support + predicted)
+    return {
+        "accuracy": float(hits.sum() / total),
+        "weighted_f1": float((f1 * support).sum() / total),
+        "per_class": {
+            name: {
+                "precision": float(precision[i]),
+                "recall": float(recall[i]),
+                "f1": float(f1[i]),
+                "support": int(support[i]),
+            }
+            for i, name in enumerate(labels)
+        },
+    }
+
+
+def _classes(name: str, values: ArrayLike) -> NDArray[np.int64]:
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+        raise ValueError(
+            f"{name} is {array.dtype} {list(array.shape)}; pass a list of class numbers"
+        )
+    return array.astype(np.int64)
+
+
+def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:
+    return numerator / np.maximum(denominator, 1)
