@@ -1,0 +1,261 @@
+"""The store of artifacts: what each stage made, under its key, all of it or none.
+
+    ROOT/artifacts/STAGE/KEY/
+        features.arrow       features and logits of every utterance (Arrow IPC file)
+        weights.safetensors  the weights of the chosen epoch
+        metrics.json         reports of all epochs and the chosen one's metrics
+        config.json          the section and the keys that the key was made of
+        manifest.json        size and SHA-256 of each file above
+
+Files hold Arrow, safetensors and JSON only: nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from magtkd.errors import ArtifactError, StorageError
+
+__all__ = ["Artifact", "Store", "artifact_files", "stage_key", "table_bytes", "to_json"]
+
+MANIFEST = "manifest.json"
+
+
+def to_json(value: Any) -> str:
+    """Canonical JSON: sorted keys, no white space, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def stage_key(
+    stage: str, *, version: int, section: Mapping[str, Any], seed: int, upstream: Mapping[str, str]
+) -> str:
+    """The key of a stage: 32 hexadecimal digits that change exactly when something upstream does.
+
+    Args:
+        stage: its name.
+        version: the version of its code.
+        section: its own section as plain values.
+        seed: the configuration's seed.
+        upstream: the keys of the stages it reads; for `data` the fingerprint of the table.
+    """
+    parts = [stage, version, section, seed, upstream]
+    return hashlib.sha256(to_json(parts).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a stage made: `table` with a row per utterance, `metrics` and `config` as plain values,
+    `weights` as safetensors bytes (empty for the data stage)."""
+
+    stage: str
+    key: str
+    table: pa.Table
+    metrics: dict[str, Any]
+    config: dict[str, Any]
+    weights: bytes = b""
+
+
+def table_bytes(table: pa.Table) -> pa.Buffer:
+    """A table as an Arrow IPC file, in one record batch so that columns read without a copy."""
+    sink = pa.BufferOutputStream()
+    table = table.combine_chunks()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def artifact_files(artifact: Artifact) -> dict[str, bytes | pa.Buffer]:
+    """The files of an artifact, the manifest left out."""
+    files: dict[str, bytes | pa.Buffer] = {
+        "features.arrow": table_bytes(artifact.table),
+        "metrics.json": to_json(artifact.metrics).encode(),
+        "config.json": to_json(artifact.config).encode(),
+    }
+    if artifact.weights:
+        files["weights.safetensors"] = artifact.weights
+    return files
+
+
+class Store:
+    """Artifacts under a folder or any `pyarrow.fs` address (`s3://bucket/prefix`, `gs://...`).
+
+    Raises:
+        StorageError: the address is not one, or cannot be written.
+    """
+
+    def __init__(self, address: str | Path) -> None:
+        self.address = str(address)
+        try:
+            if "://" in self.address:
+                self._filesystem, root = pafs.FileSystem.from_uri(self.address)
+            else:
+                path = Path(self.address).expanduser().absolute()
+                self.address = str(path)
+                self._filesystem, root = pafs.LocalFileSystem(), path.as_posix()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise StorageError(
+                f"storage {self.address!r}: not a folder or a pyarrow.fs address: "
+                f"{str(error).splitlines()[0]}"
+            ) from None
+        self._root = root.rstrip("/")
+
+    @property
+    def _is_local(self) -> bool:
+        return isinstance(self._filesystem, pafs.LocalFileSystem)
+
+    def check_writable(self) -> None:
+        """Write and remove a probe.
+
+        Raises:
+            StorageError: it cannot be written; the message gives the reason.
+        """
+        probe = f"{self._root}/.probe-{uuid.uuid4().hex}"
+        try:
+            self._filesystem.create_dir(self._root, recursive=True)
+            self._write_file(probe, b"")
+            self._filesystem.delete_file(probe)
+        except OSError as error:
+            reason = error.strerror or str(error).splitlines()[0]
+            raise StorageError(
+                f"storage {self.address}: cannot be written: {reason}; choose another --storage"
+            ) from None
+
+    def folder(self, stage: str, key: str) -> str:
+        """The path of an artifact on the store's file system."""
+        return f"{self._root}/artifacts/{stage}/{key}"
+
+    def exists(self, stage: str, key: str) -> bool:
+        """Whether the whole artifact is there."""
+        info = self._filesystem.get_file_info(f"{self.folder(stage, key)}/{MANIFEST}")
+        return bool(info.is_file)
+
+    def write(self, artifact: Artifact) -> None:
+        """Publish an artifact: readers see all of it or none. The first of several writers wins.
+
+        Raises:
+            StorageError: it could not be written; nothing of it is left under its key.
+        """
+        final = self.folder(artifact.stage, artifact.key)
+        files = artifact_files(artifact)
+        manifest = {
+            name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in files.items()
+        }
+        # A folder is renamed at once where the file system can; an object store has no folders
+        # and no renaming, but there the manifest, written last, makes the artifact exist.
+        target = f"{self._root}/tmp/{uuid.uuid4().hex}" if self._is_local else final
+        try:
+            self._filesystem.create_dir(target, recursive=True)
+            for name, content in files.items():
+                self._write_file(f"{target}/{name}", content)
+            self._write_file(f"{target}/{MANIFEST}", to_json(manifest).encode())
+            if target != final:
+                self._publish(target, final)
+        except OSError as error:
+            if target != final:
+                self._remove(target)
+            reason = error.strerror or str(error).splitlines()[0]
+            raise StorageError(f"storage {self.address}: cannot write {final}: {reason}") from None
+
+    def read(self, stage: str, key: str, *, weights: bool = True) -> Artifact:
+        """Read an artifact and check it against its manifest.
+
+        Args:
+            stage: the stage's name.
+            key: its key.
+            weights: whether to read the weights as well.
+
+        Raises:
+            ArtifactError: it is missing, or a file does not match its checksum.
+        """
+        folder = self.folder(stage, key)
+        try:
+            manifest = json.loads(self._read_file(f"{folder}/{MANIFEST}").to_pybytes())
+        except OSError:
+            raise ArtifactError(f"{folder}: there is no such artifact; train the stage") from None
+        wanted = [name for name in manifest if weights or name != "weights.safetensors"]
+        content = {name: self._checked(folder, name, manifest[name]) for name in wanted}
+        return Artifact(
+            stage=stage,
+            key=key,
+            table=pa.ipc.open_file(content["features.arrow"]).read_all(),
+            metrics=json.loads(content["metrics.json"].to_pybytes()),
+            config=json.loads(content["config.json"].to_pybytes()),
+            weights=content["weights.safetensors"].to_pybytes()
+            if "weights.safetensors" in content
+            else b"",
+        )
+
+    def read_metrics(self, stage: str, key: str) -> dict[str, Any]:
+        """The metrics of an artifact alone."""
+        content = self._read_file(f"{self.folder(stage, key)}/metrics.json")
+        return cast(dict[str, Any], json.loads(content.to_pybytes()))
+
+    def write_blob(self, name: str, content: bytes) -> None:
+        """Replace a file under the root at once: an exported session, for one."""
+        final = f"{self._root}/{name}"
+        temporary = f"{self._root}/tmp/{uuid.uuid4().hex}" if self._is_local else final
+        try:
+            for path in (temporary, final):
+                self._filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+            self._write_file(temporary, content)
+            if temporary != final:
+                self._filesystem.move(temporary, final)
+        except OSError as error:
+            reason = error.strerror or str(error).splitlines()[0]
+            raise StorageError(f"storage {self.address}: cannot write {final}: {reason}") from None
+
+    def read_blob(self, name: str) -> bytes | None:
+        """A file under the root, or None where there is none."""
+        try:
+            content: bytes = self._read_file(f"{self._root}/{name}").to_pybytes()
+        except FileNotFoundError:
+            return None
+        return content
+
+    def delete_blobs(self, folder: str) -> None:
+        """Delete a folder of files under the root, if it is there."""
+        self._remove(f"{self._root}/{folder}")
+
+    def _write_file(self, path: str, content: bytes | pa.Buffer) -> None:
+        with self._filesystem.open_output_stream(path) as stream:
+            stream.write(content)
+
+    def _read_file(self, path: str) -> pa.Buffer:
+        with self._filesystem.open_input_file(path) as file:
+            return file.read_buffer()
+
+    def _checked(self, folder: str, name: str, entry: Mapping[str, Any]) -> pa.Buffer:
+        try:
+            content = self._read_file(f"{folder}/{name}")
+        except OSError:
+            raise ArtifactError(f"{folder}/{name}: the file is missing; delete {folder}") from None
+        found = hashlib.sha256(content).hexdigest()
+        if found != entry["sha256"]:
+            raise ArtifactError(
+                f"{folder}/{name}: the file is damaged: {content.size} bytes with SHA-256 "
+                f"{found[:12]}, not {entry['size']} with {entry['sha256'][:12]}; delete {folder}"
+            )
+        return content
+
+    def _publish(self, temporary: str, final: str) -> None:
+        self._filesystem.create_dir(final.rpartition("/")[0], recursive=True)
+        try:
+            self._filesystem.move(temporary, final)
+        except OSError:
+            if not self._filesystem.get_file_info(f"{final}/{MANIFEST}").is_file:
+                raise
+            self._remove(temporary)  # another writer was first, with the same content
+
+    def _remove(self, folder: str) -> None:
+        if self._filesystem.get_file_info(folder).type == pafs.FileType.Directory:
+            self._filesystem.delete_dir(folder)

@@ -1,0 +1,244 @@
+"""The chain of stages: which there are, what each reads, and the keys that follow.
+
+Imports no torch: a trial and the engine plan with it. Training itself is imported when it starts.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from magtkd.artifacts import Artifact, Store, stage_key
+from magtkd.config import Config
+from magtkd.data import Corpus, feature_widths, prepare, read_corpus
+from magtkd.errors import DataError
+
+if TYPE_CHECKING:
+    from magtkd.training import Report
+
+__all__ = [
+    "STAGES",
+    "VERSIONS",
+    "Plan",
+    "Source",
+    "StageRecord",
+    "describe_stage",
+    "make_plan",
+    "run_chain",
+    "source_of",
+    "train_stage",
+]
+
+STAGES = ("data", "teacher", "audio", "video", "fusion")
+"""All stages, in an order in which each comes after what it reads."""
+
+VERSIONS = {"data": 1, "teacher": 1, "audio": 1, "video": 1, "fusion": 1}
+"""Raise a stage's version with each change of its code that changes its results."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What planning needs to know of a table: its fingerprint, and the modalities that come as
+    features."""
+
+    fingerprint: str
+    with_features: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of one configuration in order: `keys` by stage, and the stages that each
+    `reads`."""
+
+    keys: dict[str, str]
+    reads: dict[str, tuple[str, ...]]
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """All stages but fusion."""
+        return tuple(stage for stage in self.keys if stage != "fusion")
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """How a run came by a stage: trained or reused, and the seconds its training took."""
+
+    key: str
+    outcome: str
+    seconds: float
+
+
+def source_of(corpus: Corpus) -> Source:
+    """What planning needs to know of a corpus."""
+    return Source(corpus.fingerprint, tuple(feature_widths(corpus.table)))
+
+
+def _reads(config: Config, source: Source) -> dict[str, tuple[str, ...]]:
+    """What each stage of this configuration reads; stages without their modality are left out."""
+    has_teacher = "text" in source.with_features or config.teacher.encoder != "features"
+    if not has_teacher and not source.with_features:
+        raise DataError(
+            "teacher.encoder is 'features', but the table has no text_features and no other "
+            "modality; set teacher.encoder to 'tiny' or a transformers model"
+        )
+    reads: dict[str, tuple[str, ...]] = {"data": ()}
+    if has_teacher:
+        reads["teacher"] = ("data",)
+    for stage, section in (("audio", config.audio), ("video", config.video)):
+        if stage in source.with_features:
+            distills = has_teacher and section.distill is not None
+            reads[stage] = ("data", "teacher") if distills else ("data",)
+    reads["fusion"] = tuple(reads)
+    return reads
+
+
+def make_plan(config: Config, source: Source) -> Plan:
+    """The stages of a configuration and their keys (see `stage_key`).
+
+    Raises:
+        DataError: the table has none of the modalities that the configuration could train on.
+    """
+    reads = _reads(config, source)
+    keys: dict[str, str] = {}
+    for stage, upstream in reads.items():
+        keys[stage] = stage_key(
+            stage,
+            version=VERSIONS[stage],
+            section=_keyed_section(config, stage),
+            seed=config.seed,
+            upstream={"table": source.fingerprint}
+            if stage == "data"
+            else {name: keys[name] for name in upstream},
+        )
+    return Plan(keys, reads)
+
+
+def _keyed_section(config: Config, stage: str) -> dict[str, Any]:
+    section: dict[str, Any] = getattr(config, stage).model_dump(mode="json")
+    if stage == "data":
+        # The fingerprint stands for where the table came from.
+        del section["path"], section["synthetic"]
+    if stage == "teacher" and Path(section["encoder"]).is_dir():
+        section["encoder"] = _folder_fingerprint(section["encoder"])
+    return section
+
+
+def _folder_fingerprint(folder: str) -> str:
+    """A hash of a model folder's files: two models under one path must not share a key."""
+    files = sorted(path for path in Path(folder).iterdir() if path.is_file())
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256("".join(_file_hash(*stat) for stat in stats).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=256)
+def _file_hash(path: str, size: int, modified: int) -> str:
+    with Path(path).open("rb") as file:
+        return Path(path).name + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def train_stage(
+    stage: str,
+    config: Config,
+    plan: Plan,
+    upstream: Mapping[str, Artifact],
+    *,
+    corpus: Corpus | None = None,
+    report: Callable[[Report], None] | None = None,
+) -> Artifact:
+    """Train one stage to its end.
+
+    Args:
+        stage: its name; `data` prepares the table.
+        config: the whole configuration, of which the stage reads its section and the seed.
+        plan: the configuration's plan.
+        upstream: the artifacts of the stages it reads, by stage.
+        corpus: the table, where the stage is `data` and it was read before.
+        report: called after each epoch.
+
+    Raises:
+        DivergedError: a loss was not finite.
+    """
+    if stage == "data":
+        table = prepare(corpus or read_corpus(config.data), config.data, config.seed)
+        return Artifact(stage, plan.keys[stage], table, {}, describe_stage(stage, config, plan))
+    from magtkd import stages
+
+    session = stages.open_session(stage, config, upstream)
+    return stages.artifact_of(
+        session.run(report),
+        stage,
+        plan.keys[stage],
+        upstream["data"],
+        describe_stage(stage, config, plan),
+    )
+
+
+def describe_stage(stage: str, config: Config, plan: Plan) -> dict[str, Any]:
+    """What a stage's key was made of, as plain values: written beside its result."""
+    return {
+        "stage": stage,
+        "version": VERSIONS[stage],
+        "section": getattr(config, stage).model_dump(mode="json"),
+        "seed": config.seed,
+        "upstream": {name: plan.keys[name] for name in plan.reads[stage]},
+    }
+
+
+def run_chain(
+    config: Config,
+    store: Store,
+    *,
+    reuse: bool = True,
+    report: Callable[[str, Report], None] | None = None,
+    on_stage: Callable[[str, StageRecord], None] | None = None,
+) -> dict[str, Artifact]:
+    """Run all stages of a configuration in this process, reusing artifacts.
+
+    Args:
+        config: the configuration.
+        store: where artifacts are looked for and written.
+        reuse: look for artifacts before training.
+        report: called with the stage's name after each epoch.
+        on_stage: called when a stage is there, trained or reused.
+
+    Raises:
+        InputError: the configuration or its table is wrong.
+        DivergedError: a loss was not finite.
+    """
+    corpus = read_corpus(config.data)
+    plan = make_plan(config, source_of(corpus))
+    artifacts: dict[str, Artifact] = {}
+    for stage, key in plan.keys.items():
+        started = time.perf_counter()
+        if reuse and store.exists(stage, key):
+            artifacts[stage] = store.read(stage, key)
+            record = StageRecord(key, "reused", 0.0)
+        else:
+            _use_threads(config, stage)
+            artifacts[stage] = train_stage(
+                stage,
+                config,
+                plan,
+                {name: artifacts[name] for name in plan.reads[stage]},
+                corpus=corpus,
+                report=functools.partial(report, stage) if report else None,
+            )
+            store.write(artifacts[stage])
+            record = StageRecord(key, "trained", time.perf_counter() - started)
+        if on_stage is not None:
+            on_stage(stage, record)
+    return artifacts
+
+
+def _use_threads(config: Config, stage: str) -> None:
+    if stage == "data":
+        return
+    import torch
+
+    # As a sweep's worker does: the number of threads changes the last bits of a sum.
+    torch.set_num_threads(getattr(config.resources, stage).num_threads)

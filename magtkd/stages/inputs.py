@@ -1,0 +1,68 @@
+"""What a stage is given: the prepared table and the features and logits of the stages before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from magtkd.data import SPLITS, Metadata, read_metadata
+
+__all__ = ["Inputs", "matrix"]
+
+
+def matrix(table: pa.Table, column: str) -> np.ndarray:
+    """A column of lists of one width as [num_utterances, width], without a copy where possible."""
+    array = table.column(column).combine_chunks()
+    width = array.type.list_size
+    values = array.flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(len(array), width)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """`data` is the data stage's table; `upstream` holds the tables of the trained stages that
+    this one reads, their rows in the same order."""
+
+    data: pa.Table
+    upstream: Mapping[str, pa.Table]
+
+    def __post_init__(self) -> None:
+        for stage, table in self.upstream.items():
+            assert table.num_rows == self.data.num_rows, f"{stage} has other rows than data"
+
+    @property
+    def metadata(self) -> Metadata:
+        """Labels, number of speakers, modalities and widths."""
+        return read_metadata(self.data)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.metadata.labels
+
+    @property
+    def label(self) -> np.ndarray:
+        """[num_utterances] label, as an index of `labels`."""
+        return self.data.column("label").to_numpy().astype(np.int64)  # type: ignore[no-any-return]
+
+    @property
+    def split(self) -> np.ndarray:
+        """[num_utterances] split."""
+        return self.data.column("split").to_numpy()  # type: ignore[no-any-return]
+
+    def rows_by_split(self) -> dict[str, Tensor]:
+        """Row numbers of each split's utterances."""
+        split = self.split
+        return {name: torch.from_numpy(np.flatnonzero(split == name)) for name in SPLITS}
+
+    def class_weights(self, how: str, device: torch.device) -> Tensor | None:
+        """[num_classes] weights for the cross-entropy: None, or `balanced` on train."""
+        if how == "none":
+            return None
+        count = np.bincount(self.label[self.split == "train"], minlength=len(self.labels))
+        return torch.from_numpy(count.sum() / (len(count) * count)).float().to(device)

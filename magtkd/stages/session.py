@@ -1,0 +1,78 @@
+"""From a stage's name to its training session, and from the result to its artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from magtkd.artifacts import Artifact
+from magtkd.config import Config
+from magtkd.stages import fusion, student, teacher
+from magtkd.stages.inputs import Inputs
+from magtkd.training import Session, TrainResult
+
+__all__ = ["artifact_of", "open_session"]
+
+
+def open_session(
+    stage: str,
+    config: Config,
+    upstream: Mapping[str, Artifact],
+    device: torch.device | None = None,
+) -> Session[Any, Any]:
+    """A session at its start.
+
+    Args:
+        stage: `teacher`, `audio`, `video` or `fusion`.
+        config: the whole configuration, of which the stage reads its section and the seed.
+        upstream: the artifacts of the stages that it reads, by stage; `data` among them.
+        device: where to compute; CUDA where there is one, by default.
+    """
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tables = {name: artifact.table for name, artifact in upstream.items() if name != "data"}
+    inputs = Inputs(upstream["data"].table, tables)
+    section = getattr(config, stage)
+
+    def make_task() -> Any:
+        if stage == "teacher":
+            return teacher.make_task(section, inputs, device)
+        if stage == "fusion":
+            return fusion.make_task(section, inputs, device)
+        return student.make_task(section, inputs, stage, device)
+
+    return Session(
+        stage=stage,
+        section=section,
+        seed=config.seed,
+        make_task=make_task,
+        label=inputs.label,
+        split=inputs.split,
+        labels=inputs.labels,
+        device=device,
+    )
+
+
+def artifact_of(
+    result: TrainResult, stage: str, key: str, data: Artifact, described: dict[str, Any]
+) -> Artifact:
+    """The artifact of a trained stage: features and logits beside each utterance's identity.
+
+    Args:
+        result: what the session gave.
+        stage: the stage's name.
+        key: its key.
+        data: the data stage's artifact, for the identity of each row.
+        described: what the key was made of.
+    """
+    identity = data.table.select(["split", "dialogue_id", "utterance_id"]).replace_schema_metadata()
+    table = identity.append_column("features", _lists(result.features))
+    table = table.append_column("logits", _lists(result.logits))
+    return Artifact(stage, key, table, result.metrics, described, result.weights)
+
+
+def _lists(values: Any) -> pa.Array:
+    flat = pa.array(values.reshape(-1), type=pa.float32())
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])

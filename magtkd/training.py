@@ -1,0 +1,383 @@
+"""The one training loop. A stage only says what a step is, by a `Task`.
+
+Shapes: N utterances of a batch, H hidden_dim, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from magtkd.config import TrainingSection
+from magtkd.errors import DivergedError
+from magtkd.metrics import classification_metrics
+
+__all__ = [
+    "Outputs",
+    "Report",
+    "ReportCallback",
+    "Session",
+    "Task",
+    "TrainResult",
+    "derive_seed",
+]
+
+BatchT = TypeVar("BatchT")
+SectionT = TypeVar("SectionT", bound=TrainingSection)
+
+
+@dataclass(frozen=True)
+class Report:
+    """One epoch's metrics: `train/loss`, `dev/loss`, `dev/accuracy`, `dev/weighted_f1` and
+    `dev/f1/<label>`. Test is never among them."""
+
+    epoch: int
+    metrics: dict[str, float]
+
+
+ReportCallback = Callable[[Report], None]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model says of some utterances: `row` [N] of the table, `features` [N, H],
+    `logits` [N, C]."""
+
+    row: Tensor
+    features: Tensor
+    logits: Tensor
+
+
+class Task(Protocol[BatchT]):
+    """What a stage adds to the loop: a model, batches, a loss and outputs."""
+
+    model: nn.Module
+    num_items: int
+    """What one pass over train counts in: utterances or conversations."""
+
+    def batches(self, split: str, generator: torch.Generator | None) -> Iterable[BatchT]:
+        """Batches of a split, shuffled by the generator; in a fixed order without one."""
+
+    def loss(self, batch: BatchT, section: Any) -> Tensor:
+        """The training loss of a batch, with the section's values of this epoch."""
+
+    def outputs(self, batch: BatchT) -> Outputs:
+        """Features and logits of the batch's real utterances."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained stage: features [num_utterances, H] and logits [num_utterances, C] by row of the
+    table, the weights of the chosen epoch, and the metrics."""
+
+    features: np.ndarray
+    logits: np.ndarray
+    weights: bytes
+    metrics: dict[str, Any]
+
+
+@dataclass
+class _Progress:
+    """How far a session is; plain values only."""
+
+    epoch: int = 0
+    step: int = 0
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    reports: list[dict[str, Any]] = field(default_factory=list)
+
+
+def derive_seed(seed: int, stage: str, epoch: int) -> int:
+    """A seed of its own for each stage and epoch, so that an epoch repeats without those before
+    it. Epoch 0 initialises the weights."""
+    digest = hashlib.sha256(f"{seed}/{stage}/{epoch}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+class Session(Generic[SectionT, BatchT]):
+    """A stage in training: model, optimizer, data order; one epoch at a time.
+
+    The same seed, data and number of threads give the same results bit for bit on a CPU, whether
+    or not the session was exported and loaded in between.
+
+    Args:
+        stage: its name, for seeds and messages.
+        section: its configuration.
+        seed: the configuration's seed.
+        make_task: builds the task; called with the stage's random state in place.
+        label: [num_utterances] label of each row of the table.
+        split: [num_utterances] split of each row of the table.
+        labels: names of the classes.
+        device: where to compute; CUDA where there is one, by default.
+    """
+
+    def __init__(
+        self,
+        *,
+        stage: str,
+        section: SectionT,
+        seed: int,
+        make_task: Callable[[], Task[BatchT]],
+        label: np.ndarray,
+        split: np.ndarray,
+        labels: Sequence[str],
+        device: torch.device | None = None,
+    ) -> None:
+        self.stage, self.section, self.seed = stage, section, seed
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._label, self._split, self._labels = label, split, tuple(labels)
+        with self._random(0):
+            self.task = make_task()
+        self.task.model.to(self.device)
+        self._parameters = [p for p in self.task.model.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.AdamW(
+            self._parameters,
+            lr=section.learning_rate,
+            weight_decay=section.weight_decay,
+            fused=True,
+        )
+        self._autocast = self.device.type == "cuda" and section.precision != "float32"
+        self._scaler = torch.amp.GradScaler(
+            self.device.type, enabled=self._autocast and section.precision == "float16"
+        )
+        self._progress = _Progress()
+        self._best: dict[str, Tensor] = {}
+
+    # --- training -----------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return self._progress.epoch
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all epochs are done, or patience is at its end."""
+        waited = self.epoch - self._progress.best_epoch
+        patience = self.section.patience
+        return self.epoch >= self.section.epochs or (patience is not None and waited >= patience)
+
+    def advance(self) -> Report:
+        """Train one epoch and evaluate on dev.
+
+        Raises:
+            DivergedError: a loss was not finite.
+        """
+        assert not self.is_done, f"{self.stage} is done"
+        epoch = self.epoch + 1
+        section = self.section.at_epoch(epoch)
+        self._apply(section)
+        with self._random(epoch) as generator:
+            train_loss = self._train_epoch(epoch, section, generator)
+        report = Report(epoch, {"train/loss": train_loss} | self._evaluate(epoch))
+        self._progress.epoch = epoch
+        self._progress.reports.append({"epoch": epoch, "metrics": report.metrics})
+        self._keep_best(report)
+        return report
+
+    def run(self, report: ReportCallback | None = None) -> TrainResult:
+        """Train to the end, calling `report` after each epoch."""
+        while not self.is_done:
+            latest = self.advance()
+            if report is not None:
+                report(latest)
+        return self.result()
+
+    def _apply(self, section: TrainingSection) -> None:
+        for module in self.task.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = section.dropout
+        for group in self._optimizer.param_groups:
+            group["weight_decay"] = section.weight_decay
+
+    def _train_epoch(
+        self, epoch: int, section: TrainingSection, generator: torch.Generator
+    ) -> float:
+        self.task.model.train()
+        batches = list(self.task.batches("train", generator))
+        losses: list[Tensor] = []
+        for batch in batches:
+            self._set_learning_rate(section, len(batches))
+            with torch.autocast(
+                self.device.type, dtype=getattr(torch, section.precision), enabled=self._autocast
+            ):
+                loss = self.task.loss(batch, section)
+            self._optimizer.zero_grad(set_to_none=True)
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            self._scaler.unscale_(self._optimizer)
+            nn.utils.clip_grad_norm_(self._parameters, section.gradient_norm)
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+            losses.append(loss.detach())
+            self._progress.step += 1
+        # One look at the end of the epoch: a look at each step would make a GPU wait.
+        values = torch.stack(losses).float().cpu()
+        bad = (~torch.isfinite(values)).nonzero()
+        if len(bad):
+            step = int(bad[0])
+            raise DivergedError(self.stage, epoch, step + 1, float(values[step]))
+        return float(values.mean())
+
+    def _set_learning_rate(self, section: TrainingSection, num_batches: int) -> None:
+        factor = _schedule_factor(
+            section.schedule,
+            step=self._progress.step,
+            num_steps=num_batches * section.epochs,
+            num_items=self.task.num_items,
+            section=section,
+        )
+        for group in self._optimizer.param_groups:
+            group["lr"] = section.learning_rate * factor
+
+    # --- evaluation ---------------------------------------------------------------------------
+
+    def _predict(self, splits: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows, features and logits of the utterances of some splits."""
+        self.task.model.eval()
+        with torch.no_grad():
+            parts = [
+                self.task.outputs(batch)
+                for split in splits
+                for batch in self.task.batches(split, None)
+            ]
+        rows = torch.cat([part.row for part in parts]).cpu().numpy()
+        features = torch.cat([part.features for part in parts]).float().cpu().numpy()
+        logits = torch.cat([part.logits for part in parts]).float().cpu().numpy()
+        return rows, features, logits
+
+    def _evaluate(self, epoch: int) -> dict[str, float]:
+        rows, _, logits = self._predict(["dev"])
+        label = self._label[rows]
+        loss = float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(label).long()))
+        if not math.isfinite(loss):
+            raise DivergedError(self.stage, epoch, self._progress.step, loss)
+        scores = classification_metrics(label, logits.argmax(axis=1), self._labels)
+        flat = {"dev/loss": loss}
+        flat |= {f"dev/{name}": scores[name] for name in ("accuracy", "weighted_f1")}
+        flat |= {f"dev/f1/{name}": entry["f1"] for name, entry in scores["per_class"].items()}
+        return flat
+
+    def _keep_best(self, report: Report) -> None:
+        value = report.metrics[f"dev/{self.section.select}"]
+        score = -value if self.section.select == "loss" else value
+        if score > self._progress.best_score:
+            self._progress.best_score, self._progress.best_epoch = score, report.epoch
+            self._best = {
+                name: tensor.detach().clone()
+                for name, tensor in self.task.model.state_dict().items()
+            }
+
+    def result(self) -> TrainResult:
+        """Features, logits, weights and metrics of the epoch that dev chose."""
+        assert self._best, f"{self.stage} was not trained"
+        latest = {k: v.detach().clone() for k, v in self.task.model.state_dict().items()}
+        self.task.model.load_state_dict(self._best)
+        rows, features, logits = self._predict(["train", "dev", "test"])
+        self.task.model.load_state_dict(latest)
+        order = np.argsort(rows)
+        assert np.array_equal(rows[order], np.arange(len(self._label))), "each utterance once"
+        features, logits = features[order], logits[order]
+        dev = self._split == "dev"
+        metrics = {
+            "epoch": self._progress.best_epoch,
+            "reports": self._progress.reports,
+            "dev": classification_metrics(
+                self._label[dev], logits[dev].argmax(axis=1), self._labels
+            ),
+        }
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self._best.items()}
+        return TrainResult(features, logits, save_tensors(weights), metrics)
+
+    # --- export -------------------------------------------------------------------------------
+
+    def export(self) -> bytes:
+        """The whole session as safetensors, its progress as JSON in the header."""
+        tensors = {f"model/{k}": v for k, v in self.task.model.state_dict().items()}
+        tensors |= {f"best/{k}": v for k, v in self._best.items()}
+        state = self._optimizer.state_dict()["state"]
+        for index, values in state.items():
+            tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v) for k, v in values.items()}
+        progress = vars(self._progress) | {"scaler": self._scaler.state_dict()}
+        if not self._best:
+            progress["best_score"] = None
+        copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        exported: bytes = save_tensors(copies, metadata={"progress": json.dumps(progress)})
+        return exported
+
+    def load(self, exported: bytes) -> None:
+        """Go on from an exported session of the same stage, whose section may differ in values
+        that leave shapes and data order alone."""
+        header_size = int.from_bytes(exported[:8], "little")
+        header = json.loads(exported[8 : 8 + header_size])
+        progress = json.loads(header["__metadata__"]["progress"])
+        tensors = load_tensors(exported)
+        groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+        for name, tensor in tensors.items():
+            group, _, rest = name.partition("/")
+            groups[group][rest] = tensor
+        self.task.model.load_state_dict(groups["model"])
+        self._best = {name: tensor.to(self.device) for name, tensor in groups["best"].items()}
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in groups["optimizer"].items():
+            index, _, key = name.partition("/")
+            state.setdefault(int(index), {})[key] = tensor
+        skeleton = self._optimizer.state_dict()
+        self._optimizer.load_state_dict({**skeleton, "state": state})
+        scaler = progress.pop("scaler")
+        if scaler:
+            self._scaler.load_state_dict(scaler)
+        if progress["best_score"] is None:
+            progress["best_score"] = -math.inf
+        self._progress = _Progress(**progress)
+
+    def _random(self, epoch: int) -> _RandomState:
+        return _RandomState(derive_seed(self.seed, self.stage, epoch), self.device)
+
+
+class _RandomState:
+    """The global random state of one epoch, put back afterwards, and a generator for the order of
+    the data: a worker holds several sessions, and none may see what another drew."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._seed = seed
+        devices = [device] if device.type == "cuda" else []
+        self._fork = torch.random.fork_rng(devices=devices)
+
+    def __enter__(self) -> torch.Generator:
+        self._fork.__enter__()
+        torch.manual_seed(self._seed)
+        return torch.Generator().manual_seed(self._seed)
+
+    def __exit__(self, *error: Any) -> None:
+        self._fork.__exit__(*error)
+
+
+def _schedule_factor(
+    schedule: str, *, step: int, num_steps: int, num_items: int, section: TrainingSection
+) -> float:
+    """The learning rate at a step (from 0) as a share of its peak.
+
+    `published` is the published code's arithmetic: warm-up lasts as many *batches* as train has
+    conversations, and decay runs to as many batches as there are conversations in all epochs.
+    """
+    if schedule == "constant":
+        return 1.0
+    warm_steps: float
+    if schedule == "published":
+        warm_steps, last = num_items, num_items * section.epochs
+    else:
+        warm_steps, last = section.warmup * num_steps, num_steps
+    if step < warm_steps:
+        return (step + (schedule == "linear")) / max(1.0, warm_steps)
+    return max(0.0, (last - step) / max(1.0, last - warm_steps))
