@@ -1,0 +1,29 @@
+"""Tables of conversations: reading, checking, preparing. Batches are in `conversations` (torch)."""
+
+from magtkd.data.columns import FEATURES, MODALITIES, SCHEMA, SPLITS, feature_matrix, feature_widths
+from magtkd.data.parquet import read_parquet, write_parquet
+from magtkd.data.prepare import Metadata, prepare, read_metadata
+from magtkd.data.sources import read_corpus, read_path
+from magtkd.data.synthetic import make_synthetic
+from magtkd.data.table import Corpus, fingerprint, make_corpus, validate_table
+
+__all__ = [
+    "FEATURES",
+    "MODALITIES",
+    "SCHEMA",
+    "SPLITS",
+    "Corpus",
+    "Metadata",
+    "feature_matrix",
+    "feature_widths",
+    "fingerprint",
+    "make_corpus",
+    "make_synthetic",
+    "prepare",
+    "read_corpus",
+    "read_metadata",
+    "read_parquet",
+    "read_path",
+    "validate_table",
+    "write_parquet",
+]

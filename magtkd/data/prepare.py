@@ -1,0 +1,175 @@
+"""What the `data` stage does: carve dev, standardise on train, number labels and speakers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from magtkd.config import DataConfig
+from magtkd.data.columns import FEATURES, feature_matrix, feature_widths, features_column
+from magtkd.data.table import Corpus, sort_table
+from magtkd.errors import DataError
+
+__all__ = ["Metadata", "prepare", "read_metadata"]
+
+METADATA_KEY = b"magtkd"
+# Conversations that are compared for each place in dev: many stratify better, fewer vary more.
+NUM_CANDIDATES = 32
+# Spread below this share of a column's largest value is float32's rounding, not a signal.
+CONSTANT_SPREAD = 1e-6
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a prepared table says of itself: `labels` by their index, the number of distinct
+    speaker indices, the modalities that can be used, and the width of those with features."""
+
+    labels: tuple[str, ...]
+    num_speakers: int
+    modalities: tuple[str, ...]
+    features: dict[str, int]
+
+
+def read_metadata(table: pa.Table) -> Metadata:
+    """The metadata of a prepared table."""
+    tree = json.loads(table.schema.metadata[METADATA_KEY])
+    return Metadata(
+        labels=tuple(tree["labels"]),
+        num_speakers=tree["num_speakers"],
+        modalities=tuple(tree["modalities"]),
+        features=dict(tree["features"]),
+    )
+
+
+def prepare(corpus: Corpus, config: DataConfig, seed: int) -> pa.Table:
+    """The table that all stages train on.
+
+    Columns: split, dialogue_id, utterance_id, speaker, text, label (int32, index in the metadata's
+    labels), speaker_index (int32), and the `*_features` that the corpus has, standardised: mean 0
+    and standard deviation 1 on train, columns constant there 0 everywhere. Rows are sorted by
+    split, dialogue and utterance. `read_metadata` reads the rest.
+
+    Args:
+        corpus: validated conversations.
+        config: says how much dev takes and how speakers are numbered.
+        seed: decides which conversations become dev where the corpus has none.
+
+    Raises:
+        DataError: train has too few conversations to give some to dev.
+    """
+    table = corpus.table
+    if not pc.any(pc.equal(table["split"], "dev")).as_py():
+        table = _carve_dev(corpus, config.dev_fraction, seed)
+    speaker_index, num_speakers = _number_speakers(table, config.speakers)
+    label = pc.index_in(table["label"], value_set=pa.array(corpus.labels))
+    names = ["split", "dialogue_id", "utterance_id", "speaker", "text"]
+    columns = {name: table[name] for name in names}
+    columns["label"] = label.cast(pa.int32())
+    columns["speaker_index"] = pa.array(speaker_index, pa.int32())
+    widths = feature_widths(table)
+    is_train = pc.equal(table["split"], "train").to_numpy()
+    for modality in widths:
+        values = _standardise(feature_matrix(table, modality), is_train)
+        columns[FEATURES[modality]] = features_column(values)
+    metadata = Metadata(corpus.labels, num_speakers, _modalities(table), widths)
+    return pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(asdict(metadata))})
+
+
+def _modalities(table: pa.Table) -> tuple[str, ...]:
+    widths = feature_widths(table)
+    has_text = pc.any(pc.not_equal(pc.utf8_trim_whitespace(table["text"]), "")).as_py()
+    return tuple(name for name in FEATURES if name in widths or (name == "text" and has_text))
+
+
+def _standardise(
+    values: npt.NDArray[np.float32], is_train: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float32]:
+    """Columns to mean 0 and standard deviation 1 on train; those constant there to 0."""
+    wide = values.astype(np.float64)
+    mean = wide[is_train].mean(axis=0)
+    deviation = wide[is_train].std(axis=0)
+    is_constant = deviation <= CONSTANT_SPREAD * np.abs(wide).max(axis=0)
+    scaled = (wide - mean) / np.where(is_constant, 1.0, deviation)
+    return np.where(is_constant, 0.0, scaled).astype(np.float32)
+
+
+def _number_speakers(
+    table: pa.Table, mode: Literal["conversation", "name"]
+) -> tuple[npt.NDArray[np.int32], int]:
+    """An index for each utterance's speaker, and how many indices there are."""
+    if mode == "name":
+        train = table.filter(pc.equal(table["split"], "train"))
+        names = pa.array(sorted(pc.unique(train["speaker"]).to_pylist()), pa.string())
+        index = pc.fill_null(pc.index_in(table["speaker"], value_set=names), len(names)).to_numpy()
+        return cast(npt.NDArray[np.int32], index), int(index.max()) + 1
+    dialogue = _codes(table["dialogue_id"])
+    speaker = _codes(table["speaker"])
+    pair = dialogue * (speaker.max() + 1) + speaker
+    _, first, which = np.unique(pair, return_index=True, return_inverse=True)
+    # Sorted by their first turn, the pairs of a conversation lie together, as its rows do.
+    order = np.argsort(first)
+    _, start, group = np.unique(dialogue[first[order]], return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int32)
+    rank[order] = np.arange(len(first)) - start[group]
+    return rank[which], int(rank.max()) + 1
+
+
+def _codes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    encoded = column.combine_chunks().dictionary_encode()
+    return cast(npt.NDArray[np.int64], encoded.indices.to_numpy().astype(np.int64))
+
+
+def _carve_dev(corpus: Corpus, fraction: float, seed: int) -> pa.Table:
+    table = corpus.table
+    is_train = pc.equal(table["split"], "train")
+    train = table.filter(is_train)
+    dialogues = train["dialogue_id"].combine_chunks().dictionary_encode()
+    label = pc.index_in(train["label"], value_set=pa.array(corpus.labels)).to_numpy()
+    counts = np.zeros((len(dialogues.dictionary), len(corpus.labels)))
+    np.add.at(counts, (dialogues.indices.to_numpy(), label), 1)
+    chosen = _choose_dev(counts, fraction, np.random.default_rng(seed))
+    if not chosen:
+        raise DataError(
+            f"{corpus.source}: has no dev split, and its {len(counts)} train conversations cannot "
+            "give one to it and keep every label; add a dev split"
+        )
+    moved = pc.is_in(table["dialogue_id"], value_set=dialogues.dictionary.take(pa.array(chosen)))
+    split = pc.if_else(pc.and_(is_train, moved), "dev", table["split"])
+    return sort_table(table.set_column(0, "split", split))
+
+
+def _choose_dev(
+    counts: npt.NDArray[np.float64], fraction: float, generator: np.random.Generator
+) -> list[int]:
+    """Conversations for dev, one after another, each the best of some drawn at random.
+
+    Best is what brings dev's label counts closest (chi-square) to train's, in proportion; what
+    would take the last utterances of a label out of train is never chosen.
+
+    Args:
+        counts: utterances by conversation and label, [conversations, labels].
+        fraction: share of the conversations to choose.
+    """
+    num_dev = min(max(1, round(fraction * len(counts))), len(counts) - 1)
+    total = counts.sum(axis=0)
+    taken = np.zeros_like(total)
+    chosen: list[int] = []
+    remaining = generator.permutation(len(counts))
+    for place in range(num_dev):
+        remaining = remaining[(total - taken - counts[remaining] > 0).all(axis=1)]
+        if not len(remaining):
+            break
+        candidates = generator.choice(remaining, min(NUM_CANDIDATES, len(remaining)), replace=False)
+        target = total * (place + 1) / len(counts)
+        distance = ((taken + counts[candidates] - target) ** 2 / target).sum(axis=1)
+        best = int(candidates[distance.argmin()])
+        chosen.append(best)
+        taken += counts[best]
+        remaining = remaining[remaining != best]
+    return chosen
