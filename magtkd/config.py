@@ -89,11 +89,11 @@ class SyntheticConfig(Section):
     """Width of the audio features."""
     video_dim: Positive = 16
     """Width of the video features."""
-    text_signal: Weight = 1.0
+    text_signal: Weight = 2.5
     """Distance of the emotions' means in the text features, in standard deviations of the noise."""
-    audio_signal: Weight = 0.5
+    audio_signal: Weight = 1.5
     """The same for the audio features."""
-    video_signal: Weight = 0.25
+    video_signal: Weight = 0.75
     """The same for the video features."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the corpus; apart from the training seed, so that the data stay while seeds vary."""
@@ -533,21 +533,21 @@ def read_config_file(path: str | Path, _seen: tuple[Path, ...] = ()) -> dict[str
 
 
 def load_config(
-    path: str | Path,
+    path: str | Path | None,
     overrides: Sequence[str] = (),
     model: type[ConfigT] = Config,  # type: ignore[assignment]
 ) -> ConfigT:
     """Read, merge, override and validate a configuration.
 
     Args:
-        path: a YAML file.
+        path: a YAML file; None for the defaults.
         overrides: `key=value` with dotted keys; values are read as YAML.
         model: `Config`, or a subclass with more sections.
 
     Raises:
         ConfigError: anything that is wrong, in one line.
     """
-    tree = read_config_file(path)
+    tree = read_config_file(path) if path is not None else {}
     for override in overrides:
         key, equals, raw = override.partition("=")
         if not equals or not key.strip():
@@ -570,7 +570,7 @@ def load_config(
                 raise ConfigError(f"override {override!r}: {parent} is a value, not a section")
             node = child
         node[last] = value
-    return validate(model, tree, str(path))
+    return validate(model, tree, str(path or "configuration"))
 
 
 def _number(value: str) -> str | float:

@@ -5,13 +5,13 @@ Imports no torch, so that whoever only reads results stays small.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["classification_metrics", "confusion_matrix"]
+__all__ = ["classification_metrics", "confusion_matrix", "dev_scores", "split_scores"]
 
 
 def confusion_matrix(
@@ -76,3 +76,28 @@ def _classes(name: str, values: ArrayLike) -> NDArray[np.int64]:
 
 def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:
     return numerator / np.maximum(denominator, 1)
+
+
+def split_scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """`accuracy`, `weighted_f1` and `per_class` (F1 by label) of `classification_metrics`."""
+    per_class = {label: entry["f1"] for label, entry in metrics["per_class"].items()}
+    return {
+        "accuracy": metrics["accuracy"],
+        "weighted_f1": metrics["weighted_f1"],
+        "per_class": per_class,
+    }
+
+
+def dev_scores(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a report's metrics: `dev/accuracy`, `dev/weighted_f1`, `dev/f1/<label>`."""
+    prefix = "dev/f1/"
+    per_class = {
+        name.removeprefix(prefix): value
+        for name, value in report.items()
+        if name.startswith(prefix)
+    }
+    return {
+        "accuracy": report.get("dev/accuracy"),
+        "weighted_f1": report.get("dev/weighted_f1"),
+        "per_class": per_class,
+    }

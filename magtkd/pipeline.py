@@ -66,11 +66,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class StageRecord:
-    """How a run came by a stage: trained or reused, and the seconds its training took."""
+    """How a run came by a stage: `trained` or `reused`, the seconds that it spent on it, and for a
+    reused stage the seconds that it `saved`, which is what its training had taken (None where that
+    is unknown)."""
 
     key: str
     outcome: str
     seconds: float
+    saved: float | None = None
 
 
 def source_of(corpus: Corpus) -> Source:
@@ -164,8 +167,12 @@ def train_stage(
         DivergedError: a loss was not finite.
     """
     if stage == "data":
+        started = time.perf_counter()
         table = prepare(corpus or read_corpus(config.data), config.data, config.seed)
-        return Artifact(stage, plan.keys[stage], table, {}, describe_stage(stage, config, plan))
+        metrics = {"seconds": time.perf_counter() - started}
+        return Artifact(
+            stage, plan.keys[stage], table, metrics, describe_stage(stage, config, plan)
+        )
     from magtkd import stages
 
     session = stages.open_session(stage, config, upstream)
@@ -214,10 +221,9 @@ def run_chain(
     plan = make_plan(config, source_of(corpus))
     artifacts: dict[str, Artifact] = {}
     for stage, key in plan.keys.items():
-        started = time.perf_counter()
         if reuse and store.exists(stage, key):
             artifacts[stage] = store.read(stage, key)
-            record = StageRecord(key, "reused", 0.0)
+            record = StageRecord(key, "reused", 0.0, artifacts[stage].metrics["seconds"])
         else:
             _use_threads(config, stage)
             artifacts[stage] = train_stage(
@@ -229,7 +235,7 @@ def run_chain(
                 report=functools.partial(report, stage) if report else None,
             )
             store.write(artifacts[stage])
-            record = StageRecord(key, "trained", time.perf_counter() - started)
+            record = StageRecord(key, "trained", artifacts[stage].metrics["seconds"])
         if on_stage is not None:
             on_stage(stage, record)
     return artifacts

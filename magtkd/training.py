@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -93,6 +94,7 @@ class _Progress:
 
     epoch: int = 0
     step: int = 0
+    seconds: float = 0.0
     best_epoch: int = 0
     best_score: float = -math.inf
     reports: list[dict[str, Any]] = field(default_factory=list)
@@ -134,6 +136,7 @@ class Session(Generic[SectionT, BatchT]):
         labels: Sequence[str],
         device: torch.device | None = None,
     ) -> None:
+        started = time.perf_counter()
         self.stage, self.section, self.seed = stage, section, seed
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._label, self._split, self._labels = label, split, tuple(labels)
@@ -151,8 +154,8 @@ class Session(Generic[SectionT, BatchT]):
         self._scaler = torch.amp.GradScaler(
             self.device.type, enabled=self._autocast and section.precision == "float16"
         )
-        self._progress = _Progress()
         self._best: dict[str, Tensor] = {}
+        self._progress = _Progress(seconds=time.perf_counter() - started)
 
     # --- training -----------------------------------------------------------------------------
 
@@ -160,6 +163,11 @@ class Session(Generic[SectionT, BatchT]):
     def epoch(self) -> int:
         """Epochs done."""
         return self._progress.epoch
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of work that are in this session, those before an export included."""
+        return self._progress.seconds
 
     @property
     def is_done(self) -> bool:
@@ -175,6 +183,7 @@ class Session(Generic[SectionT, BatchT]):
             DivergedError: a loss was not finite.
         """
         assert not self.is_done, f"{self.stage} is done"
+        started = time.perf_counter()
         epoch = self.epoch + 1
         section = self.section.at_epoch(epoch)
         self._apply(section)
@@ -184,6 +193,7 @@ class Session(Generic[SectionT, BatchT]):
         self._progress.epoch = epoch
         self._progress.reports.append({"epoch": epoch, "metrics": report.metrics})
         self._keep_best(report)
+        self._progress.seconds += time.perf_counter() - started
         return report
 
     def run(self, report: ReportCallback | None = None) -> TrainResult:
@@ -291,6 +301,7 @@ class Session(Generic[SectionT, BatchT]):
         dev = self._split == "dev"
         metrics = {
             "epoch": self._progress.best_epoch,
+            "seconds": self._progress.seconds,
             "reports": self._progress.reports,
             "dev": classification_metrics(
                 self._label[dev], logits[dev].argmax(axis=1), self._labels

@@ -1,0 +1,244 @@
+"""The core trainer's part of the command line: `train`, `data`, `config`.
+
+The functions here only read arguments and print; what they call can be called from a notebook.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from magtkd.artifacts import Artifact, Store
+from magtkd.config import Config, SyntheticConfig, dump_yaml, load_config
+from magtkd.data import make_synthetic, read_path, write_parquet
+from magtkd.data.describe import describe, render
+from magtkd.errors import DivergedError, InputError, MagtkdError
+from magtkd.metrics import dev_scores
+from magtkd.pipeline import StageRecord, run_chain
+
+__all__ = ["StorageOption", "app", "run_app", "write_text"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Train MAGTKD and search its hyperparameters.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Look at conversations, or make some up.")
+config_app = typer.Typer(no_args_is_help=True, help="About the configuration.")
+app.add_typer(data_app, name="data")
+app.add_typer(config_app, name="config")
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Values that replace the file's."),
+]
+StorageOption = Annotated[
+    str,
+    typer.Option("--storage", metavar="DIR", help="Folder or pyarrow.fs address for results."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def run_app(application: typer.Typer, arguments: list[str] | None = None) -> int:
+    """Run a command line; one line on stderr and exit code 2 for what the user got wrong."""
+    try:
+        code = application(args=arguments, standalone_mode=False)
+    except (InputError, DivergedError) as error:
+        return _complain(error, 2)
+    except MagtkdError as error:
+        return _complain(error, 1)
+    except typer.Exit as error:
+        return int(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted", 130)
+    except Exception as error:
+        # Typer's and click's own complaints about arguments, which know how to show themselves.
+        if not hasattr(error, "format_message"):
+            raise
+        return _complain(f"{error.format_message()}; see `magtkd --help`", 2)
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: object, code: int) -> int:
+    print(f"magtkd: {' '.join(str(message).split())}", file=sys.stderr)
+    return code
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file at once, so that what was there stays whole if writing fails.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot write: {error.strerror}; choose another file") from None
+
+
+# --- train ------------------------------------------------------------------------------------
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.")],
+    overrides: Overrides = None,
+    storage: StorageOption = "magtkd-results",
+    as_json: JsonOption = False,
+) -> None:
+    """Train one configuration in this process, reusing artifacts.
+
+    [dim]magtkd train experiments/quickstart.yaml fusion.depth=2 seed=1[/dim]
+    """
+    resolved = load_config(config, overrides or ())
+    store = Store(storage)
+    store.check_writable()
+    records: dict[str, StageRecord] = {}
+    with _progress(resolved) as (report, on_stage):
+
+        def note(stage: str, record: StageRecord) -> None:
+            records[stage] = record
+            on_stage(stage)
+
+        artifacts = run_chain(resolved, store, report=report, on_stage=note)
+    result = _result(resolved, artifacts, records)
+    _write_run(store, resolved, result)
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(_result_table(artifacts, records))
+
+
+class _progress:  # noqa: N801 (used as a function)
+    """A bar per stage on stderr: `report` and `on_stage` callbacks for `run_chain`."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:8}"),
+            *Progress.get_default_columns()[1:3],
+            TextColumn("{task.completed:.0f}/{task.total:.0f} epochs"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[score]}"),
+            console=Console(stderr=True),
+        )
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> tuple[Callable[..., None], Callable[[str], None]]:
+        self._progress.start()
+        return self._report, self._finish
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def _task(self, stage: str) -> Any:
+        if stage not in self._tasks:
+            total = getattr(getattr(self._config, stage), "epochs", 1)
+            self._tasks[stage] = self._progress.add_task(stage, total=total, score="")
+        return self._tasks[stage]
+
+    def _report(self, stage: str, report: Any) -> None:
+        score = f"dev weighted F1 {report.metrics['dev/weighted_f1']:.4f}"
+        self._progress.update(self._task(stage), completed=report.epoch, score=score)
+
+    def _finish(self, stage: str) -> None:
+        task = self._task(stage)
+        total = self._progress.tasks[list(self._tasks).index(stage)].total
+        self._progress.update(task, completed=total)
+
+
+def _result(
+    config: Config, artifacts: dict[str, Artifact], records: dict[str, StageRecord]
+) -> dict[str, Any]:
+    metrics = artifacts["fusion"].metrics
+    chosen = next(r for r in metrics["reports"] if r["epoch"] == metrics["epoch"])
+    return {
+        "name": config.name,
+        "dev": dev_scores(chosen["metrics"]),
+        "epoch": metrics["epoch"],
+        "stages": {stage: record.key for stage, record in records.items()},
+        "outcomes": {stage: record.outcome for stage, record in records.items()},
+    }
+
+
+def _write_run(store: Store, config: Config, result: dict[str, Any]) -> None:
+    """The resolved configuration and the result, beside each other under `runs/`."""
+    folder = f"runs/{config.name}-{result['stages']['fusion'][:12]}"
+    store.write_blob(f"{folder}/config.yaml", dump_yaml(config).encode())
+    store.write_blob(f"{folder}/result.json", json.dumps(result, indent=2).encode())
+
+
+def _result_table(artifacts: dict[str, Artifact], records: dict[str, StageRecord]) -> Table:
+    table = Table("stage", "", "seconds", "epoch", "dev accuracy", "dev weighted F1")
+    for stage, record in records.items():
+        metrics = artifacts[stage].metrics
+        scores = metrics.get("dev")
+        table.add_row(
+            stage,
+            record.outcome,
+            f"{record.seconds:.1f}",
+            str(metrics.get("epoch", "")),
+            f"{scores['accuracy']:.4f}" if scores else "",
+            f"{scores['weighted_f1']:.4f}" if scores else "",
+        )
+    return table
+
+
+# --- data -------------------------------------------------------------------------------------
+
+
+@data_app.command("inspect")
+def inspect_data(
+    path: Annotated[Path, typer.Argument(help="A Parquet file or a folder of MELD's CSV files.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check a table and show its counts, lengths, widths and warnings."""
+    corpus = read_path(path)
+    if as_json:
+        print(json.dumps(describe(corpus), indent=2, ensure_ascii=False))
+    else:
+        Console().print(render(corpus))
+
+
+@data_app.command("synth")
+def synthesise_data(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The Parquet file to write.")],
+    overrides: Overrides = None,
+) -> None:
+    """Write made-up conversations to a Parquet file.
+
+    [dim]magtkd data synth --out toy.parquet num_dialogues=200 audio_signal=0.5[/dim]
+    """
+    settings = load_synthetic(overrides or [])
+    table = make_synthetic(settings)
+    write_parquet(table, out)
+    print(f"{out}: {table.num_rows} utterances of {settings.num_dialogues} conversations")
+
+
+def load_synthetic(overrides: list[str]) -> SyntheticConfig:
+    """The synthetic corpus's settings from `key=value` overrides."""
+    config = load_config(None, [f"data.synthetic.{override}" for override in overrides])
+    return config.data.synthetic or SyntheticConfig()
+
+
+# --- config -----------------------------------------------------------------------------------
+
+
+@config_app.command("schema")
+def print_schema() -> None:
+    """Print the JSON schema of a configuration."""
+    print(json.dumps(Config.model_json_schema(), indent=2))
