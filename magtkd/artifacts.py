@@ -5,7 +5,10 @@
         weights.safetensors  the weights of the chosen epoch
         metrics.json         reports of all epochs and the chosen one's metrics
         config.json          the section and the keys that the key was made of
-        manifest.json        size and SHA-256 of each file above
+        manifest.json        path, size and SHA-256 of each file above
+
+An object store cannot rename a folder. There each writer's files lie in a folder of its own below
+the key, and the manifest, written last, says in which.
 
 Files hold Arrow, safetensors and JSON only: nothing is ever unpickled.
 """
@@ -28,6 +31,8 @@ from magtkd.errors import ArtifactError, StorageError
 __all__ = ["Artifact", "Store", "artifact_files", "stage_key", "table_bytes", "to_json"]
 
 MANIFEST = "manifest.json"
+_ENTRY = {"path", "size", "sha256"}
+_FILES = {"features.arrow", "metrics.json", "config.json"}
 
 
 def to_json(value: Any) -> str:
@@ -113,14 +118,13 @@ class Store:
         return isinstance(self._filesystem, pafs.LocalFileSystem)
 
     def check_writable(self) -> None:
-        """Write and remove a probe.
+        """Write and remove a probe; a folder that does not exist yet is not made.
 
         Raises:
             StorageError: it cannot be written; the message gives the reason.
         """
-        probe = f"{self._root}/.probe-{uuid.uuid4().hex}"
         try:
-            self._filesystem.create_dir(self._root, recursive=True)
+            probe = f"{self._existing_folder()}/.probe-{uuid.uuid4().hex}"
             self._write_file(probe, b"")
             self._filesystem.delete_file(probe)
         except OSError as error:
@@ -128,6 +132,16 @@ class Store:
             raise StorageError(
                 f"storage {self.address}: cannot be written: {reason}; choose another --storage"
             ) from None
+
+    def _existing_folder(self) -> str:
+        """The root, or the nearest folder above it that exists."""
+        folder = self._root
+        if self._is_local:
+            while folder and self._filesystem.get_file_info(folder).type == pafs.FileType.NotFound:
+                folder = folder.rpartition("/")[0]
+        else:
+            self._filesystem.create_dir(folder, recursive=True)
+        return folder
 
     def folder(self, stage: str, key: str) -> str:
         """The path of an artifact on the store's file system."""
@@ -146,25 +160,29 @@ class Store:
         """
         final = self.folder(artifact.stage, artifact.key)
         files = artifact_files(artifact)
+        writer = uuid.uuid4().hex
+        target = f"{self._root}/tmp/{writer}" if self._is_local else final
+        prefix = "" if self._is_local else f"{writer}/"
         manifest = {
-            name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            name: {
+                "path": f"{prefix}{name}",
+                "size": len(content),
+                "sha256": hashlib.sha256(content).hexdigest(),
+            }
             for name, content in files.items()
         }
-        # A folder is renamed at once where the file system can; an object store has no folders
-        # and no renaming, but there the manifest, written last, makes the artifact exist.
-        target = f"{self._root}/tmp/{uuid.uuid4().hex}" if self._is_local else final
         try:
-            self._filesystem.create_dir(target, recursive=True)
+            self._filesystem.create_dir(f"{target}/{prefix}".rstrip("/"), recursive=True)
             for name, content in files.items():
-                self._write_file(f"{target}/{name}", content)
-            self._write_file(f"{target}/{MANIFEST}", to_json(manifest).encode())
+                self._write_file(f"{target}/{prefix}{name}", content)
+            if self._is_local or not self.exists(artifact.stage, artifact.key):
+                self._write_file(f"{target}/{MANIFEST}", to_json(manifest).encode())
             if target != final:
                 self._publish(target, final)
         except OSError as error:
             if target != final:
                 self._remove(target)
-            reason = error.strerror or str(error).splitlines()[0]
-            raise StorageError(f"storage {self.address}: cannot write {final}: {reason}") from None
+            raise self._cannot_write(final, error) from None
 
     def read(self, stage: str, key: str, *, weights: bool = True) -> Artifact:
         """Read an artifact and check it against its manifest.
@@ -178,12 +196,9 @@ class Store:
             ArtifactError: it is missing, or a file does not match its checksum.
         """
         folder = self.folder(stage, key)
-        try:
-            manifest = json.loads(self._read_file(f"{folder}/{MANIFEST}").to_pybytes())
-        except OSError:
-            raise ArtifactError(f"{folder}: there is no such artifact; train the stage") from None
+        manifest = self._manifest(folder)
         wanted = [name for name in manifest if weights or name != "weights.safetensors"]
-        content = {name: self._checked(folder, name, manifest[name]) for name in wanted}
+        content = {name: self._checked(folder, manifest[name]) for name in wanted}
         return Artifact(
             stage=stage,
             key=key,
@@ -196,8 +211,13 @@ class Store:
         )
 
     def read_metrics(self, stage: str, key: str) -> dict[str, Any]:
-        """The metrics of an artifact alone."""
-        content = self._read_file(f"{self.folder(stage, key)}/metrics.json")
+        """The metrics of an artifact alone.
+
+        Raises:
+            ArtifactError: it is missing, or its metrics do not match their checksum.
+        """
+        folder = self.folder(stage, key)
+        content = self._checked(folder, self._manifest(folder)["metrics.json"])
         return cast(dict[str, Any], json.loads(content.to_pybytes()))
 
     def write_blob(self, name: str, content: bytes) -> None:
@@ -211,8 +231,7 @@ class Store:
             if temporary != final:
                 self._filesystem.move(temporary, final)
         except OSError as error:
-            reason = error.strerror or str(error).splitlines()[0]
-            raise StorageError(f"storage {self.address}: cannot write {final}: {reason}") from None
+            raise self._cannot_write(final, error) from None
 
     def read_blob(self, name: str) -> bytes | None:
         """A file under the root, or None where there is none."""
@@ -234,16 +253,38 @@ class Store:
         with self._filesystem.open_input_file(path) as file:
             return file.read_buffer()
 
-    def _checked(self, folder: str, name: str, entry: Mapping[str, Any]) -> pa.Buffer:
+    def _cannot_write(self, path: str, error: OSError) -> StorageError:
+        reason = error.strerror or str(error).splitlines()[0]
+        return StorageError(
+            f"storage {self.address}: cannot write {path}: {reason}; choose another --storage"
+        )
+
+    def _manifest(self, folder: str) -> dict[str, dict[str, Any]]:
+        path = f"{folder}/{MANIFEST}"
         try:
-            content = self._read_file(f"{folder}/{name}")
+            manifest = json.loads(self._read_file(path).to_pybytes())
+            whole = _FILES <= set(manifest) and all(
+                _ENTRY == set(entry) for entry in manifest.values()
+            )
         except OSError:
-            raise ArtifactError(f"{folder}/{name}: the file is missing; delete {folder}") from None
+            raise ArtifactError(f"{folder}: there is no such artifact; train the stage") from None
+        except (ValueError, TypeError, AttributeError):
+            whole = False
+        if not whole:
+            raise ArtifactError(f"{path}: the file is damaged; delete {folder}")
+        return cast(dict[str, dict[str, Any]], manifest)
+
+    def _checked(self, folder: str, entry: Mapping[str, Any]) -> pa.Buffer:
+        path = f"{folder}/{entry['path']}"
+        try:
+            content = self._read_file(path)
+        except OSError:
+            raise ArtifactError(f"{path}: the file is missing; delete {folder}") from None
         found = hashlib.sha256(content).hexdigest()
         if found != entry["sha256"]:
             raise ArtifactError(
-                f"{folder}/{name}: the file is damaged: {content.size} bytes with SHA-256 "
-                f"{found[:12]}, not {entry['size']} with {entry['sha256'][:12]}; delete {folder}"
+                f"{path}: the file is damaged: {content.size} bytes with SHA-256 {found[:12]}, "
+                f"not {entry['size']} with {entry['sha256'][:12]}; delete {folder}"
             )
         return content
 

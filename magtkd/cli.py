@@ -5,6 +5,7 @@ The functions here only read arguments and print; what they call can be called f
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -86,6 +87,8 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot write: {error.strerror}; choose another file") from None
 
 
@@ -142,7 +145,9 @@ class _progress:  # noqa: N801 (used as a function)
         self._progress.start()
         return self._report, self._finish
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *details: object) -> None:
+        # Whoever reads a failed command's stderr wants the error's one line, and no bars.
+        self._progress.live.transient = error is not None
         self._progress.stop()
 
     def _task(self, stage: str) -> Any:

@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, overload
 
 import yaml
 from omegaconf import OmegaConf
@@ -124,7 +124,7 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.path is not None and self.synthetic is not None:
-            raise ValueError("path and synthetic exclude each other; keep one")
+            raise ValueError("path and synthetic exclude each other; set one of them to null")
         return self
 
 
@@ -134,7 +134,7 @@ class TrainingSection(Section):
     epochs: Positive = 10
     """Passes over train."""
     batch_size: Positive = 16
-    """Utterances a batch for the teacher and the students, conversations for fusion."""
+    """Conversations a batch."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
     """AdamW's peak learning rate."""
     weight_decay: Weight = 1e-4
@@ -169,6 +169,7 @@ class TeacherConfig(TrainingSection):
     """The text teacher."""
 
     batch_size: Positive = 32
+    """Utterances a batch."""
     encoder: Annotated[str, Field(min_length=1)] = "features"
     """`features` for the table's text features; `tiny` for a small randomly initialised
     transformer; or a transformers text encoder, by model id or folder."""
@@ -222,6 +223,7 @@ class StudentConfig(TrainingSection):
     """A student of one modality."""
 
     batch_size: Positive = 32
+    """Utterances a batch."""
     distill: DistillConfig | None = DistillConfig()
     """Distillation from the teacher; null trains on the labels alone."""
 
@@ -238,9 +240,13 @@ class FusionConfig(TrainingSection):
     """The fusion of the modalities."""
 
     epochs: Positive = 30
+    """Passes over train."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-4
+    """AdamW's peak learning rate."""
     weight_decay: Weight = 1e-6
+    """AdamW's decoupled weight decay."""
     dropout: Rate = 0.5
+    """Dropout rate."""
     model: Literal["magt", "concat"] = "magt"
     """The multi-modal anchor gated transformer, or two layers on the concatenated features."""
     depth: Positive = 1
@@ -311,12 +317,15 @@ class FusionConfig(TrainingSection):
         for epoch, values in self.changes.items():
             plain = self.model_dump() | values | {"changes": {}}
             try:
-                type(self).model_validate(plain)
+                legal = type(self).model_validate(plain)
             except ValidationError as error:
                 place = ".".join(map(str, error.errors()[0]["loc"]))
                 raise ValueError(
-                    f"changes at epoch {epoch}: {place}: {error.errors()[0]['msg']}"
+                    f"changes at epoch {epoch}: {place}: {values.get(place)!r} is not legal: "
+                    f"{error.errors()[0]['msg']}"
                 ) from None
+            # 1 and 1.0 are one value and must give one key.
+            values.update({name: getattr(legal, name) for name in values})
         return self
 
     def at_epoch(self, epoch: int) -> Self:
@@ -436,7 +445,9 @@ def with_values(config: ConfigT, values: Mapping[str, Any], *, source: str = "va
                 node[parent] = {}
             node = node[parent]
         if not isinstance(node, dict):
-            raise ConfigError(f"{source}: {name}: no such name{nearest(name, names_of())}")
+            raise ConfigError(
+                f"{source}: {name}: no such name{nearest(name, names_of(type(config)))}"
+            )
         node[last] = value
     return validate(type(config), tree, source)
 
@@ -462,11 +473,7 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
     place = [str(part) for part in first["loc"]]
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     if first["type"] == "extra_forbidden":
-        owner: type[BaseModel] | None = model
-        for part in place[:-1]:
-            field = owner.model_fields.get(part) if owner else None
-            owner = _section_of(field.annotation) if field else None
-        known = list(owner.model_fields) if owner else []
+        known = _keys_at(model, first["loc"][:-1])
         hint = nearest(place[-1], known) or f"; known are {', '.join(known)}"
         if place[0] in {"space", "search", "scheduler", "objective"} and len(place) == 1:
             hint = "; this is a sweep file, for `magtkd sweep`"
@@ -480,12 +487,25 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
     return f"{where}: {given!r} is not legal: {message}{more}"
 
 
+def _keys_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """The keys of the section at a place; the numbers in it count a list's items."""
+    owner = model
+    for part in place:
+        if isinstance(part, str):
+            annotation = owner.model_fields[part].annotation
+            items = typing.get_args(annotation) if typing.get_origin(annotation) is tuple else ()
+            owner = _section_of(items[0] if items else annotation) or owner
+    return list(owner.model_fields)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"{path}: cannot read the configuration: {reason}") from None
+        raise ConfigError(
+            f"{path}: cannot read the configuration: {reason}; give the path of a YAML file"
+        ) from None
     try:
         tree = OmegaConf.to_container(OmegaConf.create(text), resolve=True) if text.strip() else {}
     except yaml.YAMLError as error:
@@ -496,7 +516,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: the top level is not a mapping of sections")
+        raise ConfigError(
+            f"{path}: the top level is not a mapping; write sections such as `fusion: {{depth: 2}}`"
+        )
     return typing.cast(dict[str, Any], tree)
 
 
@@ -532,11 +554,19 @@ def read_config_file(path: str | Path, _seen: tuple[Path, ...] = ()) -> dict[str
     return typing.cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
 
 
+@overload
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config: ...
+
+
+@overload
 def load_config(
-    path: str | Path | None,
-    overrides: Sequence[str] = (),
-    model: type[ConfigT] = Config,  # type: ignore[assignment]
-) -> ConfigT:
+    path: str | Path | None, overrides: Sequence[str], model: type[ConfigT]
+) -> ConfigT: ...
+
+
+def load_config(
+    path: str | Path | None, overrides: Sequence[str] = (), model: type[Config] = Config
+) -> Config:
     """Read, merge, override and validate a configuration.
 
     Args:
@@ -552,12 +582,7 @@ def load_config(
         key, equals, raw = override.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"override {override!r}: write it as key=value")
-        try:
-            value = yaml.safe_load(raw) if raw.strip() else None
-        except yaml.YAMLError:
-            raise ConfigError(f"override {override!r}: the value is not valid YAML") from None
-        if isinstance(value, str):
-            value = _number(value)
+        value = _override_value(override, raw)
         if key.strip() == "data.path" and isinstance(value, str):
             value = str(Path(value).expanduser().resolve())
         node: dict[str, Any] = tree
@@ -573,12 +598,16 @@ def load_config(
     return validate(model, tree, str(path or "configuration"))
 
 
-def _number(value: str) -> str | float:
-    """YAML 1.1 reads `1e-4` as a string; people mean the number."""
+def _override_value(override: str, raw: str) -> Any:
+    # OmegaConf's YAML reads `1e-4` as the number that people mean, and not as a string.
     try:
-        return float(value)
-    except ValueError:
-        return value
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={raw}"]), resolve=True)
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError):
+        raise ConfigError(
+            f"override {override!r}: the value is not valid YAML; quote it, or write null, a "
+            "number, [a list] or {a: mapping}"
+        ) from None
+    return typing.cast(dict[str, Any], parsed)["value"]
 
 
 def dump_yaml(config: BaseModel) -> str:

@@ -126,14 +126,16 @@ def _keyed_section(config: Config, stage: str) -> dict[str, Any]:
     if stage == "data":
         # The fingerprint stands for where the table came from.
         del section["path"], section["synthetic"]
-    if stage == "teacher" and Path(section["encoder"]).is_dir():
-        section["encoder"] = _folder_fingerprint(section["encoder"])
+    if stage == "teacher" and section["encoder"] not in {"features", "tiny"}:
+        folder = Path(section["encoder"]).expanduser()
+        if folder.is_dir():
+            section["encoder"] = _folder_fingerprint(folder)
     return section
 
 
-def _folder_fingerprint(folder: str) -> str:
+def _folder_fingerprint(folder: Path) -> str:
     """A hash of a model folder's files: two models under one path must not share a key."""
-    files = sorted(path for path in Path(folder).iterdir() if path.is_file())
+    files = sorted(path for path in folder.iterdir() if path.is_file())
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return hashlib.sha256("".join(_file_hash(*stat) for stat in stats).encode()).hexdigest()
 

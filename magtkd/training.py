@@ -187,9 +187,11 @@ class Session(Generic[SectionT, BatchT]):
         epoch = self.epoch + 1
         section = self.section.at_epoch(epoch)
         self._apply(section)
+        steps_before = self._progress.step
         with self._random(epoch) as generator:
             train_loss = self._train_epoch(epoch, section, generator)
-        report = Report(epoch, {"train/loss": train_loss} | self._evaluate(epoch))
+        num_steps = self._progress.step - steps_before
+        report = Report(epoch, {"train/loss": train_loss} | self._evaluate(epoch, num_steps))
         self._progress.epoch = epoch
         self._progress.reports.append({"epoch": epoch, "metrics": report.metrics})
         self._keep_best(report)
@@ -266,12 +268,12 @@ class Session(Generic[SectionT, BatchT]):
         logits = torch.cat([part.logits for part in parts]).float().cpu().numpy()
         return rows, features, logits
 
-    def _evaluate(self, epoch: int) -> dict[str, float]:
+    def _evaluate(self, epoch: int, num_steps: int) -> dict[str, float]:
         rows, _, logits = self._predict(["dev"])
         label = self._label[rows]
         loss = float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(label).long()))
         if not math.isfinite(loss):
-            raise DivergedError(self.stage, epoch, self._progress.step, loss)
+            raise DivergedError(self.stage, epoch, num_steps, loss)
         scores = classification_metrics(label, logits.argmax(axis=1), self._labels)
         flat = {"dev/loss": loss}
         flat |= {f"dev/{name}": scores[name] for name in ("accuracy", "weighted_f1")}
@@ -384,11 +386,10 @@ def _schedule_factor(
     """
     if schedule == "constant":
         return 1.0
-    warm_steps: float
     if schedule == "published":
         warm_steps, last = num_items, num_items * section.epochs
     else:
-        warm_steps, last = section.warmup * num_steps, num_steps
+        warm_steps, last = round(section.warmup * num_steps), num_steps
     if step < warm_steps:
         return (step + (schedule == "linear")) / max(1.0, warm_steps)
     return max(0.0, (last - step) / max(1.0, last - warm_steps))

@@ -1,0 +1,525 @@
+"""MLflow equals the ledger: after one sending, after two, after an outage, after a resume."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from magtkd.errors import StorageError, SweepError
+from tune.ledger import Ledger, TrialState, open_ledger, read_events
+from tune.tracking import Projection, Tracker, default_tracking_uri, redact, sync
+
+# MLflow's own: it uses an option of SQLAlchemy that is going away.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+
+CONFIG = {
+    "name": "mosi",
+    "objective": {"metric": "dev/weighted_f1", "mode": "max"},
+    "data": {"path": "s3://user:secret@host/mosi.parquet"},
+    "space": {"fusion.depth": {"int": [1, 3]}, "note": "x" * 7000},
+    "many": {f"n{index}": index for index in range(211)},
+}
+STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "running": "RUNNING"}
+
+
+# --- a sweep, and what a store should say of it -----------------------------------------------
+
+
+def open_sweep(folder: Path) -> Ledger:
+    ledger = open_ledger(folder)
+    ledger.append("sweep_opened", name=folder.name, config=CONFIG, versions={"ray": "2.60"})
+    return ledger
+
+
+def start_trial(ledger: Ledger, number: int) -> None:
+    values = {"fusion.depth": number, "fusion.dropout": 0.1, "teacher.encoder": "tiny"}
+    ledger.append("trial_suggested", trial=number, values=values)
+    record = {"key": f"key{number}", "outcome": "trained", "seconds": 1.5}
+    ledger.append("trial_stages", trial=number, stages={"teacher": record})
+
+
+def report(ledger: Ledger, number: int, epoch: int) -> None:
+    value = math.nan if (number, epoch) == (2, 3) else number + epoch / 7
+    metrics = {"dev/weighted_f1": value, "dev/f1/joy, strong": 0.3, "train/loss": epoch}
+    ledger.append("trial_report", trial=number, epoch=epoch, metrics=metrics)
+
+
+def end_trial(ledger: Ledger, number: int, state: str) -> None:
+    dev = {"accuracy": 0.7, "weighted_f1": 0.6, "per_class": {"joy": {"f1": 0.5}}}
+    told: dict[str, Any] = {"message": "fusion: diverged"} if state == "diverged" else {"dev": dev}
+    if state == "completed":
+        told |= {"epoch": 2, "objectives": [number + 2 / 7]}
+    ledger.append("trial_ended", trial=number, state=state, **told)
+
+
+def write_sweep(ledger: Ledger) -> None:
+    """Three trials at once that end in three ways; one epoch is reported twice."""
+    for number in range(3):
+        start_trial(ledger, number)
+    for epoch in range(1, 6):
+        for number in range(3):
+            report(ledger, number, epoch)
+    report(ledger, 1, 5)
+    for number, state in enumerate(("completed", "stopped", "diverged")):
+        end_trial(ledger, number, state)
+
+
+def expected_series(path: Path) -> dict[str, dict[str, list[tuple[int, float, int]]]]:
+    """Per run and reported metric (step, value, time), straight from the lines of the ledger."""
+    series: dict[str, dict[str, list[tuple[int, float, int]]]] = {}
+    for event in read_events(path):
+        if event["kind"] != "trial_report":
+            continue
+        run = series.setdefault(f"trial-{event['trial']:04d}", {})
+        for name, value in event["metrics"].items():
+            points = run.setdefault(name, [])
+            if event["epoch"] not in [step for step, _, _ in points]:
+                points.append((event["epoch"], value, event["time"]))
+    return series
+
+
+def snapshot(uri: str) -> dict[str, dict[str, Any]]:
+    """Everything that a store knows of the only sweep in it, by name of run; NaN as None."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    (experiment,) = [one for one in client.search_experiments() if one.name != "Default"]
+    runs = client.search_runs([experiment.experiment_id])
+    names = [run.info.run_name for run in runs]
+    assert len(set(names)) == len(names)
+    known = {}
+    for run in runs:
+        history = {
+            name: [
+                (point.step, None if math.isnan(point.value) else point.value, point.timestamp)
+                for point in client.get_metric_history(run.info.run_id, name)
+            ]
+            for name in run.data.metrics
+        }
+        known[run.info.run_name] = {
+            "id": run.info.run_id,
+            "status": run.info.status,
+            "times": (run.info.start_time, run.info.end_time),
+            "params": run.data.params,
+            "tags": run.data.tags,
+            "history": history,
+        }
+    return known
+
+
+def assert_equal_to_ledger(uri: str, path: Path) -> dict[str, dict[str, Any]]:
+    """Series, statuses and times of the store are those of the ledger; the snapshot."""
+    known = snapshot(uri)
+    series = expected_series(path)
+    events = list(read_events(path))
+    ended = {event["trial"]: event for event in events if event["kind"] == "trial_ended"}
+    suggested = [event for event in events if event["kind"] == "trial_suggested"]
+    assert set(known) == {"mosi"} | {f"trial-{event['trial']:04d}" for event in suggested}
+    for event in suggested:
+        run = known[f"trial-{event['trial']:04d}"]
+        reported = {
+            name: points
+            for name, points in run["history"].items()
+            if name.startswith(("dev/", "train/"))
+        }
+        told = series.get(f"trial-{event['trial']:04d}", {})
+        assert sorted(reported.values(), key=str) == sorted(told.values(), key=str)
+        end = ended.get(event["trial"], {"state": "running", "time": None})
+        assert run["status"] == STATUS[end["state"]]
+        assert run["times"] == (event["time"], end["time"])
+        assert run["tags"]["mlflow.parentRunId"] == known["mosi"]["id"]
+        assert run["params"]["fusion.depth"] == str(event["values"]["fusion.depth"])
+    return known
+
+
+def forget_cursor(uri: str) -> None:
+    """Make the next sending start at the beginning."""
+    from mlflow import MlflowClient
+
+    MlflowClient(uri).delete_tag(snapshot(uri)["mosi"]["id"], "magtkd.cursor")
+
+
+def wait_for(condition: Any, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+# --- without a store --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://ann:pa/ss@host:5000/x", "https://***@host:5000/x"),
+        (
+            "postgresql+psycopg2://u:p@h/db?sslkey=k&a=b",
+            "postgresql+psycopg2://***@h/db?sslkey=***&a=b",
+        ),
+        ("GET http://h/?Access_Token=abc: refused", "GET http://h/?Access_Token=*** refused"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+    ],
+)
+def test_credentials_are_not_shown(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+def test_the_default_address_is_in_the_storage_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert default_tracking_uri(tmp_path) == f"sqlite:///{tmp_path.resolve()}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
+    assert default_tracking_uri(tmp_path) == "http://host:5000"
+
+
+def test_changed_values_are_metrics_and_tags_never_parameters(tmp_path: Path) -> None:
+    with open_sweep(tmp_path / "mosi") as ledger:
+        start_trial(ledger, 5)
+        for epoch, dropout in ((2, 0.2), (4, 0.3)):
+            values = {"fusion.dropout": dropout, "fusion.detach_anchor": epoch == 4}
+            ledger.append("trial_changed", trial=5, epoch=epoch, values=values)
+    projection = Projection()
+    for event in read_events(ledger.path):
+        projection.apply(event)
+    update = projection.updates[5]
+    points = [(step, value) for name, value, _, step in update.metrics if "dropout" in name]
+    assert points == [(0, 0.1), (2, 0.2), (4, 0.3)]
+    assert update.tags["values.fusion.detach_anchor"] == '{"2": false, "4": true}'
+    assert set(update.params) == {"fusion.depth", "fusion.dropout", "teacher.encoder"}
+
+
+def test_names_that_mlflow_refuses_stay_distinct(tmp_path: Path) -> None:
+    with open_sweep(tmp_path / "mosi") as ledger:
+        start_trial(ledger, 0)
+        names = [
+            "dev/f1/joy!",
+            "dev/f1/joy?",
+            "dev/f1/",
+            "dev/f1/..",
+            "dev/f1/" + "x" * 300,
+            "ok/a.b",
+        ]
+        ledger.append("trial_report", trial=0, epoch=1, metrics=dict.fromkeys(names, 0.5))
+    projection = Projection()
+    for event in read_events(ledger.path):
+        projection.apply(event)
+    sent = [name for name, _, _, step in projection.updates[0].metrics if step == 1]
+    assert len(set(sent)) == len(names)
+    assert max(map(len, sent)) <= 250
+    assert "ok/a.b" in sent
+
+
+# --- a store in a file ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated store without runs: making one takes seconds."""
+    folder = tmp_path_factory.mktemp("store")
+    with open_sweep(folder / "sweeps" / "first") as ledger:
+        pass
+    assert sync(ledger.path, f"sqlite:///{folder}/mlflow.db") == 1
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    client.rename_experiment("1", "gone")
+    client.delete_experiment("1")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def store(empty_store: Path, tmp_path: Path) -> str:
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_store_equals_ledger_however_often_it_is_sent(tmp_path: Path, store: str) -> None:
+    with open_sweep(tmp_path / "mosi") as ledger:
+        write_sweep(ledger)
+        closed = ledger.append("sweep_closed", reason="finished")
+    num_events = len(list(read_events(ledger.path)))
+    assert sync(ledger.path, store) == num_events
+    known = assert_equal_to_ledger(store, ledger.path)
+    assert sync(ledger.path, store) == 0
+    forget_cursor(store)
+    assert sync(ledger.path, store) == num_events
+    assert snapshot(store) == known
+
+    parent, first, last = known["mosi"], known["trial-0000"], known["trial-0002"]
+    assert (parent["status"], parent["times"][1]) == ("FINISHED", closed["time"])
+    assert parent["params"]["many.n210"] == "210"
+    assert parent["params"]["data.path"] == "s3://***@host/mosi.parquet"
+    assert len(parent["params"]["space.note"]) == 6000
+    assert [point[:2] for point in parent["history"]["best/dev/weighted_f1"]] == [(1, 2 / 7)]
+    assert [point[:2] for point in first["history"]["chosen/dev/weighted_f1"]] == [(2, 2 / 7)]
+    assert first["tags"]["stage.teacher.key"] == "key0"
+    assert (last["tags"]["magtkd.state"], last["tags"]["magtkd.message"]) == (
+        "diverged",
+        "fusion: diverged",
+    )
+
+
+def test_tracker_follows_and_goes_on_after_a_resume(tmp_path: Path, store: str) -> None:
+    said: list[str] = []
+    ledger = open_sweep(tmp_path / "mosi")
+    tracker = Tracker(ledger.path, store, say=said.append)
+    start_trial(ledger, 0)
+    report(ledger, 0, 1)
+    ledger.append("sweep_closed", reason="interrupted")
+    assert tracker.close() == 0
+    known = snapshot(store)
+    assert (known["mosi"]["status"], known["trial-0000"]["status"]) == ("KILLED", "KILLED")
+    assert known["trial-0000"]["tags"]["magtkd.state"] == "interrupted"
+
+    tracker = Tracker(ledger.path, store, say=said.append)
+    ledger.append("sweep_resumed")
+    wait_for(lambda: snapshot(store)["trial-0000"]["status"] == "RUNNING")
+    for epoch in (1, 2, 3):
+        report(ledger, 0, epoch)
+    start_trial(ledger, 1)
+    end_trial(ledger, 0, "completed")
+    end_trial(ledger, 1, "stopped")
+    ledger.append("sweep_closed", reason="finished")
+    ledger.close()
+    assert tracker.close() == 0
+    resumed = assert_equal_to_ledger(store, ledger.path)
+    assert resumed["trial-0000"]["id"] == known["trial-0000"]["id"]
+    assert said == []
+
+
+def test_artifacts_are_in_the_storage_folder(tmp_path: Path, store: str) -> None:
+    from mlflow import MlflowClient
+
+    def artifacts_of(trial: TrialState) -> dict[str, str | bytes]:
+        if trial.number == 1:
+            raise StorageError("no artifact 77")
+        return {"config.yaml": "seed: 3\n", "fusion/predictions.arrow": b"\x00\x01"}
+
+    said: list[str] = []
+    with open_sweep(tmp_path / "mosi") as ledger:
+        for number in (0, 1):
+            start_trial(ledger, number)
+            end_trial(ledger, number, "completed")
+    sync(ledger.path, store, artifacts_of=artifacts_of, say=said.append)
+    known = snapshot(store)
+    folder = tmp_path / "mosi" / "mlflow" / known["trial-0000"]["id"] / "artifacts"
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert found == {"report.json", "config.yaml", "fusion/predictions.arrow"}
+    assert (folder / "fusion" / "predictions.arrow").read_bytes() == b"\x00\x01"
+    listed = MlflowClient(store).list_artifacts(known["trial-0001"]["id"])
+    assert [one.path for one in listed] == ["report.json"]
+    assert said == ["tracking: trial 1 lacks artifacts: no artifact 77"]
+
+
+def test_artifacts_that_cannot_be_kept_do_not_hold_the_rest_up(tmp_path: Path, store: str) -> None:
+    said: list[str] = []
+    with open_sweep(tmp_path / "mosi") as ledger:
+        start_trial(ledger, 0)
+        end_trial(ledger, 0, "completed")
+    (tmp_path / "mosi" / "mlflow").write_text("a file where a folder should be")
+    tracker = Tracker(ledger.path, store, say=said.append)
+    assert tracker.close() == 0
+    assert snapshot(store)["trial-0000"]["status"] == "FINISHED"
+    assert [line for line in said if "trial 0 has no artifacts" in line]
+
+
+def test_a_run_that_someone_deleted_is_left_out(tmp_path: Path, store: str) -> None:
+    from mlflow import MlflowClient
+
+    said: list[str] = []
+    ledger = open_sweep(tmp_path / "mosi")
+    start_trial(ledger, 0)
+    start_trial(ledger, 1)
+    tracker = Tracker(ledger.path, store, say=said.append)
+    wait_for(lambda: tracker.num_left() == 0)
+    MlflowClient(store).delete_run(snapshot(store)["trial-0000"]["id"])
+    for number in (0, 1):
+        end_trial(ledger, number, "completed")
+    ledger.close()
+    assert tracker.close() == 0
+    assert [line[:34] for line in said] == ["tracking: trial-0000 is left out: "]
+    assert snapshot(store)["trial-0001"]["status"] == "FINISHED"
+
+
+def test_a_run_made_twice_is_kept_once(tmp_path: Path, store: str) -> None:
+    from mlflow import MlflowClient
+
+    with open_sweep(tmp_path / "mosi") as ledger:
+        start_trial(ledger, 0)
+    sync(ledger.path, store)
+    client = MlflowClient(store)
+    first = client.get_run(snapshot(store)["trial-0000"]["id"])
+    tags = {name: first.data.tags[name] for name in ("magtkd.sweep", "magtkd.trial")}
+    client.create_run(first.info.experiment_id, tags=tags, run_name="trial-0000")
+    forget = client.search_runs([first.info.experiment_id], "tags.`magtkd.trial` = '0'")
+    assert len(forget) == 2
+    sync(ledger.path, store)
+    assert set(snapshot(store)) == {"mosi", "trial-0000"}
+
+
+def test_two_do_not_send_one_ledger_to_one_store(tmp_path: Path, store: str) -> None:
+    with open_sweep(tmp_path / "mosi") as ledger:
+        tracker = Tracker(ledger.path, store)
+        wait_for(lambda: tracker.num_left() == 0)
+        with pytest.raises(StorageError, match="'mosi': another process is sending it to sqlite"):
+            sync(ledger.path, store)
+        assert tracker.close() == 0
+        assert sync(ledger.path, store) == 0
+
+
+def test_a_damaged_ledger_stops_tracking_and_says_so(tmp_path: Path, store: str) -> None:
+    said: list[str] = []
+    with open_sweep(tmp_path / "mosi") as ledger:
+        ledger.append("trial_suggested", trial=0)
+    tracker = Tracker(ledger.path, store, say=said.append)
+    tracker.close()
+    (line,) = said
+    assert "tracking has stopped" in line
+    assert "trial_suggested event" in line
+    with pytest.raises(SweepError, match="is not whole: KeyError"):
+        sync(ledger.path, store)
+
+
+def test_a_store_that_is_away_costs_nothing_and_is_said_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    ledger = open_sweep(tmp_path / "mosi")
+    uri = f"http://ann:secret@127.0.0.1:{free_port()}"
+    tracker = Tracker(ledger.path, uri, say=said.append)
+    write_sweep(ledger)
+    wait_for(lambda: tracker.behind)
+    ledger.close()
+    assert tracker.close(timeout=2.5) == len(list(read_events(ledger.path)))
+    (line,) = said
+    assert line.startswith("tracking is behind: http://***@127.0.0.1:")
+    assert "Connection refused; the sweep goes on" in line
+    with pytest.raises(StorageError, match=r"tracking at http://\*\*\*@.*: Connection refused"):
+        sync(ledger.path, uri)
+
+
+# --- processes --------------------------------------------------------------------------------
+
+SYNC = "import sys; from tune.tracking import sync; print(sync(sys.argv[1], sys.argv[2]))"
+
+
+@pytest.mark.slow
+def test_a_new_store_survives_two_at_once_and_a_kill(tmp_path: Path) -> None:
+    paths = []
+    for name in ("one", "two"):
+        with open_sweep(tmp_path / name) as ledger:
+            paths.append(ledger.path)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+
+    def start(path: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", SYNC, str(path), uri]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    killed = start(paths[0])
+    wait_for(lambda: list(tmp_path.glob(".mlflow-*/new.db")))
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert not (tmp_path / "mlflow.db").exists()
+    both = [start(path) for path in paths]
+    assert [process.communicate() for process in both] == [("1\n", "")] * 2
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    running = Server(tmp_path / "server")
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.mark.slow
+def test_an_outage_costs_nothing_and_is_caught_up(tmp_path: Path, server: Server) -> None:
+    said: list[str] = []
+    ledger = open_sweep(tmp_path / "mosi")
+    tracker = Tracker(ledger.path, server.uri, say=said.append)
+    for number in range(3):
+        start_trial(ledger, number)
+    report(ledger, 0, 1)
+    wait_for(lambda: tracker.num_left() == 0)
+    server.stop()
+    started = time.monotonic()
+    for epoch in range(2, 6):
+        for number in range(3):
+            report(ledger, number, epoch)
+    end_trial(ledger, 0, "completed")
+    assert time.monotonic() - started < 1
+    wait_for(lambda: tracker.behind)
+    end_trial(ledger, 1, "stopped")
+    server.start()
+    wait_for(lambda: not tracker.behind)
+    end_trial(ledger, 2, "diverged")
+    ledger.append("sweep_closed", reason="finished")
+    ledger.close()
+    assert tracker.close() == 0
+    known = assert_equal_to_ledger(server.uri, ledger.path)
+    assert [line.split(":")[0] for line in said] == [
+        "tracking is behind",
+        "tracking has caught up",
+    ]
+    forget_cursor(server.uri)
+    sync(ledger.path, server.uri)
+    assert snapshot(server.uri) == known
+
+
+class Server:
+    """A real `mlflow server` on the loopback address."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder, self._port = folder, free_port()
+        self.uri = f"http://127.0.0.1:{self._port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = {
+            "--backend-store-uri": f"sqlite:///{self._folder}/server.db",
+            "--artifacts-destination": str(self._folder / "artifacts"),
+            "--host": "127.0.0.1",
+            "--port": str(self._port),
+            "--workers": "1",
+        }
+        words = [word for pair in options.items() for word in pair]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *words],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_for(self._answers, seconds=120)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

@@ -1,0 +1,180 @@
+"""The whole command line: the core trainer's commands, and `sweep`, `trials`, `best`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from magtkd.artifacts import Store
+from magtkd.cli import JsonOption, Overrides, StorageOption, app, run_app, write_text
+from magtkd.config import dump_yaml
+from magtkd.errors import SweepError
+from tune.ledger import SweepState, read_sweep
+from tune.results import FORMATS, best, sweep_cost, trial_rows, write_trials
+from tune.selection import exported_config, reveal_test
+from tune.sweep_config import SweepConfig, load_sweep
+from tune.sweep_folder import sweep_folder
+from tune.tracking import default_tracking_uri, redact
+
+__all__ = ["app", "main"]
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The sweep's name.")]
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run_app(app))
+
+
+# --- sweep ------------------------------------------------------------------------------------
+
+
+@app.command()
+def sweep(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[SWEEP]", help="A YAML file with a `space`.")
+    ] = None,
+    overrides: Overrides = None,
+    storage: StorageOption = "magtkd-results",
+    resume: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Go on with a sweep from its ledger.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, show what would run, and stop.")
+    ] = False,
+    no_reuse: Annotated[
+        bool, typer.Option("--no-reuse", help="Train every stage of every trial (to measure).")
+    ] = False,
+    no_tracking: Annotated[
+        bool, typer.Option("--no-tracking", help="Do not record in MLflow.")
+    ] = False,
+) -> None:
+    """Search the space of a sweep file.
+
+    [dim]magtkd sweep experiments/mosi_sweep.yaml data.path=mosi.parquet search.num_trials=20[/dim]
+    [dim]magtkd sweep --resume mosi[/dim]
+    """
+    # Ray, Optuna and torch take seconds to load, which no other command should wait for.
+    from tune.sweep import SweepOptions, preview_sweep, resume_sweep, run_sweep
+
+    if (file is None) == (resume is None):
+        raise SweepError("give either a sweep file, or --resume NAME to go on with a sweep")
+    options = SweepOptions(
+        storage=storage, reuse=not no_reuse, tracking_uri="" if no_tracking else None
+    )
+    if resume is not None:
+        state = resume_sweep(resume, options)
+    else:
+        assert file is not None
+        loaded = load_sweep(file, overrides or ())
+        if dry_run:
+            _print_preview(loaded, preview_sweep(loaded, options))
+            return
+        state = run_sweep(loaded, options)
+    _print_end(state, options.storage, tracked=not no_tracking)
+    if state.closed == "interrupted":
+        raise typer.Exit(130)
+
+
+def _print_preview(sweep: SweepConfig, preview: Any) -> None:
+    print(dump_yaml(sweep))
+    number = preview.num_configurations
+    print(f"# distinct configurations: {'not finite' if number is None else number}")
+    for stage, (distinct, existing) in preview.stages.items():
+        print(f"# {stage}: {distinct} distinct, {existing} exist already")
+
+
+def _print_end(state: SweepState, storage: str, *, tracked: bool) -> None:
+    console = Console()
+    if any(trial.state == "completed" for trial in state.trials.values()):
+        write_trials(best(state, 5), "table", sys.stdout)
+    console.print(_cost_table(state))
+    if state.closed == "interrupted":
+        console.print(f"interrupted; go on with: magtkd sweep --resume {state.name}", style="bold")
+    if tracked:
+        uri = redact(default_tracking_uri(sweep_folder(storage, state.name).parent.parent))
+        if "://" in uri and uri.split("://")[0] in {"http", "https"}:
+            print(f"MLflow: {uri}")
+        else:
+            print(f"MLflow: mlflow ui --host 127.0.0.1 --backend-store-uri {uri}")
+    print(f"next: magtkd best {state.name} --storage {storage}")
+
+
+def _cost_table(state: SweepState) -> Table:
+    table = Table("stage", "trained", "reused", "seconds", "seconds saved by reuse")
+    for stage, cost in sweep_cost(state).items():
+        table.add_row(
+            stage,
+            str(cost.num_trained),
+            str(cost.num_reused),
+            f"{cost.seconds_trained:.1f}",
+            f"{cost.seconds_saved:.1f}",
+        )
+    return table
+
+
+# --- looking at a sweep -----------------------------------------------------------------------
+
+
+@app.command()
+def trials(
+    name: NameArgument,
+    storage: StorageOption = "magtkd-results",
+    format: Annotated[
+        str, typer.Option("--format", metavar="|".join(FORMATS), help="How to write them.")
+    ] = "table",
+) -> None:
+    """List a sweep's trials, running or ended."""
+    if format not in FORMATS:
+        raise SweepError(f"--format {format!r}: use one of {', '.join(FORMATS)}")
+    rows = trial_rows(read_sweep(sweep_folder(storage, name)))
+    write_trials(rows, format, sys.stdout)
+
+
+@app.command("best")
+def show_best(
+    name: NameArgument,
+    storage: StorageOption = "magtkd-results",
+    top: Annotated[
+        int | None, typer.Option("--top", min=1, metavar="K", help="Show the K best.")
+    ] = None,
+    as_json: JsonOption = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the best one's configuration, for `train`."),
+    ] = None,
+    reveal: Annotated[
+        bool,
+        typer.Option("--reveal-test", help="Unseal test for the best one; the ledger notes it."),
+    ] = False,
+) -> None:
+    """Show the trials that dev chooses.
+
+    Several objectives give their Pareto front. JSON is one object, or a list where --top or
+    several objectives ask for more than one.
+    """
+    folder = sweep_folder(storage, name)
+    state = read_sweep(folder)
+    rows = best(state, top)
+    if reveal:
+        reveal_test(folder, rows[0]["trial"], Store(storage))
+        state = read_sweep(folder)
+        rows = best(state, top)
+    if export is not None:
+        write_text(export, exported_config(state, rows[0]["trial"]))
+        print(f"{export}: run it with: magtkd train {export}", file=sys.stderr)
+    if as_json:
+        one = top is None and len(state.objectives) == 1
+        print(json.dumps(rows[0] if one else rows, indent=2))
+    else:
+        write_trials(rows, "table", sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,524 @@
+"""The ledger: one append-only file of JSON lines per sweep, and the state that follows from it.
+
+Each line is one event: an object with `kind`, `time` (integer milliseconds, never decreasing) and
+the fields of its kind.
+
+    sweep_opened    sweep_id (unique), name, config (the resolved sweep), versions
+    sweep_resumed
+    trial_suggested trial, values ({dotted name: value})
+    trial_stages    trial, stages ({stage: {key, outcome: trained | reused, seconds, saved?}})
+    trial_changed   trial, epoch, values     values that hold from this epoch on, and the whole
+                    base, changes            lineage: first values, and fusion's changes since
+    trial_report    trial, epoch, metrics    a metric that is not finite is null
+    trial_ended     trial, state: completed | stopped | diverged | failed, and where there is one
+                    message, dev, epoch (the chosen one), objectives (their values there)
+    test_revealed   trial, test
+    sweep_closed    reason: finished | interrupted
+
+A line counts once its newline is written: what a killed driver left after the last newline is
+ignored by readers and cut off by the next writer.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fcntl
+import json
+import math
+import os
+import socket
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from magtkd.errors import StorageError, SweepError
+
+__all__ = [
+    "Ledger",
+    "Objective",
+    "Report",
+    "StageRecord",
+    "SweepState",
+    "TrialState",
+    "open_ledger",
+    "read_events",
+    "read_sweep",
+    "tail_events",
+    "take_lock",
+]
+
+Event = dict[str, Any]
+
+FILE_NAME = "ledger.jsonl"
+SYNC_SECONDS = 1.0
+
+
+# --- lines ------------------------------------------------------------------------------------
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for every float that is not finite, as JSON has no others."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value
+
+
+def _encode(event: Event) -> bytes:
+    text = json.dumps(_finite(event), allow_nan=False, separators=(",", ":"))
+    return text.encode("ascii") + b"\n"
+
+
+def _decode(line: bytes, place: str) -> Event:
+    try:
+        event = _DECODER.decode(line.decode("utf-8"))
+    except ValueError:
+        event = None
+    if (
+        isinstance(event, dict)
+        and isinstance(event.get("kind"), str)
+        and isinstance(event.get("time"), int)
+    ):
+        return event
+    shown = line[:60].decode("utf-8", "replace").rstrip()
+    raise SweepError(f"{place}: {shown!r} is not an event; restore the ledger from a copy")
+
+
+def read_events(path: str | Path) -> Iterator[Event]:
+    """The events of a ledger in order; a torn last line is ignored.
+
+    Raises:
+        SweepError: there is no such file, or a line before the last is damaged.
+    """
+    path = Path(path)
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise SweepError(f"{path}: cannot read the ledger: {error.strerror}") from None
+    with file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n"):
+                yield _decode(line, f"{path}: line {number}")
+
+
+def tail_events(path: str | Path, offset: int, max_bytes: int) -> tuple[list[Event], int]:
+    """The events from a byte offset on, in about `max_bytes`, and the offset after them.
+
+    Raises:
+        SweepError: as for `read_events`.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            file.seek(offset)
+            block = file.read(max_bytes)
+            if b"\n" not in block:
+                block += file.readline()
+    except OSError as error:
+        raise SweepError(f"{path}: cannot read the ledger: {error.strerror}") from None
+    whole = block[: block.rfind(b"\n") + 1]
+    place = f"{path}: after byte {offset}"
+    return [_decode(line, place) for line in whole.splitlines()], offset + len(whole)
+
+
+# --- the writer -------------------------------------------------------------------------------
+
+
+def take_lock(path: Path) -> int | None:
+    """A descriptor of a lock file that this process holds until it closes it or dies.
+
+    Returns:
+        None where another process holds the lock.
+
+    Raises:
+        StorageError: the file cannot be created.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise StorageError(
+            f"{path}: cannot write: {error.strerror}; choose another folder with --storage"
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    os.ftruncate(lock, 0)
+    os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    return lock
+
+
+class Ledger:
+    """The one writer of a ledger; events are on their way to the disk when `append` returns.
+
+    The whole sweep folder is locked. A process that dies, however it dies, gives the lock back.
+
+    Raises:
+        SweepError: another process writes this ledger.
+        StorageError: the file cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        lock = take_lock(self.path.parent / "lock")
+        if lock is None:
+            holder = (self.path.parent / "lock").read_text(errors="replace") or "another process"
+            raise SweepError(
+                f"sweep {self.path.parent.name!r}: {holder} is running it; "
+                "wait for its end, or give this sweep another name"
+            )
+        self._lock = lock
+        try:
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            os.close(lock)
+            raise StorageError(f"{self.path}: cannot write: {error.strerror}") from None
+        self._size, self._last_time = self._cut_torn_tail()
+        self._synced = time.monotonic()
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the file, which is zero before the first event."""
+        return self._size
+
+    def append(self, kind: str, **fields: Any) -> Event:
+        """Add one event, and return it as a reader will see it.
+
+        A `sweep_opened` without a `sweep_id` gets a new one.
+
+        Raises:
+            StorageError: the disk is full or gone; the ledger is as it was before.
+        """
+        if kind == "sweep_opened":
+            fields.setdefault("sweep_id", uuid.uuid4().hex)
+        now = max(self._last_time, time.time_ns() // 1_000_000)
+        line = _encode({"kind": kind, "time": now, **fields})
+        self._write(line)
+        self._size += len(line)
+        self._last_time = now
+        if time.monotonic() - self._synced >= SYNC_SECONDS:
+            self._sync()
+        return _decode(line, str(self.path))
+
+    def close(self) -> None:
+        """Sync the file to the disk and give the lock back; more than once does nothing."""
+        if self._file < 0:
+            return
+        try:
+            self._sync()
+        finally:
+            os.close(self._file)
+            os.close(self._lock)
+            self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _write(self, line: bytes) -> None:
+        assert self._file >= 0, "the ledger is closed"
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            # Half a line must not stay: the next event would turn it into a torn one in the middle.
+            os.ftruncate(self._file, self._size)
+            raise self._failed(error) from None
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise self._failed(error) from None
+        self._synced = time.monotonic()
+
+    def _failed(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"{self.path}: cannot write: {error.strerror}; make room, then go on with --resume"
+        )
+
+    def _cut_torn_tail(self) -> tuple[int, int]:
+        """Size and time of what is whole, after cutting off what is not."""
+        end = os.fstat(self._file).st_size
+        start, tail = end, b""
+        # The last whole line lies between the last two newlines, or starts the file.
+        while start > 0 and tail.count(b"\n") < 2:
+            start = max(0, start - 65536)
+            tail = os.pread(self._file, end - start, start)
+        size = start + tail.rfind(b"\n") + 1
+        if size < end:
+            os.ftruncate(self._file, size)
+        if size == 0:
+            return 0, 0
+        last = tail[: size - start].splitlines()[-1]
+        return size, _decode(last, f"{self.path}: last line")["time"]
+
+
+def open_ledger(folder: str | Path, *, resume: bool = False) -> Ledger:
+    """The ledger of a sweep's folder (`STORAGE/sweeps/NAME`): a new one, or one to go on with.
+
+    Raises:
+        SweepError: a new sweep's name exists already, a sweep to resume does not exist, or another
+            process is running it.
+        StorageError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    if resume and not (folder / FILE_NAME).is_file():
+        raise _unknown(folder)
+    ledger = Ledger(folder / FILE_NAME)
+    # A driver that died before its first event left a ledger without a sweep.
+    if resume and not ledger.num_bytes:
+        ledger.close()
+        raise _unknown(folder)
+    if not resume and ledger.num_bytes:
+        ledger.close()
+        raise SweepError(
+            f"sweep {folder.name!r}: exists already in {folder.parent}; "
+            f"go on with --resume {folder.name}, or give this one another name"
+        )
+    return ledger
+
+
+def read_sweep(folder: str | Path) -> SweepState:
+    """The state of the sweep in a folder (`STORAGE/sweeps/NAME`), whether or not it is running.
+
+    Raises:
+        SweepError: there is no such sweep, or its ledger is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / FILE_NAME).is_file():
+        raise _unknown(folder)
+    state = SweepState()
+    for event in read_events(folder / FILE_NAME):
+        state.apply(event)
+    if not state.sweep_id:
+        raise _unknown(folder)
+    return state
+
+
+def _unknown(folder: Path) -> SweepError:
+    found = folder.parent.glob(f"*/{FILE_NAME}")
+    names = sorted(path.parent.name for path in found if path.stat().st_size)
+    near = difflib.get_close_matches(folder.name, names, n=3, cutoff=0.4) or names[:5]
+    hint = f"there are {', '.join(near)}" if near else "there is none yet"
+    if len(near) == 1:
+        hint = f"did you mean {near[0]!r}?"
+    return SweepError(f"sweep {folder.name!r}: not found in {folder.parent}; {hint}")
+
+
+# --- the state --------------------------------------------------------------------------------
+
+
+class Objective(NamedTuple):
+    """A metric of dev, and whether more of it is better (`max`) or less (`min`)."""
+
+    metric: str
+    mode: str
+
+
+class Report(NamedTuple):
+    """One epoch's metrics; `time` in milliseconds, None for a metric that was not finite."""
+
+    epoch: int
+    time: int
+    metrics: dict[str, float | None]
+
+
+class StageRecord(NamedTuple):
+    """How a trial came by a stage: `trained` or `reused`, and the seconds that took.
+
+    `saved` is what training took whoever trained a reused stage; None where unknown.
+    """
+
+    key: str
+    outcome: str
+    seconds: float
+    saved: float | None = None
+
+
+@dataclass
+class TrialState:
+    """One trial, as far as the ledger has told; `state` is `running` until it ended."""
+
+    number: int
+    values: dict[str, Any]
+    suggested_time: int
+    state: str = "running"
+    stages: dict[str, StageRecord] = field(default_factory=dict)
+    reports: list[Report] = field(default_factory=list)
+    changes: dict[int, dict[str, Any]] = field(default_factory=dict)
+    base: dict[str, Any] | None = None
+    lineage: dict[int, dict[str, Any]] = field(default_factory=dict)
+    dev: dict[str, Any] | None = None
+    test: dict[str, Any] | None = None
+    epoch: int | None = None
+    objectives: list[float | None] | None = None
+    message: str | None = None
+    ended_time: int | None = None
+    epochs_seen: set[int] = field(default_factory=set, repr=False)
+
+
+class SweepState:
+    """What the events so far say; `apply` folds in one more."""
+
+    def __init__(self) -> None:
+        self.sweep_id = ""
+        self.name = ""
+        self.config: dict[str, Any] = {}
+        self.versions: dict[str, Any] = {}
+        self.trials: dict[int, TrialState] = {}
+        self.opened_time = 0
+        self.closed_time: int | None = None
+        self.closed: str | None = None
+        self.num_resumed = 0
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """The sweep's objectives, of which there is at least one."""
+        told = self.config.get("objective") or {}
+        listed = told if isinstance(told, list) else [told]
+        return [
+            Objective(one.get("metric", "dev/weighted_f1"), one.get("mode", "max"))
+            for one in listed
+        ]
+
+    def count(self) -> Counter[str]:
+        """How many trials are in which state."""
+        return Counter(trial.state for trial in self.trials.values())
+
+    def apply(self, event: Event) -> bool:
+        """Fold in the next event; whether it said anything new.
+
+        The first report of an epoch counts, and so does a trial's first end: a session that goes
+        on from an export repeats the epochs since, Optuna ignores a step that it has, and MLflow
+        cannot take a metric back. Kinds that this version does not know say nothing.
+
+        Raises:
+            SweepError: the event does not fit those before it.
+        """
+        kind = event["kind"]
+        if kind in _SWEEP_FOLDS:
+            return _SWEEP_FOLDS[kind](self, event)
+        if kind in _TRIAL_FOLDS:
+            trial = self.trials.get(event["trial"])
+            if trial is None:
+                raise SweepError(
+                    f"ledger of sweep {self.name!r}: {kind} of trial {event['trial']}, which was "
+                    "never suggested; restore the ledger from a copy"
+                )
+            return _TRIAL_FOLDS[kind](trial, event)
+        return False
+
+
+def _sweep_opened(state: SweepState, event: Event) -> bool:
+    if state.sweep_id:
+        raise SweepError(f"ledger of sweep {state.name!r}: opened twice; one file is one sweep")
+    state.sweep_id, state.name = event["sweep_id"], event["name"]
+    state.config = event["config"]
+    state.versions = event.get("versions") or {}
+    state.opened_time = event["time"]
+    return True
+
+
+def _sweep_resumed(state: SweepState, event: Event) -> bool:
+    state.closed = state.closed_time = None
+    state.num_resumed += 1
+    return True
+
+
+def _sweep_closed(state: SweepState, event: Event) -> bool:
+    state.closed, state.closed_time = event["reason"], event["time"]
+    return True
+
+
+def _trial_suggested(state: SweepState, event: Event) -> bool:
+    number = event["trial"]
+    if number in state.trials:
+        raise SweepError(f"ledger of sweep {state.name!r}: trial {number} was suggested twice")
+    state.trials[number] = TrialState(number, event["values"], event["time"])
+    return True
+
+
+def _trial_stages(trial: TrialState, event: Event) -> bool:
+    before = dict(trial.stages)
+    for stage, told in event["stages"].items():
+        record = StageRecord(told["key"], told["outcome"], told["seconds"], told.get("saved"))
+        known = trial.stages.get(stage)
+        # After a resume a trial finds what it trained itself; what that took must not be lost.
+        if known and known.key == record.key and known.outcome == "trained" != record.outcome:
+            continue
+        trial.stages[stage] = record
+    return trial.stages != before
+
+
+def _trial_changed(trial: TrialState, event: Event) -> bool:
+    known = trial.changes.get(event["epoch"], {})
+    changed = known | event["values"]
+    trial.changes[event["epoch"]] = changed
+    trial.base = event.get("base", trial.base)
+    # All of it each time: a trial that went on from another's session has the other's past.
+    if "changes" in event:
+        trial.lineage = {int(epoch): values for epoch, values in event["changes"].items()}
+    return bool(changed != known)
+
+
+def _trial_report(trial: TrialState, event: Event) -> bool:
+    if event["epoch"] in trial.epochs_seen:
+        return False
+    trial.epochs_seen.add(event["epoch"])
+    trial.reports.append(Report(event["epoch"], event["time"], event["metrics"]))
+    return True
+
+
+def _trial_ended(trial: TrialState, event: Event) -> bool:
+    if trial.ended_time is not None:
+        return False
+    trial.state, trial.ended_time = event["state"], event["time"]
+    trial.message, trial.dev = event.get("message"), event.get("dev")
+    trial.epoch, trial.objectives = event.get("epoch"), event.get("objectives")
+    return True
+
+
+def _test_revealed(trial: TrialState, event: Event) -> bool:
+    changed = bool(trial.test != event["test"])
+    trial.test = event["test"]
+    return changed
+
+
+_SWEEP_FOLDS = {
+    "sweep_opened": _sweep_opened,
+    "sweep_resumed": _sweep_resumed,
+    "sweep_closed": _sweep_closed,
+    "trial_suggested": _trial_suggested,
+}
+_TRIAL_FOLDS = {
+    "trial_stages": _trial_stages,
+    "trial_changed": _trial_changed,
+    "trial_report": _trial_report,
+    "trial_ended": _trial_ended,
+    "test_revealed": _test_revealed,
+}

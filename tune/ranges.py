@@ -1,0 +1,331 @@
+"""The values that one name of a search space may take: a choice, or a range of numbers.
+
+Value objects: equal when they say the same, and written in a sweep file as they are read from it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Protocol, TypeAlias
+
+from magtkd.config import nearest
+from magtkd.errors import SweepError
+
+__all__ = [
+    "KINDS",
+    "Choice",
+    "Entry",
+    "FloatRange",
+    "IntRange",
+    "Scalar",
+    "Suggester",
+    "parse_entry",
+]
+
+Scalar: TypeAlias = str | int | float | bool | None
+KINDS = ("choice", "float", "int")
+
+Conditions: TypeAlias = tuple[tuple[str, tuple[Scalar, ...]], ...]
+
+
+class Suggester(Protocol):
+    """What a value is asked from: `optuna.trial.BaseTrial`, or anything of the same shape."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None, log: bool
+    ) -> float: ...
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What all kinds of values have: names that are tied to them, and conditions."""
+
+    tie: tuple[str, ...] = ()
+    """Other names that take the same value."""
+    when: Conditions = ()
+    """Names and the values they must have: `((name, (value, ...)), ...)`."""
+
+    def points(self) -> Sequence[Scalar] | None:
+        """All values in order, or None where they are not finite."""
+        raise NotImplementedError
+
+    def probes(self) -> Sequence[Scalar]:
+        """The values that are validated: all choices, the ends of a range."""
+        raise NotImplementedError
+
+    def contains(self, value: Any) -> bool:
+        """Whether the value may be suggested."""
+        raise NotImplementedError
+
+    def suggest(self, trial: Suggester, name: str) -> Scalar:
+        """A value from a trial of Optuna's."""
+        raise NotImplementedError
+
+    def clip(self, value: Any) -> Any:
+        """The nearest value of the range; a choice knows no nearness and leaves it."""
+        return value
+
+    def resample(self, generator: random.Random) -> Scalar:
+        """A value drawn without regard to any other."""
+        points = self.points()
+        assert points is not None
+        return generator.choice(points)
+
+    def to_tree(self) -> dict[str, Any]:
+        """The entry as it is written in a sweep file."""
+        tree = self._values_to_tree()
+        if self.tie:
+            tree["tie"] = list(self.tie)
+        if self.when:
+            tree["when"] = {
+                name: allowed[0] if len(allowed) == 1 else list(allowed)
+                for name, allowed in self.when
+            }
+        return tree
+
+    def _values_to_tree(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Choice(Entry):
+    """One of a few values, in no order."""
+
+    values: tuple[Scalar, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise SweepError("choice: there is no value to choose from; name at least one")
+        for index, value in enumerate(self.values):
+            if not isinstance(value, Scalar):
+                raise SweepError(f"choice: {value!r} is not a single value; search its parts")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise SweepError(f"choice: {value} is not finite")
+            if value in self.values[:index]:
+                raise SweepError(f"choice: {value!r} is there twice; keep one")
+
+    def points(self) -> Sequence[Scalar]:
+        return self.values
+
+    def probes(self) -> Sequence[Scalar]:
+        return self.values
+
+    def contains(self, value: Any) -> bool:
+        return value in self.values
+
+    def suggest(self, trial: Suggester, name: str) -> Scalar:
+        chosen: Scalar = trial.suggest_categorical(name, self.values)
+        return chosen
+
+    def _values_to_tree(self) -> dict[str, Any]:
+        return {"choice": list(self.values)}
+
+
+@dataclass(frozen=True)
+class FloatRange(Entry):
+    """Real numbers from `low` to `high`, both included; `step` makes them a finite list."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_range("float", self.low, self.high, log=self.log)
+        if self.step is None:
+            return
+        if self.log:
+            raise SweepError("float: step and log exclude each other; keep one, or use choice")
+        _check_step("float", self.low, self.high, self.step)
+
+    def points(self) -> Sequence[float] | None:
+        if self.low == self.high:
+            return (self.low,)
+        if self.step is None:
+            return None
+        low, step = Decimal(str(self.low)), Decimal(str(self.step))
+        return tuple(float(low + index * step) for index in range(self._num_steps + 1))
+
+    @property
+    def _num_steps(self) -> int:
+        assert self.step is not None
+        width = Decimal(str(self.high)) - Decimal(str(self.low))
+        return int(width / Decimal(str(self.step)))
+
+    def probes(self) -> Sequence[float]:
+        if self.low == self.high:
+            return (self.low,)
+        # One value between the ends tells a whole number from a real one.
+        between = self.low + (self.high - self.low) * (3 - math.sqrt(5)) / 2
+        return (self.low, self.clip(between), self.high)
+
+    def contains(self, value: Any) -> bool:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return self.low <= value <= self.high and math.isclose(self.clip(value), value)
+
+    def clip(self, value: float) -> float:
+        value = min(max(value, self.low), self.high)
+        if self.step is None:
+            return value
+        index = round((value - self.low) / self.step)
+        return float(Decimal(str(self.low)) + index * Decimal(str(self.step)))
+
+    def resample(self, generator: random.Random) -> Scalar:
+        if self.points() is not None:
+            return super().resample(generator)
+        if self.log:
+            drawn = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
+            return self.clip(drawn)
+        return generator.uniform(self.low, self.high)
+
+    def suggest(self, trial: Suggester, name: str) -> float:
+        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+    def _values_to_tree(self) -> dict[str, Any]:
+        tree: dict[str, Any] = {"float": [self.low, self.high]}
+        if self.log:
+            tree["log"] = True
+        if self.step is not None:
+            tree["step"] = self.step
+        return tree
+
+
+@dataclass(frozen=True)
+class IntRange(Entry):
+    """Whole numbers from `low` to `high`, both included, `step` apart."""
+
+    low: int
+    high: int
+    log: bool = False
+    step: int = 1
+
+    def __post_init__(self) -> None:
+        _check_range("int", self.low, self.high, log=self.log)
+        if self.log and self.step != 1:
+            raise SweepError("int: step and log exclude each other; keep one, or use choice")
+        _check_step("int", self.low, self.high, self.step)
+
+    def points(self) -> Sequence[int]:
+        return range(self.low, self.high + 1, self.step)
+
+    def probes(self) -> Sequence[int]:
+        # The value after the lower end tells what must be even, or a multiple, from the rest.
+        return tuple(dict.fromkeys((self.low, min(self.low + self.step, self.high), self.high)))
+
+    def contains(self, value: Any) -> bool:
+        return not isinstance(value, bool) and value in self.points()
+
+    def suggest(self, trial: Suggester, name: str) -> int:
+        return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
+
+    def _values_to_tree(self) -> dict[str, Any]:
+        tree: dict[str, Any] = {"int": [self.low, self.high]}
+        if self.log:
+            tree["log"] = True
+        if self.step != 1:
+            tree["step"] = self.step
+        return tree
+
+
+def _check_range(kind: str, low: float, high: float, *, log: bool) -> None:
+    if low > high:
+        raise SweepError(f"{kind}: the range goes from {low} to {high}; write the lower end first")
+    if log and low <= 0:
+        raise SweepError(f"{kind}: log needs a range above 0, but it begins at {low}")
+
+
+def _check_step(kind: str, low: float, high: float, step: float) -> None:
+    if step <= 0:
+        raise SweepError(f"{kind}: step is {step}; it must be above 0")
+    rest = (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step))
+    if rest:
+        last = Decimal(str(high)) - rest
+        raise SweepError(f"{kind}: steps of {step} from {low} end at {last}, not {high}; write so")
+
+
+# --- reading ----------------------------------------------------------------------------------
+
+
+def _parse_number(kind: str, value: Any) -> Any:
+    expected = int if kind == "int" else (int, float)
+    if isinstance(value, bool) or not isinstance(value, expected) or not math.isfinite(value):
+        raise SweepError(f"{kind}: {value!r} is not a{'n int' if kind == 'int' else ' number'}")
+    return value if kind == "int" else float(value)
+
+
+def _parse_names(names: Any) -> tuple[str, ...]:
+    if isinstance(names, str):
+        return (names,)
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise SweepError(f"tie: {names!r} is not a list of names")
+    return tuple(names)
+
+
+def _parse_conditions(tree: Any) -> Conditions:
+    if not isinstance(tree, Mapping):
+        raise SweepError(f"when: {tree!r} is not a mapping of names to values")
+    conditions = tuple(
+        (str(name), tuple(allowed) if isinstance(allowed, list | tuple) else (allowed,))
+        for name, allowed in tree.items()
+    )
+    for name, allowed in conditions:
+        if not allowed or not all(isinstance(value, Scalar) for value in allowed):
+            raise SweepError(
+                f"when: {name}: {list(allowed)!r} is neither a value nor a list of them"
+            )
+    return conditions
+
+
+def parse_entry(tree: Any) -> Entry:
+    """The values that a sweep file names, such as `{float: [1, 8], log: true}`.
+
+    Raises:
+        SweepError: what is wrong with them, in one line.
+    """
+    kinds = [kind for kind in KINDS if isinstance(tree, Mapping) and kind in tree]
+    if len(kinds) != 1:
+        raise SweepError(
+            f"{tree!r} names no values; write {{choice: [...]}}, {{float: [low, high]}} or "
+            "{int: [low, high]}"
+        )
+    kind = kinds[0]
+    known = ["choice", "tie", "when"] if kind == "choice" else [kind, "log", "step", "tie", "when"]
+    for key in tree:
+        if key not in known:
+            raise SweepError(f"{key}: unknown key{nearest(str(key), known) or f' of a {kind}'}")
+    values = tree[kind]
+    if not isinstance(values, list | tuple):
+        raise SweepError(f"{kind}: {values!r} is not a list")
+    shared: dict[str, Any] = {
+        "tie": _parse_names(tree.get("tie", ())),
+        "when": _parse_conditions(tree.get("when", {})),
+    }
+    if kind == "choice":
+        return Choice(tuple(values), **shared)
+    return _parse_range(kind, values, tree, shared)
+
+
+def _parse_range(
+    kind: str, values: Sequence[Any], tree: Mapping[str, Any], shared: Mapping[str, Any]
+) -> Entry:
+    if len(values) != 2:
+        raise SweepError(f"{kind}: {list(values)!r} is not [low, high]")
+    log = tree.get("log", False)
+    if not isinstance(log, bool):
+        raise SweepError(f"log: {log!r} is neither true nor false")
+    low, high = (_parse_number(kind, value) for value in values)
+    step = tree.get("step")
+    if step is not None:
+        step = _parse_number(kind, step)
+    if kind == "float":
+        return FloatRange(low, high, log, step, **shared)
+    return IntRange(low, high, log, 1 if step is None else step, **shared)

@@ -1,0 +1,139 @@
+"""The recorder: what Ray Tune tells the driver becomes events of the ledger, and nothing else.
+
+The state, the study and the display learn from the same events, in the same order, as a reader of
+the ledger would.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ray.tune as ray_tune
+
+from magtkd.metrics import dev_scores
+from tune.ledger import Event, Ledger, Report, SweepState
+from tune.sweep_config import SweepConfig, config_of
+
+__all__ = ["Recorder", "chosen_report"]
+
+DEV = "dev/"
+
+
+def chosen_report(reports: Sequence[Report], select: str) -> Report | None:
+    """The report of the epoch that dev chooses so far, as the trainer would: the first best."""
+    finite = [report for report in reports if report.metrics.get(DEV + select) is not None]
+    if not finite:
+        return None
+    sign = -1 if select == "loss" else 1
+    return max(finite, key=lambda report: sign * (report.metrics[DEV + select] or 0.0))
+
+
+class Recorder(ray_tune.Callback):  # type: ignore[misc]
+    """Ray Tune's callback: the one writer of the ledger while trials run.
+
+    Args:
+        sweep: the sweep.
+        ledger: where events go first.
+        listeners: called with each event once it is written.
+        close_session: called with Tune's id of a trial that ended or was paused for good.
+    """
+
+    def __init__(
+        self,
+        sweep: SweepConfig,
+        ledger: Ledger,
+        state: SweepState,
+        listeners: Sequence[Callable[[Event], Any]],
+        close_session: Callable[[str], None],
+    ) -> None:
+        self._sweep, self._ledger, self.state = sweep, ledger, state
+        self._listeners, self._close_session = listeners, close_session
+        self._fusion: dict[int, str] = {}
+        self._chosen: dict[int, dict[str, Any]] = {}
+        self._changes: dict[int, str] = {}
+
+    def record(self, kind: str, **fields: Any) -> None:
+        """Write an event, then tell it to the state and the listeners."""
+        event = self._ledger.append(kind, **fields)
+        self.state.apply(event)
+        for listen in self._listeners:
+            listen(event)
+
+    # --- Ray Tune's hooks ---------------------------------------------------------------------
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        number = result["number"]
+        if "stages" in result:
+            self.record("trial_stages", trial=number, stages=json.loads(result["stages"]))
+        if "fusion" in result:
+            self._fusion[number] = result["fusion"]
+        if "changes" in result:
+            self._record_changes(number, result)
+        metrics = {
+            name: value for name, value in result.items() if name.startswith((DEV, "train/"))
+        }
+        if metrics:
+            self.record("trial_report", trial=number, epoch=result["epoch"], metrics=metrics)
+        if "chosen" in result:
+            self._chosen[number] = json.loads(result["chosen"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        last = trial.last_result or {}
+        self._end(trial, last.get("state", "stopped"), last.get("message"))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        error = trial.get_error()
+        reason = str(error).strip().splitlines()[-1] if error else "the trial's process died"
+        self._end(trial, "failed", reason)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks into a folder that nobody reads; a ledger cannot be pickled.
+        return {}
+
+    # --- events -------------------------------------------------------------------------------
+
+    def _end(self, trial: Any, state: str, message: str | None) -> None:
+        number = trial.config["trial"]
+        told = self.state.trials[number]
+        if told.ended_time is not None:
+            return
+        self._record_fusion(number, state)
+        chosen = self._chosen.pop(number, None)
+        if chosen is None and state == "stopped":
+            select = config_of(self._sweep, told.values).fusion.select
+            report = chosen_report(told.reports, select)
+            chosen = report._asdict() if report else None
+        fields: dict[str, Any] = {"message": message} if message else {}
+        if chosen is not None:
+            metrics = chosen["metrics"]
+            fields["dev"], fields["epoch"] = dev_scores(metrics), chosen["epoch"]
+            fields["objectives"] = [metrics.get(one.metric) for one in self._sweep.objective]
+        self.record("trial_ended", trial=number, state=state, **fields)
+        self._close_session(trial.trial_id)
+
+    def _record_fusion(self, number: int, state: str) -> None:
+        """Fusion's record, once, at the end. A trial that was stopped has no artifact, but what it
+        cost counts."""
+        told = self._fusion.pop(number, None)
+        if told is None:
+            return
+        outcome = "trained" if state == "completed" else "stopped"
+        fusion = json.loads(told) | {"outcome": outcome}
+        self.record("trial_stages", trial=number, stages={"fusion": fusion})
+
+    def _record_changes(self, number: int, result: Mapping[str, Any]) -> None:
+        """Population based training went on from another trial's session, with other values."""
+        if self._changes.get(number) == result["changes"]:
+            return
+        self._changes[number] = result["changes"]
+        changes = {int(epoch): values for epoch, values in json.loads(result["changes"]).items()}
+        epoch = max(changes)
+        values = {f"fusion.{name}": value for name, value in changes[epoch].items()}
+        base = json.loads(result["base"])
+        self.record(
+            "trial_changed", trial=number, epoch=epoch, values=values, base=base, changes=changes
+        )

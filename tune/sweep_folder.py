@@ -1,0 +1,17 @@
+"""Where a sweep's ledger is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["sweep_folder"]
+
+
+def sweep_folder(storage: str, name: str) -> Path:
+    """The folder of a sweep's ledger: `STORAGE/sweeps/NAME`.
+
+    Where artifacts go to a remote address, ledgers stay on this machine, in `magtkd-results`: an
+    object store cannot append.
+    """
+    root = Path("magtkd-results") if "://" in storage else Path(storage).expanduser()
+    return root.absolute() / "sweeps" / name

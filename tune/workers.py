@@ -1,0 +1,166 @@
+"""The worker: a Ray actor that trains upstream stages and holds fusion sessions.
+
+One actor class for both, because processes that have loaded torch are what is dear here: a worker
+that has just trained a student holds fusion sessions a moment later. What a stage itself does
+wrong comes back as a `Failure`; only what happens to the process is raised, by Ray.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from magtkd.artifacts import Artifact, Store
+from magtkd.config import Config
+from magtkd.errors import DivergedError
+from magtkd.pipeline import Plan, describe_stage
+
+__all__ = ["Failure", "StageDone", "Step", "Worker", "WorkerActor", "failure_of"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A stage that is itself wrong: `state` is `diverged` or `failed`."""
+
+    state: str
+    message: str
+    details: str = ""
+
+
+@dataclass(frozen=True)
+class StageDone:
+    """A stage that was trained, in `seconds`; `num_bytes` is the size of its table."""
+
+    seconds: float
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One epoch of a session that has worked `seconds` so far. After the last one, `final` is the
+    artifact's metrics."""
+
+    epoch: int
+    metrics: dict[str, float]
+    seconds: float
+    final: dict[str, Any] | None = None
+
+
+@dataclass
+class _OpenSession:
+    """A fusion session with what its artifact will need."""
+
+    session: Any
+    data: Artifact
+    plan: Plan
+    config: Config
+
+
+def failure_of(stage: str, error: Exception) -> Failure:
+    """What a stage's own exception means for the trials that need it."""
+    state = "diverged" if isinstance(error, DivergedError) else "failed"
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    message = text if state == "diverged" else f"{stage}: {type(error).__name__}: {text}"
+    return Failure(state, message, "".join(traceback.format_exception(error)))
+
+
+class Worker:
+    """Trains stages and advances fusion sessions, one call at a time.
+
+    Args:
+        storage: address of the store.
+        threads: with how many threads to compute.
+        stages: the module with `open_session` and `artifact_of`; `magtkd.stages` but for tests of
+            the machinery around it.
+    """
+
+    def __init__(self, storage: str, threads: int, stages: str) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self._store = Store(storage)
+        self._stages = importlib.import_module(stages)
+        self._sessions: dict[str, _OpenSession] = {}
+
+    def ready(self) -> bool:
+        """Answers when the process is up."""
+        return True
+
+    @ray.method(num_returns=2)  # type: ignore[untyped-decorator]
+    def train(
+        self, stage: str, config: Config, plan: Plan, names: list[str], *upstream: Artifact
+    ) -> tuple[StageDone | Failure, Artifact | None]:
+        """Train a stage to its end and write its artifact; returns it without the weights."""
+        try:
+            given = dict(zip(names, upstream, strict=True))
+            session = self._stages.open_session(stage, config, given)
+            artifact = self._stages.artifact_of(
+                session.run(),
+                stage,
+                plan.keys[stage],
+                given["data"],
+                describe_stage(stage, config, plan),
+            )
+            self._store.write(artifact)
+        except Exception as error:
+            return failure_of(stage, error), None
+        light = dataclasses.replace(artifact, weights=b"")
+        return StageDone(session.seconds, artifact.table.nbytes), light
+
+    def open(
+        self,
+        session_id: str,
+        config: Config,
+        plan: Plan,
+        exported: bytes | None,
+        names: list[str],
+        *upstream: Artifact,
+    ) -> int | Failure:
+        """Open a fusion session, at its start or where it was exported; returns its epoch."""
+        try:
+            given = dict(zip(names, upstream, strict=True))
+            session = self._stages.open_session("fusion", config, given)
+            if exported is not None:
+                session.load(exported)
+        except Exception as error:
+            return failure_of("fusion", error)
+        self._sessions[session_id] = _OpenSession(session, given["data"], plan, config)
+        return int(session.epoch)
+
+    def advance(self, session_id: str) -> Step | Failure:
+        """Train one epoch; after the last one, write the artifact."""
+        opened = self._sessions[session_id]
+        try:
+            report = opened.session.advance()
+            final = self._finish(opened) if opened.session.is_done else None
+        except Exception as error:
+            return failure_of("fusion", error)
+        return Step(report.epoch, report.metrics, opened.session.seconds, final)
+
+    def _finish(self, opened: _OpenSession) -> dict[str, Any]:
+        artifact: Artifact = self._stages.artifact_of(
+            opened.session.result(),
+            "fusion",
+            opened.plan.keys["fusion"],
+            opened.data,
+            describe_stage("fusion", opened.config, opened.plan),
+        )
+        self._store.write(artifact)
+        return artifact.metrics
+
+    def export(self, session_id: str) -> bytes:
+        """The session as bytes that `open` goes on from."""
+        exported: bytes = self._sessions[session_id].session.export()
+        return exported
+
+    def close(self, session_id: str) -> None:
+        """Forget a session."""
+        self._sessions.pop(session_id, None)
+
+
+WorkerActor: Any = ray.remote(max_restarts=0, max_concurrency=1)(Worker)
