@@ -90,6 +90,11 @@ def artifact_files(artifact: Artifact) -> dict[str, bytes | pa.Buffer]:
     return files
 
 
+def _reason(error: Exception) -> str:
+    """The system's own words, where Arrow wraps them in a sentence about its file."""
+    return str(error).splitlines()[0].rpartition("Detail: ")[2]
+
+
 class Store:
     """Artifacts under a folder or any `pyarrow.fs` address (`s3://bucket/prefix`, `gs://...`).
 
@@ -109,9 +114,9 @@ class Store:
         except (pa.ArrowInvalid, OSError) as error:
             raise StorageError(
                 f"storage {self.address!r}: not a folder or a pyarrow.fs address: "
-                f"{str(error).splitlines()[0]}"
+                f"{_reason(error)}; give a folder, or an address such as s3://bucket/prefix"
             ) from None
-        self._root = root.rstrip("/")
+        self._root: str = root.rstrip("/")
 
     @property
     def _is_local(self) -> bool:
@@ -128,9 +133,9 @@ class Store:
             self._write_file(probe, b"")
             self._filesystem.delete_file(probe)
         except OSError as error:
-            reason = error.strerror or str(error).splitlines()[0]
             raise StorageError(
-                f"storage {self.address}: cannot be written: {reason}; choose another --storage"
+                f"storage {self.address}: cannot be written: {_reason(error)}; "
+                "choose another --storage"
             ) from None
 
     def _existing_folder(self) -> str:
@@ -254,17 +259,17 @@ class Store:
             return file.read_buffer()
 
     def _cannot_write(self, path: str, error: OSError) -> StorageError:
-        reason = error.strerror or str(error).splitlines()[0]
         return StorageError(
-            f"storage {self.address}: cannot write {path}: {reason}; choose another --storage"
+            f"storage {self.address}: cannot write {path}: {_reason(error)}; "
+            "choose another --storage"
         )
 
     def _manifest(self, folder: str) -> dict[str, dict[str, Any]]:
         path = f"{folder}/{MANIFEST}"
         try:
             manifest = json.loads(self._read_file(path).to_pybytes())
-            whole = _FILES <= set(manifest) and all(
-                _ENTRY == set(entry) for entry in manifest.values()
+            whole = set(manifest) >= _FILES and all(
+                set(entry) == _ENTRY for entry in manifest.values()
             )
         except OSError:
             raise ArtifactError(f"{folder}: there is no such artifact; train the stage") from None

@@ -58,15 +58,14 @@ def run_app(application: typer.Typer, arguments: list[str] | None = None) -> int
         return _complain(error, 2)
     except MagtkdError as error:
         return _complain(error, 1)
-    except typer.Exit as error:
-        return int(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted", 130)
     except Exception as error:
         # Typer's and click's own complaints about arguments, which know how to show themselves.
         if not hasattr(error, "format_message"):
             raise
-        return _complain(f"{error.format_message()}; see `magtkd --help`", 2)
+        message = error.format_message().rstrip(".")
+        # Without a message, the help itself was shown.
+        return _complain(f"{message}; see `magtkd --help`", 2) if message else 2
+    # Typer returns the exit code of `typer.Exit`, and 130 after Ctrl-C.
     return code if isinstance(code, int) else 0
 
 
@@ -126,7 +125,8 @@ def train(
 
 
 class _progress:  # noqa: N801 (used as a function)
-    """A bar per stage on stderr: `report` and `on_stage` callbacks for `run_chain`."""
+    """A bar per stage on stderr, where that is a terminal: `report` and `on_stage` callbacks for
+    `run_chain`."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -142,13 +142,16 @@ class _progress:  # noqa: N801 (used as a function)
         self._tasks: dict[str, Any] = {}
 
     def __enter__(self) -> tuple[Callable[..., None], Callable[[str], None]]:
-        self._progress.start()
+        if self._progress.console.is_terminal:
+            self._progress.start()
         return self._report, self._finish
 
     def __exit__(self, error: type[BaseException] | None, *details: object) -> None:
-        # Whoever reads a failed command's stderr wants the error's one line, and no bars.
-        self._progress.live.transient = error is not None
-        self._progress.stop()
+        if self._progress.console.is_terminal:
+            self._progress.live.transient = error is not None  # its one line says it all
+            self._progress.stop()
+        if error is KeyboardInterrupt:
+            _complain("interrupted; the same command goes on after the last finished stage", 130)
 
     def _task(self, stage: str) -> Any:
         if stage not in self._tasks:

@@ -6,6 +6,7 @@ Imports no torch, so that a trial, which only passes configurations on, stays sm
 from __future__ import annotations
 
 import difflib
+import io
 import math
 import types
 import typing
@@ -507,7 +508,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"{path}: cannot read the configuration: {reason}; give the path of a YAML file"
         ) from None
     try:
-        tree = OmegaConf.to_container(OmegaConf.create(text), resolve=True) if text.strip() else {}
+        tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=True)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
@@ -515,6 +516,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}{line}: not valid YAML: {problem}") from None
     except (OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
+    except OSError:  # OmegaConf's word for a file that is one number
+        tree = None
     if not isinstance(tree, dict):
         raise ConfigError(
             f"{path}: the top level is not a mapping; write sections such as `fusion: {{depth: 2}}`"
@@ -612,5 +615,24 @@ def _override_value(override: str, raw: str) -> Any:
 
 def dump_yaml(config: BaseModel) -> str:
     """The resolved configuration as YAML that `load_config` reads back to an equal one."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump(
+        config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True
+    )
     return text
+
+
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    """Quotes what only OmegaConf's reader takes for a number, such as the name `1e5`."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    try:
+        float(text)
+    except ValueError:
+        style = None
+    else:
+        style = "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
