@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,11 +38,3 @@ def _make_table(**replaced: Any) -> pa.Table:
 @pytest.fixture
 def make_table() -> Callable[..., pa.Table]:
     return _make_table
-
-
-@pytest.fixture
-def data_folder() -> Path:
-    folder = os.environ.get("MAGTKD_DATA")
-    if not folder:
-        pytest.skip("MAGTKD_DATA names no folder with the real data")
-    return Path(folder)

@@ -1,22 +1,11 @@
-"""The configuration: one section per stage, one seed, checked before anything runs.
-
-Imports no torch, so that a trial, which only passes configurations on, stays small.
-"""
+"""The sections of a configuration: one per stage, each field with its range and its meaning."""
 
 from __future__ import annotations
 
-import difflib
-import io
 import math
-import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, overload
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import (
     BaseModel,
     ByteSize,
@@ -27,8 +16,6 @@ from pydantic import (
     model_validator,
 )
 
-from magtkd.errors import ConfigError
-
 __all__ = [
     "AudioConfig",
     "Config",
@@ -38,19 +25,11 @@ __all__ = [
     "Resources",
     "Section",
     "StageResources",
+    "StudentConfig",
     "SyntheticConfig",
     "TeacherConfig",
     "TrainingSection",
     "VideoConfig",
-    "dump_yaml",
-    "get_value",
-    "has_name",
-    "load_config",
-    "names_of",
-    "nearest",
-    "read_config_file",
-    "validate",
-    "with_values",
 ]
 
 Positive = Annotated[int, Field(ge=1)]
@@ -376,263 +355,3 @@ class Config(Section):
     fusion: FusionConfig = FusionConfig()
     resources: StageResources = StageResources()
     """Not part of any stage's key: how much a stage may use, not what it computes."""
-
-
-ConfigT = TypeVar("ConfigT", bound=Config)
-
-
-# --- names and values -------------------------------------------------------------------------
-
-
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    """The model class inside an annotation such as `DistillConfig | None`, if there is one."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated):
-        for inner in typing.get_args(annotation):
-            if (found := _section_of(inner)) is not None:
-                return found
-    return None
-
-
-def names_of(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
-    """All dotted names of a configuration's values, sections themselves left out."""
-    for name, field in model.model_fields.items():
-        section = _section_of(field.annotation)
-        if section is None:
-            yield prefix + name
-        else:
-            yield from names_of(section, f"{prefix}{name}.")
-
-
-def has_name(name: str, model: type[BaseModel] = Config) -> bool:
-    """Whether a dotted name is one of the configuration's values."""
-    return name in set(names_of(model))
-
-
-def nearest(name: str, known: Sequence[str] | Iterator[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known name, or nothing where none is near."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
-def get_value(config: BaseModel, name: str) -> Any:
-    """The value under a dotted name; None where a section on the way is null."""
-    value: Any = config
-    for part in name.split("."):
-        if value is None:
-            return None
-        value = getattr(value, part)
-    return value
-
-
-def with_values(config: ConfigT, values: Mapping[str, Any], *, source: str = "values") -> ConfigT:
-    """A copy with some values replaced by dotted name, validated as a whole.
-
-    A null section on the way is created with its defaults, so `audio.distill.temperature` may be
-    set where `audio.distill` was null.
-
-    Raises:
-        ConfigError: a name that does not exist or a value that is not legal.
-    """
-    tree = config.model_dump()
-    for name, value in values.items():
-        *parents, last = name.split(".")
-        node: Any = tree
-        for parent in parents:
-            if not isinstance(node, dict):
-                break
-            if node.get(parent) is None:
-                node[parent] = {}
-            node = node[parent]
-        if not isinstance(node, dict):
-            raise ConfigError(
-                f"{source}: {name}: no such name{nearest(name, names_of(type(config)))}"
-            )
-        node[last] = value
-    return validate(type(config), tree, source)
-
-
-# --- reading ----------------------------------------------------------------------------------
-
-
-def validate(model: type[ConfigT], tree: Mapping[str, Any], source: str) -> ConfigT:
-    """Validate a tree of plain values; `source` leads the error message.
-
-    Raises:
-        ConfigError: one line for the first thing that is wrong, and how many more there are.
-    """
-    try:
-        return model.model_validate(dict(tree))
-    except ValidationError as error:
-        raise ConfigError(f"{source}: {_one_line(model, error)}") from None
-
-
-def _one_line(model: type[BaseModel], error: ValidationError) -> str:
-    details = error.errors(include_url=False)
-    first = details[0]
-    place = [str(part) for part in first["loc"]]
-    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    if first["type"] == "extra_forbidden":
-        known = _keys_at(model, first["loc"][:-1])
-        hint = nearest(place[-1], known) or f"; known are {', '.join(known)}"
-        if place[0] in {"space", "search", "scheduler", "objective"} and len(place) == 1:
-            hint = "; this is a sweep file, for `magtkd sweep`"
-        return f"{'.'.join(place)}: unknown key{hint}{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    where = ".".join(place) or "configuration"
-    given = first["input"]
-    if first["type"] == "value_error":
-        return f"{where}: {message}{more}"
-    return f"{where}: {given!r} is not legal: {message}{more}"
-
-
-def _keys_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
-    """The keys of the section at a place; the numbers in it count a list's items."""
-    owner = model
-    for part in place:
-        if isinstance(part, str):
-            annotation = owner.model_fields[part].annotation
-            items = typing.get_args(annotation) if typing.get_origin(annotation) is tuple else ()
-            owner = _section_of(items[0] if items else annotation) or owner
-    return list(owner.model_fields)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(
-            f"{path}: cannot read the configuration: {reason}; give the path of a YAML file"
-        ) from None
-    try:
-        tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=True)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{path}{line}: not valid YAML: {problem}") from None
-    except (OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
-    except OSError:  # OmegaConf's word for a file that is one number
-        tree = None
-    if not isinstance(tree, dict):
-        raise ConfigError(
-            f"{path}: the top level is not a mapping; write sections such as `fusion: {{depth: 2}}`"
-        )
-    return typing.cast(dict[str, Any], tree)
-
-
-def read_config_file(path: str | Path, _seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A configuration file with everything that it `extends` merged below it, as a plain tree.
-
-    `extends` and `data.path` are relative to the file that says them.
-
-    Raises:
-        ConfigError: a file that cannot be read, is not YAML, or extends itself.
-    """
-    path = Path(path)
-    if path.resolve() in _seen:
-        chain = " -> ".join(str(seen) for seen in (*_seen, path.resolve()))
-        raise ConfigError(f"{path}: extends itself: {chain}")
-    tree = _read_yaml(path)
-    base = tree.pop("extends", None)
-    data = tree.get("data")
-    if isinstance(data, dict) and isinstance(data.get("path"), str):
-        data["path"] = str((path.parent / Path(data["path"]).expanduser()).resolve())
-    if base is None:
-        return tree
-    if not isinstance(base, str):
-        raise ConfigError(f"{path}: extends: {base!r} is not the name of a file")
-    base_path = path.parent / base
-    if not base_path.is_file():
-        raise ConfigError(f"{path}: extends: there is no file {base_path}")
-    parent = read_config_file(base_path, (*_seen, path.resolve()))
-    # Spaces are whole: a sweep that extends another and names a space means only that space.
-    if "space" in tree:
-        parent.pop("space", None)
-    merged = OmegaConf.merge(OmegaConf.create(parent), OmegaConf.create(tree))
-    return typing.cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
-
-
-@overload
-def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config: ...
-
-
-@overload
-def load_config(
-    path: str | Path | None, overrides: Sequence[str], model: type[ConfigT]
-) -> ConfigT: ...
-
-
-def load_config(
-    path: str | Path | None, overrides: Sequence[str] = (), model: type[Config] = Config
-) -> Config:
-    """Read, merge, override and validate a configuration.
-
-    Args:
-        path: a YAML file; None for the defaults.
-        overrides: `key=value` with dotted keys; values are read as YAML.
-        model: `Config`, or a subclass with more sections.
-
-    Raises:
-        ConfigError: anything that is wrong, in one line.
-    """
-    tree = read_config_file(path) if path is not None else {}
-    for override in overrides:
-        key, equals, raw = override.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"override {override!r}: write it as key=value")
-        value = _override_value(override, raw)
-        if key.strip() == "data.path" and isinstance(value, str):
-            value = str(Path(value).expanduser().resolve())
-        node: dict[str, Any] = tree
-        *parents, last = key.strip().split(".")
-        for parent in parents:
-            child = node.get(parent)
-            if child is None:
-                child = node[parent] = {}
-            if not isinstance(child, dict):
-                raise ConfigError(f"override {override!r}: {parent} is a value, not a section")
-            node = child
-        node[last] = value
-    return validate(model, tree, str(path or "configuration"))
-
-
-def _override_value(override: str, raw: str) -> Any:
-    # OmegaConf's YAML reads `1e-4` as the number that people mean, and not as a string.
-    try:
-        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={raw}"]), resolve=True)
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError):
-        raise ConfigError(
-            f"override {override!r}: the value is not valid YAML; quote it, or write null, a "
-            "number, [a list] or {a: mapping}"
-        ) from None
-    return typing.cast(dict[str, Any], parsed)["value"]
-
-
-def dump_yaml(config: BaseModel) -> str:
-    """The resolved configuration as YAML that `load_config` reads back to an equal one."""
-    text: str = yaml.dump(
-        config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True
-    )
-    return text
-
-
-class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
-    """Quotes what only OmegaConf's reader takes for a number, such as the name `1e5`."""
-
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    try:
-        float(text)
-    except ValueError:
-        style = None
-    else:
-        style = "'"
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _represent_text)

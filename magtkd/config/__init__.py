@@ -1,0 +1,48 @@
+"""The configuration: one section per stage, one seed, checked before anything runs.
+
+Imports no torch, so that a trial, which only passes configurations on, stays small.
+"""
+
+from magtkd.config.checks import validate, with_values
+from magtkd.config.files import dump_yaml, load_config, read_config_file
+from magtkd.config.names import get_value, has_name, names_of, nearest
+from magtkd.config.sections import (
+    AudioConfig,
+    Config,
+    DataConfig,
+    DistillConfig,
+    FusionConfig,
+    Resources,
+    Section,
+    StageResources,
+    StudentConfig,
+    SyntheticConfig,
+    TeacherConfig,
+    TrainingSection,
+    VideoConfig,
+)
+
+__all__ = [
+    "AudioConfig",
+    "Config",
+    "DataConfig",
+    "DistillConfig",
+    "FusionConfig",
+    "Resources",
+    "Section",
+    "StageResources",
+    "StudentConfig",
+    "SyntheticConfig",
+    "TeacherConfig",
+    "TrainingSection",
+    "VideoConfig",
+    "dump_yaml",
+    "get_value",
+    "has_name",
+    "load_config",
+    "names_of",
+    "nearest",
+    "read_config_file",
+    "validate",
+    "with_values",
+]

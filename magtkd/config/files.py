@@ -1,0 +1,161 @@
+"""Configurations in files: reading, `extends`, overrides, writing."""
+
+from __future__ import annotations
+
+import io
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel
+
+from magtkd.config.checks import validate
+from magtkd.config.sections import Config
+from magtkd.errors import ConfigError
+
+__all__ = ["dump_yaml", "load_config", "read_config_file"]
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(
+            f"{path}: cannot read the configuration: {reason}; give the path of a YAML file"
+        ) from None
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=True)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{path}{line}: not valid YAML: {problem}") from None
+    except (OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
+    except OSError:  # OmegaConf's word for a file that is one number
+        tree = None
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"{path}: the top level is not a mapping; write sections such as `fusion: {{depth: 2}}`"
+        )
+    return typing.cast(dict[str, Any], tree)
+
+
+def read_config_file(path: str | Path, _seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A configuration file with everything that it `extends` merged below it, as a plain tree.
+
+    `extends` and `data.path` are relative to the file that says them.
+
+    Raises:
+        ConfigError: a file that cannot be read, is not YAML, or extends itself.
+    """
+    path = Path(path)
+    if path.resolve() in _seen:
+        chain = " -> ".join(str(seen) for seen in (*_seen, path.resolve()))
+        raise ConfigError(f"{path}: extends itself: {chain}")
+    tree = _read_yaml(path)
+    base = tree.pop("extends", None)
+    data = tree.get("data")
+    if isinstance(data, dict) and isinstance(data.get("path"), str):
+        data["path"] = str((path.parent / Path(data["path"]).expanduser()).resolve())
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: extends: {base!r} is not the name of a file")
+    base_path = path.parent / base
+    if not base_path.is_file():
+        raise ConfigError(f"{path}: extends: there is no file {base_path}")
+    parent = read_config_file(base_path, (*_seen, path.resolve()))
+    # Spaces are whole: a sweep that extends another and names a space means only that space.
+    if "space" in tree:
+        parent.pop("space", None)
+    merged = OmegaConf.merge(OmegaConf.create(parent), OmegaConf.create(tree))
+    return typing.cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
+
+
+@overload
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config: ...
+
+
+@overload
+def load_config(
+    path: str | Path | None, overrides: Sequence[str], model: type[ConfigT]
+) -> ConfigT: ...
+
+
+def load_config(
+    path: str | Path | None, overrides: Sequence[str] = (), model: type[Config] = Config
+) -> Config:
+    """Read, merge, override and validate a configuration.
+
+    Args:
+        path: a YAML file; None for the defaults.
+        overrides: `key=value` with dotted keys; values are read as YAML.
+        model: `Config`, or a subclass with more sections.
+
+    Raises:
+        ConfigError: anything that is wrong, in one line.
+    """
+    tree = read_config_file(path) if path is not None else {}
+    for override in overrides:
+        key, equals, raw = override.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"override {override!r}: write it as key=value")
+        value = _override_value(override, raw)
+        if key.strip() == "data.path" and isinstance(value, str):
+            value = str(Path(value).expanduser().resolve())
+        node: dict[str, Any] = tree
+        *parents, last = key.strip().split(".")
+        for parent in parents:
+            child = node.get(parent)
+            if child is None:
+                child = node[parent] = {}
+            if not isinstance(child, dict):
+                raise ConfigError(f"override {override!r}: {parent} is a value, not a section")
+            node = child
+        node[last] = value
+    return validate(model, tree, str(path or "configuration"))
+
+
+def _override_value(override: str, raw: str) -> Any:
+    # OmegaConf's YAML reads `1e-4` as the number that people mean, and not as a string.
+    try:
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={raw}"]), resolve=True)
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError):
+        raise ConfigError(
+            f"override {override!r}: the value is not valid YAML; quote it, or write null, a "
+            "number, [a list] or {a: mapping}"
+        ) from None
+    return typing.cast(dict[str, Any], parsed)["value"]
+
+
+def dump_yaml(config: BaseModel) -> str:
+    """The resolved configuration as YAML that `load_config` reads back to an equal one."""
+    text: str = yaml.dump(
+        config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True
+    )
+    return text
+
+
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    """Quotes what only OmegaConf's reader takes for a number, such as the name `1e5`."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    try:
+        float(text)
+    except ValueError:
+        style = None
+    else:
+        style = "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)

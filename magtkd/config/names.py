@@ -1,0 +1,57 @@
+"""Dotted names of the values: which there are, which is nearest, and what is under one."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel
+
+from magtkd.config.sections import Config
+
+__all__ = ["get_value", "has_name", "names_of", "nearest", "section_of"]
+
+
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The model class inside an annotation such as `DistillConfig | None`, if there is one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated):
+        for inner in typing.get_args(annotation):
+            if (found := section_of(inner)) is not None:
+                return found
+    return None
+
+
+def names_of(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """All dotted names of a configuration's values, sections themselves left out."""
+    for name, field in model.model_fields.items():
+        section = section_of(field.annotation)
+        if section is None:
+            yield prefix + name
+        else:
+            yield from names_of(section, f"{prefix}{name}.")
+
+
+def has_name(name: str, model: type[BaseModel] = Config) -> bool:
+    """Whether a dotted name is one of the configuration's values."""
+    return name in set(names_of(model))
+
+
+def nearest(name: str, known: Sequence[str] | Iterator[str]) -> str:
+    """`; did you mean 'x'?` for the nearest known name, or nothing where none is near."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def get_value(config: BaseModel, name: str) -> Any:
+    """The value under a dotted name; None where a section on the way is null."""
+    value: Any = config
+    for part in name.split("."):
+        if value is None:
+            return None
+        value = getattr(value, part)
+    return value
