@@ -15,9 +15,10 @@ from magtkd.artifacts import Store
 from magtkd.cli import JsonOption, Overrides, StorageOption, app, run_app, write_text
 from magtkd.config import dump_yaml
 from magtkd.errors import SweepError
-from tune.ledger import SweepState, read_sweep
+from tune.ledger import read_sweep
 from tune.results import FORMATS, best, sweep_cost, trial_rows, write_trials
 from tune.selection import exported_config, reveal_test
+from tune.state import SweepState
 from tune.sweep_config import SweepConfig, load_sweep
 from tune.sweep_folder import sweep_folder
 from tune.tracking import default_tracking_uri, redact
@@ -107,11 +108,12 @@ def _print_end(state: SweepState, storage: str, *, tracked: bool) -> None:
 
 
 def _cost_table(state: SweepState) -> Table:
-    table = Table("stage", "trained", "reused", "seconds", "seconds saved by reuse")
+    table = Table("stage", "trained", "stopped", "reused", "seconds", "seconds saved by reuse")
     for stage, cost in sweep_cost(state).items():
         table.add_row(
             stage,
             str(cost.num_trained),
+            str(cost.num_stopped),
             str(cost.num_reused),
             f"{cost.seconds_trained:.1f}",
             f"{cost.seconds_saved:.1f}",

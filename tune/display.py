@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tune.ledger import Event, SweepState, TrialState
 from tune.results import sweep_cost
+from tune.state import Event, SweepState, TrialState
 
 __all__ = ["Display", "duration", "short_value"]
 

@@ -37,11 +37,13 @@ def engine_name(sweep_id: str) -> str:
 
 @dataclass(frozen=True)
 class Opened:
-    """What a trial gets: its stages' records, and either a worker that holds its session, or the
-    metrics of a fusion artifact that exists already, or a failure."""
+    """What a trial gets: its stages' records, and either a worker that holds its session, under a
+    name that no other opening has, or the metrics of a fusion artifact that exists already, or a
+    failure."""
 
     records: dict[str, StageRecord]
     worker: Any = None
+    session: str = ""
     epoch: int = 0
     metrics: dict[str, Any] | None = None
     failure: Failure | None = None
@@ -92,9 +94,11 @@ class Engine:
         self._max_failures, self._stages = max_failures, stages
         self._pool = Pool(self._start_worker, ray.kill, ray.cluster_resources)
         self._stages_made: OrderedDict[tuple[str, str, str], asyncio.Task[_Made]] = OrderedDict()
-        self._sessions: dict[str, tuple[PoolWorker, str]] = {}
+        self._sessions: dict[str, tuple[PoolWorker, str, str | None]] = {}
         self._fusion_ends: dict[str, asyncio.Event] = {}
-        self._closed: set[str] = set()
+        self._latest: dict[str, str] = {}
+        self._num_opened = 0
+        self._table_bytes = 0
         self._sweeper: asyncio.Task[None] | None = None
 
     def _start_worker(self, shape: Shape) -> Any:
@@ -105,51 +109,69 @@ class Engine:
             memory=amounts.get("memory"),
         ).remote(self._store.address, Resources(cpu=amounts["CPU"]).num_threads, self._stages)
 
+    async def warm_up(self, config: Config, num_workers: int) -> None:
+        """Start workers while the first trials are still being set up."""
+        self._pool.warm_up(shape_of(config.resources.fusion), num_workers)
+
     # --- what trials call ---------------------------------------------------------------------
 
-    async def open(self, trial: str, config: Config, exported: bytes | None = None) -> Opened:
+    async def open(
+        self,
+        trial: str,
+        config: Config,
+        exported: bytes | None = None,
+        needs_session: bool = False,
+    ) -> Opened:
         """Everything a trial needs for its first epoch; waits until it is there.
 
         Args:
             trial: the trial's identity, for sessions and for stages that are not shared.
             config: its configuration.
             exported: a session to go on from.
+            needs_session: open a session even where the fusion artifact exists, for a trial whose
+                session others may go on from.
         """
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().create_task(self._end_idle_workers())
         await self.close(trial)  # an actor of this trial that died may have left one open
-        self._closed.discard(trial)
+        self._num_opened += 1
+        session = self._latest[trial] = f"{trial}-{self._num_opened}"
         plan = make_plan(config, self._source)
-        key = plan.keys["fusion"]
+        key = plan.keys["fusion"] if self._reuse and not needs_session else None
         await self._wait_for_fusion(key)
         try:
-            if self._reuse and self._store.exists("fusion", key):
+            if key is not None and self._store.exists("fusion", key):
                 return await self._reused(plan)
-            opened = await self._open_session(trial, config, plan, exported)
+            opened, worker = await self._open_session(trial, session, config, plan, exported)
         except _StageFailedError as error:
             self._end_fusion(key)
             return Opened({}, failure=error.failure)
         except BaseException:
             self._end_fusion(key)
             raise
-        if trial in self._closed:
-            await self.close(trial)  # the trial ended while its stages were being trained
+        if self._latest.get(trial) == session:
+            self._sessions[trial] = (worker, session, key)
+        else:  # the trial ended, or was opened anew, while its stages were being trained
+            self._end_session(worker, session, key)
         return opened
 
-    async def close(self, trial: str) -> None:
-        """End a trial's session, if it has one."""
-        self._closed.add(trial)
-        if trial not in self._sessions:
+    async def close(self, trial: str, session: str | None = None) -> None:
+        """End a trial's session, if it has one; where one is named, that one and no later one."""
+        if session is not None and self._latest.get(trial) != session:
             return
-        worker, key = self._sessions.pop(trial)
-        worker.handle.close.remote(trial)
-        self._pool.release(worker, trial)
+        self._latest.pop(trial, None)
+        if trial in self._sessions:
+            self._end_session(*self._sessions.pop(trial))
+
+    def _end_session(self, worker: PoolWorker, session: str, key: str | None) -> None:
+        worker.handle.close.remote(session)
+        self._pool.release(worker, session)
         self._end_fusion(key)
 
     async def worker_died(self, trial: str) -> None:
         """A trial found its worker gone."""
         if trial in self._sessions:
-            worker, key = self._sessions.pop(trial)
+            worker, _, key = self._sessions.pop(trial)
             self._pool.discard(worker)
             self._end_fusion(key)
 
@@ -159,14 +181,16 @@ class Engine:
 
     # --- fusion -------------------------------------------------------------------------------
 
-    async def _wait_for_fusion(self, key: str) -> None:
-        """Two trials with one configuration: the second waits, and finds the first's artifact."""
-        while self._reuse and key in self._fusion_ends:
+    async def _wait_for_fusion(self, key: str | None) -> None:
+        """Two trials with one configuration: the second waits, and finds the first's artifact.
+        A key of None shares nothing."""
+        while key in self._fusion_ends:
             await self._fusion_ends[key].wait()
-        self._fusion_ends[key] = asyncio.Event()
+        if key is not None:
+            self._fusion_ends[key] = asyncio.Event()
 
-    def _end_fusion(self, key: str) -> None:
-        if (event := self._fusion_ends.pop(key, None)) is not None:
+    def _end_fusion(self, key: str | None) -> None:
+        if key is not None and (event := self._fusion_ends.pop(key, None)) is not None:
             event.set()
 
     async def _reused(self, plan: Plan) -> Opened:
@@ -186,17 +210,17 @@ class Engine:
         }
 
     async def _open_session(
-        self, trial: str, config: Config, plan: Plan, exported: bytes | None
-    ) -> Opened:
+        self, trial: str, session: str, config: Config, plan: Plan, exported: bytes | None
+    ) -> tuple[Opened, PoolWorker]:
         made, records = await self._made(trial, config, plan, plan.upstream)
         names, tables = list(made), [entry.table for entry in made.values()]
         shape = shape_of(config.resources.fusion)
 
         async def attempt() -> tuple[PoolWorker, int | Failure]:
-            worker = await self._pool.acquire(shape, session=trial)
+            worker = await self._pool.acquire(shape, session)
             try:
                 answer = await worker.handle.open.remote(
-                    trial, config, plan, exported, names, *tables
+                    session, config, plan, exported, names, *tables
                 )
             except RayActorError:
                 self._pool.discard(worker)
@@ -205,11 +229,16 @@ class Engine:
 
         worker, epoch = await self._retried("fusion", attempt)
         if isinstance(epoch, Failure):
-            self._pool.release(worker, trial)
+            self._pool.release(worker, session)
             raise _StageFailedError(epoch)
-        key = plan.keys["fusion"]
-        self._sessions[trial] = (worker, key)
-        return Opened(records, worker=worker.handle, epoch=epoch, fusion_key=key)
+        opened = Opened(
+            records,
+            worker=worker.handle,
+            session=session,
+            epoch=epoch,
+            fusion_key=plan.keys["fusion"],
+        )
+        return opened, worker
 
     # --- upstream stages ----------------------------------------------------------------------
 
@@ -235,8 +264,9 @@ class Engine:
             self._stages_made[key] = task
         self._stages_made.move_to_end(key)
         made = await asyncio.shield(task)
-        self._drop_old_tables()
         if is_first:
+            self._table_bytes += made.num_bytes
+            self._drop_old_tables()
             return made, made.record
         return made, StageRecord(plan.keys[stage], "reused", 0.0, made.seconds)
 
@@ -297,14 +327,14 @@ class Engine:
 
     def _drop_old_tables(self) -> None:
         """Forget the tables used longest ago; the store still has them."""
-        done = [(key, task) for key, task in self._stages_made.items() if task.done()]
-        good = [(key, task.result()) for key, task in done if task.exception() is None]
-        total = sum(made.num_bytes for _, made in good)
-        for key, made in good:
-            if total <= TABLE_BYTES:
-                return
-            del self._stages_made[key]
-            total -= made.num_bytes
+        for key, task in list(self._stages_made.items()) if self._too_many_tables else ():
+            if self._too_many_tables and task.done() and task.exception() is None:
+                del self._stages_made[key]
+                self._table_bytes -= task.result().num_bytes
+
+    @property
+    def _too_many_tables(self) -> bool:
+        return self._table_bytes > TABLE_BYTES
 
     async def _end_idle_workers(self) -> None:
         while True:

@@ -76,12 +76,23 @@ class Pool:
         self._queue: list[_Request] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def warm_up(self, shape: Shape, num_workers: int) -> None:
+        """Start workers that will be wanted soon, as far as there is room."""
+        totals = self._totals()
+        for _ in range(num_workers):
+            if not self._lacking(shape, totals):
+                self._start_worker(shape)
+
     async def acquire(self, shape: Shape, session: str | None = None) -> PoolWorker:
         """A worker for a stage to train, or for a session to live on; waits for one."""
         request = _Request(shape, session, asyncio.get_running_loop().create_future())
         self._queue.append(request)
         self._dispatch()
-        return await request.future
+        try:
+            return await request.future
+        except asyncio.CancelledError:
+            self._withdraw(request)
+            raise
 
     def release(self, worker: PoolWorker, session: str | None = None) -> None:
         """Give back a worker that finished its stage, or a session's place on it."""
@@ -116,6 +127,14 @@ class Pool:
         }
 
     # --- who is next --------------------------------------------------------------------------
+
+    def _withdraw(self, request: _Request) -> None:
+        """Nobody waits any more: out of the queue, or back with the worker it was just given."""
+        if request in self._queue:
+            self._queue.remove(request)
+            self._dispatch()
+        elif not request.future.cancelled() and request.future.exception() is None:
+            self.release(request.future.result(), request.session)
 
     def _dispatch(self) -> None:
         totals = self._totals() if self._queue else {}
@@ -201,7 +220,7 @@ class Pool:
         if worker in self._workers:
             self._workers.remove(worker)
         for request in self._queue:
-            if request.shape == worker.shape:
+            if request.shape == worker.shape and not request.future.cancelled():
                 self._queue.remove(request)
                 request.future.set_exception(error)
                 break

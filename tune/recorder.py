@@ -13,7 +13,8 @@ from typing import Any
 import ray.tune as ray_tune
 
 from magtkd.metrics import dev_scores
-from tune.ledger import Event, Ledger, Report, SweepState
+from tune.ledger import Ledger
+from tune.state import Event, Report, SweepState
 from tune.sweep_config import SweepConfig, config_of
 
 __all__ = ["Recorder", "chosen_report"]
@@ -52,7 +53,6 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         self._listeners, self._close_session = listeners, close_session
         self._fusion: dict[int, str] = {}
         self._chosen: dict[int, dict[str, Any]] = {}
-        self._changes: dict[int, str] = {}
 
     def record(self, kind: str, **fields: Any) -> None:
         """Write an event, then tell it to the state and the listeners."""
@@ -68,11 +68,10 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
     ) -> None:
         number = result["number"]
         if "stages" in result:
-            self.record("trial_stages", trial=number, stages=json.loads(result["stages"]))
+            self._record_stages(number, json.loads(result["stages"]))
         if "fusion" in result:
             self._fusion[number] = result["fusion"]
-        if "changes" in result:
-            self._record_changes(number, result)
+        self._record_changes(number, result)
         metrics = {
             name: value for name, value in result.items() if name.startswith((DEV, "train/"))
         }
@@ -86,9 +85,8 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         self._end(trial, last.get("state", "stopped"), last.get("message"))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = trial.get_error()
-        reason = str(error).strip().splitlines()[-1] if error else "the trial's process died"
-        self._end(trial, "failed", reason)
+        lines = str(trial.get_error() or "").strip().splitlines()
+        self._end(trial, "failed", lines[-1] if lines else "the trial's process died")
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks into a folder that nobody reads; a ledger cannot be pickled.
@@ -125,15 +123,29 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         fusion = json.loads(told) | {"outcome": outcome}
         self.record("trial_stages", trial=number, stages={"fusion": fusion})
 
+    def _record_stages(self, number: int, stages: Mapping[str, Any]) -> None:
+        """What is news: a trial that was paused finds the stages that it told of before."""
+        known = self.state.trials[number].stages
+        news = {
+            stage: told
+            for stage, told in stages.items()
+            if stage not in known or known[stage].key != told["key"]
+        }
+        if news:
+            self.record("trial_stages", trial=number, stages=news)
+
     def _record_changes(self, number: int, result: Mapping[str, Any]) -> None:
         """Population based training went on from another trial's session, with other values."""
-        if self._changes.get(number) == result["changes"]:
+        trial = self.state.trials[number]
+        base = json.loads(result["base"]) if "base" in result else trial.values
+        told = json.loads(result["changes"]) if "changes" in result else {}
+        changes = {int(epoch): values for epoch, values in told.items()}
+        if (base, changes) == (trial.base or trial.values, trial.lineage):
             return
-        self._changes[number] = result["changes"]
-        changes = {int(epoch): values for epoch, values in json.loads(result["changes"]).items()}
-        epoch = max(changes)
-        values = {f"fusion.{name}": value for name, value in changes[epoch].items()}
-        base = json.loads(result["base"])
+        values = dict(base)
+        for changed in changes.values():
+            values |= {f"fusion.{name}": value for name, value in changed.items()}
+        epoch = max([result["epoch"], *changes])
         self.record(
             "trial_changed", trial=number, epoch=epoch, values=values, base=base, changes=changes
         )

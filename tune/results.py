@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from magtkd.errors import StorageError, SweepError
-from tune.ledger import Objective, StageRecord, SweepState, TrialState
+from magtkd.pipeline import StageRecord
+from tune.state import Objective, SweepState, TrialState
 
 __all__ = ["FORMATS", "StageCost", "best", "sweep_cost", "trial_rows", "write_trials"]
 
@@ -116,10 +118,12 @@ def _none_completed(state: SweepState) -> str:
 class StageCost:
     """What one stage cost over all trials, in seconds, and what reuse saved.
 
+    `seconds_trained` holds the stopped ones too: they left no artifact, but they were paid for.
     `num_unknown` counts reuses of which the ledger does not say what training would have taken.
     """
 
     num_trained: int = 0
+    num_stopped: int = 0
     num_reused: int = 0
     seconds_trained: float = 0.0
     seconds_saved: float = 0.0
@@ -140,11 +144,13 @@ def sweep_cost(state: SweepState) -> dict[str, StageCost]:
 def _stage_cost(state: SweepState, name: str, known: Mapping[str, float]) -> StageCost:
     trained = [record for stage, record in _records(state, "trained") if stage == name]
     reused = [record for stage, record in _records(state, "reused") if stage == name]
+    stopped = [record for stage, record in _records(state, "stopped") if stage == name]
     costs = [known.get(r.key) if r.saved is None else r.saved for r in reused]
     return StageCost(
         num_trained=len(trained),
+        num_stopped=len(stopped),
         num_reused=len(reused),
-        seconds_trained=sum(record.seconds for record in trained),
+        seconds_trained=sum(record.seconds for record in [*trained, *stopped]),
         seconds_saved=sum(cost for cost in costs if cost is not None),
         num_unknown=costs.count(None),
     )
@@ -190,31 +196,58 @@ def write_trials(
 
 
 def _write_table(rows: Sequence[Row], stream: IO[str]) -> None:
-    names = list(dict.fromkeys(name for row in rows for name in row["values"]))
-    revealed = any(row["test"] for row in rows)
-    splits = ["dev", "test"] if revealed else ["dev"]
+    is_terminal = stream.isatty()
     table = Table(box=None, pad_edge=False)
-    table.add_column("trial", justify="right")
-    table.add_column("state")
-    for split in splits:
-        table.add_column(f"{split} weighted F1", justify="right")
-        table.add_column(f"{split} accuracy", justify="right")
-    for name in names:
-        table.add_column(name, justify="right")
-    for row in rows:
-        metrics = [_metric(row[split], key) for split in splits for key in _HEADLINE]
-        values = [_cell(row["values"].get(name)) for name in names]
-        table.add_row(str(row["trial"]), row["state"], *metrics, *values)
-    console = Console(file=stream, markup=False, highlight=False)
-    if not stream.isatty():
-        # A pipe has no width; nothing is to be cut off there.
-        console.width = max(
-            80, console.measure(table, options=console.options.update(width=10**5)).maximum
+    for header, cells in _table_columns(rows).items():
+        # On a terminal a long name stands on several lines, so that every value is seen whole.
+        folded = re.sub(r"( = |[ ._])", lambda found: found[0].rstrip() + "\n", header)
+        table.add_column(
+            folded if is_terminal else header,
+            justify="left" if header == "state" else "right",
+            min_width=max([4, *map(len, cells)]),
+            overflow="fold",
         )
+    for line in zip(*_table_columns(rows).values(), strict=True):
+        table.add_row(*line)
+    console = Console(file=stream, markup=False, highlight=False)
+    needed = console.measure(table, options=console.options.update(width=10**5))
+    # A pipe has no width, and a terminal that is too narrow wraps lines: nothing is cut off.
+    console.width = max(console.width, needed.minimum if is_terminal else needed.maximum)
     console.print(table)
 
 
-_HEADLINE = ("weighted_f1", "accuracy")
+def _table_columns(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Headers and cells."""
+    columns = {"trial": [str(row["trial"]) for row in rows]}
+    columns["state"] = [row["state"] for row in rows]
+    for split in ("dev", "test") if any(row["test"] for row in rows) else ("dev",):
+        for name, key in (("weighted F1", "weighted_f1"), ("accuracy", "accuracy")):
+            columns[f"{split} {name}"] = [_metric(row[split], key) for row in rows]
+    for names in _value_columns(rows):
+        header = names[0] + "".join(f" = {_short(name, names[0])}" for name in names[1:])
+        columns[header] = [_cell(row["values"].get(names[0])) for row in rows]
+    return columns
+
+
+def _short(name: str, first: str) -> str:
+    """A tied name without the end that it shares with the first: `video` of
+    `video.distill.temperature` after `audio.distill.temperature`."""
+    parts, others = name.split("."), first.split(".")
+    while len(parts) > 1 and others and parts[-1] == others[-1]:
+        parts.pop()
+        others.pop()
+    return ".".join(parts)
+
+
+def _value_columns(rows: Sequence[Row]) -> list[list[str]]:
+    """Names of values; tied ones, which are the same floats everywhere, together."""
+    columns: dict[tuple[str, ...], list[str]] = {}
+    for name in dict.fromkeys(name for row in rows for name in row["values"]):
+        told = [row["values"].get(name) for row in rows]
+        is_float = any(isinstance(value, float) for value in told)
+        key = tuple(map(repr, told)) if is_float else (name,)
+        columns.setdefault(key, []).append(name)
+    return list(columns.values())
 
 
 def _metric(split: Mapping[str, Any] | None, name: str) -> str:

@@ -13,7 +13,8 @@ from magtkd.config import Config, dump_yaml, validate
 from magtkd.data import read_metadata
 from magtkd.errors import SweepError
 from magtkd.metrics import classification_metrics, split_scores
-from tune.ledger import SweepState, open_ledger, read_sweep
+from tune.ledger import open_ledger, read_sweep
+from tune.state import SweepState
 from tune.sweep_config import SweepConfig, config_of
 
 __all__ = ["artifact_logits", "exported_config", "reveal_test", "trial_config"]

@@ -23,10 +23,11 @@ from magtkd.pipeline import Source, make_plan, source_of
 from tune.cluster import check_resources, ray_cluster
 from tune.display import Display
 from tune.engine import ENGINE_NAMESPACE, EngineActor, engine_name
-from tune.ledger import Ledger, SweepState, open_ledger, read_events
+from tune.ledger import Ledger, check_unused, open_ledger, read_events
 from tune.recorder import Recorder
 from tune.schedule import make_scheduler
 from tune.search import OptunaSearcher, SweepStudy
+from tune.state import SweepState
 from tune.sweep_config import SweepConfig, base_of, check_sweep, config_of
 from tune.sweep_folder import sweep_folder
 from tune.tracking import Tracker, default_tracking_uri
@@ -127,13 +128,14 @@ def run_sweep(
     Raises:
         InputError: anything that is wrong with the sweep, before anything is written.
     """
+    folder = sweep_folder(options.storage, sweep.name)
+    check_unused(folder)
     check_sweep(sweep)
     corpus = read_corpus(sweep.data)
     _check_labels(sweep, corpus)
     source = source_of(corpus)
     make_plan(base_of(sweep), source)
     Store(options.storage).check_writable()
-    folder = sweep_folder(options.storage, sweep.name)
     with ray_cluster():
         check_resources(sweep.resources, ray.cluster_resources())
         with open_ledger(folder) as ledger:
@@ -185,9 +187,10 @@ def _drive(
     study = SweepStudy(sweep, events)
     console = console or Console(stderr=True)
     with ExitStack() as stack:
+        engine = stack.enter_context(_engine(state.sweep_id, source, options))
+        engine.warm_up.remote(base_of(sweep), sweep.search.max_concurrent)
         display = stack.enter_context(Display(state, study.max_trials, console))
         tracker = _start_tracker(sweep, options, ledger, display.note)
-        engine = stack.enter_context(_engine(state.sweep_id, source, options))
         recorder = Recorder(
             sweep, ledger, state, [study.apply, display.on_event], engine.close.remote
         )

@@ -13,5 +13,6 @@ def sweep_folder(storage: str, name: str) -> Path:
     Where artifacts go to a remote address, ledgers stay on this machine, in `magtkd-results`: an
     object store cannot append.
     """
-    root = Path("magtkd-results") if "://" in storage else Path(storage).expanduser()
+    local = storage.removeprefix("file://")
+    root = Path("magtkd-results") if "://" in local else Path(local).expanduser()
     return root.absolute() / "sweeps" / name

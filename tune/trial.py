@@ -58,20 +58,21 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
         self._sweep = SweepConfig.model_validate(sweep)
         self._engine_name, self._max_failures = engine, max_failures
         self._engine: Any = None
+        self._opened: Opened | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._close()
         values = dict(new_config)
         self._number = int(values.pop("trial"))
         self._wanted = values
         self._values, self._changes = dict(values), dict[int, dict[str, Any]]()
         self._exported: bytes | None = None
-        self._worker: Any = None
         self._replay: list[dict[str, Any]] = []
-        self._opened: Opened | None = None
         self._news: dict[str, Any] = {}
-        self._seconds_before = 0.0
         self._num_failures = 0
+        self._start_epoch = 0
+        self._went_on = False
         return True
 
     # --- one epoch ----------------------------------------------------------------------------
@@ -95,7 +96,8 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
         assert self._opened is not None
         if self._opened.metrics is not None:
             return self._replayed(self._opened.metrics)
-        step = ray.get(self._worker.advance.remote(self.trial_id))
+        opened = self._opened
+        step = ray.get(opened.worker.advance.remote(opened.session))
         if isinstance(step, Failure):
             return self._ended(step.state, step.message)
         return self._reported(step)
@@ -104,7 +106,9 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
         try:
             config = config_of(self._sweep, self._values, self._changes)
             opened: Opened = ray.get(
-                self._find_engine().open.remote(self.trial_id, config, self._exported)
+                self._find_engine().open.remote(
+                    self.trial_id, config, self._exported, self._sweep.scheduler.kind == "pbt"
+                )
             )
         except InputError as error:
             return Failure("failed", str(error))
@@ -113,9 +117,10 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
         self._news |= {stage: _record(record) for stage, record in opened.records.items()}
         if opened.failure is not None:
             return opened.failure
-        self._opened, self._worker = opened, opened.worker
+        self._opened, self._opened_by = opened, self.trial_id
         if opened.metrics is not None:
-            self._replay = list(opened.metrics["reports"])
+            reports = opened.metrics["reports"]
+            self._replay = [report for report in reports if report["epoch"] > self._start_epoch]
         return None
 
     def _find_engine(self) -> Any:
@@ -140,7 +145,7 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
         result: dict[str, Any] = dict(metrics) | {"epoch": epoch, "number": self._number}
         if self._news:
             result["stages"], self._news = json.dumps(self._news), {}
-        if self._changes:
+        if self._went_on:
             result["changes"] = json.dumps(self._changes)
             result["base"] = json.dumps(self._values)
         return result
@@ -151,9 +156,10 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
     # --- pausing, and going on from another trial's session (population based training) -------
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        exported = ray.get(self._worker.export.remote(self.trial_id)) if self._worker else b""
-        Path(checkpoint_dir, "session.safetensors").write_bytes(exported)
-        # A saved trial may be paused, and a paused trial must not keep a worker from others.
+        if self._opened is not None and self._opened.worker is not None:
+            opened = self._opened
+            self._exported = ray.get(opened.worker.export.remote(opened.session))
+        Path(checkpoint_dir, "session.safetensors").write_bytes(self._exported or b"")
         state = {"values": self._values, "changes": self._changes, "epoch": self._epoch()}
         Path(checkpoint_dir, "trial.json").write_text(json.dumps(state))
 
@@ -163,7 +169,8 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
     def load_checkpoint(self, checkpoint: str) -> None:
         state = json.loads(Path(checkpoint, "trial.json").read_text())
         exported = Path(checkpoint, "session.safetensors").read_bytes()
-        self._exported = exported or None
+        self._exported, self._went_on = exported or None, True
+        self._start_epoch = state["epoch"]
         self._values = state["values"]
         self._changes = {int(epoch): values for epoch, values in state["changes"].items()}
         current = dict(self._values)
@@ -179,5 +186,11 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
             self._changes[start] = self._changes.get(start, {}) | new
 
     def cleanup(self) -> None:
-        if self._worker is not None:
-            self._find_engine().close.remote(self.trial_id)
+        self._close()
+
+    def _close(self) -> None:
+        """Give the worker back: this actor ends, or goes on as another trial, while the one that it
+        was may be paused."""
+        if self._opened is not None and self._opened.worker is not None:
+            self._find_engine().close.remote(self._opened_by, self._opened.session)
+        self._opened = None

@@ -13,8 +13,8 @@ from magtkd.artifacts import Store
 from magtkd.config import dump_yaml
 from magtkd.data import read_metadata
 from magtkd.metrics import classification_metrics, confusion_matrix
-from tune.ledger import TrialState
 from tune.selection import artifact_logits
+from tune.state import TrialState
 from tune.sweep_config import SweepConfig, config_of
 
 __all__ = ["files_of"]

@@ -15,14 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magtkd.errors import StorageError, SweepError
-from tune.ledger import (
-    Ledger,
-    SweepState,
-    open_ledger,
-    read_events,
-    read_sweep,
-    tail_events,
-)
+from tune.ledger import Ledger, open_ledger, read_events, read_sweep, tail_events
+from tune.state import SweepState
 
 CONFIG = {"name": "mosi", "objective": {"metric": "dev/weighted_f1", "mode": "max"}}
 

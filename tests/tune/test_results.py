@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from magtkd.errors import StorageError, SweepError
-from tune.ledger import SweepState
 from tune.results import best, sweep_cost, trial_rows, write_trials
+from tune.state import SweepState
 
 ONE = {"metric": "dev/weighted_f1", "mode": "max"}
 
@@ -130,6 +130,7 @@ def test_cost_counts_what_reuse_saved() -> None:
     cost = sweep_cost(state)
     assert cost["teacher"].to_json() == {
         "num_trained": 1,
+        "num_stopped": 0,
         "num_reused": 2,
         "seconds_trained": 5.0,
         "seconds_saved": 12.0,
@@ -178,15 +179,24 @@ def test_parquet_has_the_columns_of_csv(rows: list[dict[str, Any]], tmp_path: Pa
 
 def test_table_shows_every_value_uncut_in_a_pipe(rows: list[dict[str, Any]]) -> None:
     for number in range(17):
-        rows[0]["values"][f"fusion.a_long_name_{number}"] = 0.123456
+        rows[0]["values"][f"fusion.a_long_name_{number}"] = 0.101 + number / 1000
     stream = io.StringIO()
     write_trials(rows, "table", stream)
     header, first, *_ = stream.getvalue().splitlines()
     assert "fusion.a_long_name_16" in header
     assert "dev weighted F1" in header
     assert "test" not in header
-    assert first.count("0.1235") == 17
+    assert all(f"{0.101 + number / 1000:.4g}" in first for number in range(17))
     assert "50.00" in first
+
+
+def test_tied_values_share_a_column_of_the_table(rows: list[dict[str, Any]]) -> None:
+    for name in ("audio", "video"):
+        rows[0]["values"][f"{name}.distill.temperature"] = 2.5
+    stream = io.StringIO()
+    write_trials(rows, "table", stream)
+    assert "audio.distill.temperature = video" in stream.getvalue().splitlines()[0]
+    assert stream.getvalue().count("2.5") == 1
 
 
 def test_no_rows_are_written_as_none(tmp_path: Path) -> None:

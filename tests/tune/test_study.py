@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from magtkd.errors import SweepError
-from tune.ledger import SweepState
+from tune.state import SweepState
 from tune.study import SweepStudy, study_of
 from tune.sweep_config import SweepConfig
 

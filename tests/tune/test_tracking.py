@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from magtkd.errors import StorageError, SweepError
-from tune.ledger import Ledger, TrialState, open_ledger, read_events
+from tune.ledger import Ledger, open_ledger, read_events
+from tune.state import TrialState
 from tune.tracking import Projection, Tracker, default_tracking_uri, redact, sync
 
 # MLflow's own: it uses an option of SQLAlchemy that is going away.

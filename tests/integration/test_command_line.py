@@ -1,0 +1,185 @@
+"""The command line as a person uses it: processes, signals, exit codes and files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import yaml
+
+from tune.ledger import read_events, read_sweep
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+NUM_TRIALS = 6
+NUM_EPOCHS = 40
+
+
+def command(*arguments, folder, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "tune.cli", *map(str, arguments)],
+        cwd=folder,
+        env=os.environ | {"COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def run_command(*arguments, folder):
+    process = command(*arguments, folder=folder)
+    try:
+        out, err = process.communicate(timeout=240)
+    finally:
+        end_group(process)
+    return process.returncode, out, err
+
+
+def end_group(process):
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tiny_sweep):
+    """A folder with a sweep file."""
+    folder = tmp_path_factory.mktemp("work")
+    sweep = tiny_sweep(
+        "toy",
+        {"fusion.audio_weight": {"float": [0.01, 1.0], "log": True}},
+        search={"sampler": "random", "num_trials": NUM_TRIALS},
+        fusion={"epochs": NUM_EPOCHS, "model": "magt"},
+    )
+    (folder / "toy.yaml").write_text(yaml.safe_dump(sweep.model_dump(mode="json")))
+    return folder
+
+
+def test_a_dry_run_writes_nothing(folder):
+    code, out, err = run_command("sweep", "toy.yaml", "--dry-run", folder=folder)
+    assert (code, err) == (0, "")
+    shown = yaml.safe_load(out)
+    assert shown["name"] == "toy"
+    assert "# distinct configurations: not finite" in out
+    assert "# fusion: 1 distinct, 0 exist already" in out
+    assert [path.name for path in folder.iterdir()] == ["toy.yaml"]
+
+
+def test_more_than_the_cluster_has_is_refused_before_anything_is_written(folder):
+    code, _, err = run_command("sweep", "toy.yaml", "resources.video.gpu=99", folder=folder)
+    assert code == 2
+    assert err.startswith("magtkd: resources.video.gpu: asks for 99, but the cluster has ")
+    assert err.count("\n") == 1
+    assert not (folder / "magtkd-results" / "sweeps").exists()
+
+
+@pytest.fixture(scope="module")
+def interrupted(folder):
+    """A sweep that got Ctrl-C after its first trial: exit code, output, processes it had."""
+    process = command("sweep", "toy.yaml", folder=folder)
+    ledger = folder / "magtkd-results/sweeps/toy/ledger.jsonl"
+    try:
+        deadline = time.monotonic() + 120
+        while not (ledger.is_file() and b"trial_ended" in ledger.read_bytes()):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        descendants = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        out, err = process.communicate(timeout=120)
+    finally:
+        end_group(process)
+    return process.returncode, out, err, descendants
+
+
+def test_an_interrupt_ends_cleanly(interrupted, folder, check_agreement):
+    code, out, err, descendants = interrupted
+    assert code == 130, err
+    assert "Traceback" not in err
+    assert "magtkd sweep --resume toy" in out
+    assert descendants
+    _, alive = psutil.wait_procs(descendants, timeout=20)
+    assert alive == []
+    state = check_agreement(folder / "magtkd-results", "toy")
+    assert state.closed == "interrupted"
+    assert 1 <= state.count()["completed"] < NUM_TRIALS
+    assert set(state.count()) == {"completed", "running"}
+
+
+@pytest.fixture(scope="module")
+def resumed(interrupted, folder):
+    path = folder / "magtkd-results/sweeps/toy/ledger.jsonl"
+    before = path.read_bytes()
+    code, out, err = run_command("sweep", "--resume", "toy", folder=folder)
+    assert code == 0, err
+    assert path.read_bytes().startswith(before)
+    return len(list(before.splitlines())), out
+
+
+def test_a_resumed_sweep_runs_every_trial_once(resumed, folder, check_agreement):
+    num_before, out = resumed
+    assert "next: magtkd best toy" in out
+    events = list(read_events(folder / "magtkd-results/sweeps/toy/ledger.jsonl"))
+    suggested = [event["trial"] for event in events if event["kind"] == "trial_suggested"]
+    assert suggested == list(range(NUM_TRIALS))
+    ended = [event["trial"] for event in events if event["kind"] == "trial_ended"]
+    assert sorted(ended) == list(range(NUM_TRIALS))
+    ended_before = {e["trial"] for e in events[:num_before] if e["kind"] == "trial_ended"}
+    assert not ended_before & {event.get("trial") for event in events[num_before:]}
+    state = check_agreement(folder / "magtkd-results", "toy")
+    assert state.closed == "finished"
+    assert state.count() == {"completed": NUM_TRIALS}
+    for trial in state.trials.values():
+        assert [report.epoch for report in trial.reports] == list(range(1, NUM_EPOCHS + 1))
+
+
+def test_a_finished_sweep_resumes_to_nothing(resumed, folder):
+    state = read_sweep(folder / "magtkd-results/sweeps/toy")
+    code, _, err = run_command("sweep", "--resume", "toy", folder=folder)
+    assert code == 0, err
+    after = read_sweep(folder / "magtkd-results/sweeps/toy")
+    assert after.trials == state.trials
+    assert after.closed == "finished"
+
+
+def test_an_exported_configuration_gives_the_same_dev_metrics(resumed, folder):
+    code, out, err = run_command("best", "toy", "--json", "--export", "best.yaml", folder=folder)
+    assert code == 0, err
+    told = json.loads(out)
+    assert set(told) == {"sweep", "trial", "state", "values", "dev", "test", "stages"}
+    assert told["test"] is None
+    code, out, err = run_command(
+        "train", "best.yaml", "--storage", "fresh", "--json", folder=folder
+    )
+    assert code == 0, err
+    trained = json.loads(out)
+    assert trained["dev"] == told["dev"]
+    assert trained["stages"] == told["stages"]
+    assert set(trained["outcomes"].values()) == {"trained"}
+
+
+def test_revealing_test_shows_it_for_one_trial(resumed, folder):
+    shown = []
+    for _ in range(2):
+        code, out, err = run_command("best", "toy", "--reveal-test", "--json", folder=folder)
+        assert code == 0, err
+        shown.append(json.loads(out))
+    assert shown[0] == shown[1]
+    assert set(shown[0]["test"]) == {"accuracy", "weighted_f1", "per_class"}
+    code, out, err = run_command("trials", "toy", "--format", "json", folder=folder)
+    assert code == 0, err
+    seen = {row["trial"]: row["test"] for row in json.loads(out)}
+    assert seen == dict.fromkeys(range(NUM_TRIALS)) | {shown[0]["trial"]: shown[0]["test"]}

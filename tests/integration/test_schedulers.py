@@ -1,0 +1,114 @@
+"""Each scheduler and each sampler run a short sweep to its end, and everything agrees on it."""
+
+from __future__ import annotations
+
+import pytest
+import ray
+
+from tune.selection import trial_config
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("ray_running"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+RATES = {"fusion.learning_rate": {"float": [1e-4, 1e-1], "log": True}}
+CASES = {
+    "asha": ("tpe", {"grace_period": 1, "reduction_factor": 2}, {"num_trials": 6, "seed": 1}),
+    "hyperband": (
+        "cmaes",
+        {"reduction_factor": 2},
+        {"num_trials": 5, "max_concurrent": 5, "seed": 2},
+    ),
+    "median": ("qmc", {"grace_period": 1, "min_samples": 2}, {"num_trials": 5, "seed": 3}),
+    "fifo": ("gp", {}, {"num_trials": 3, "seed": 4}),
+}
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory):
+    return tmp_path_factory.mktemp("schedulers")
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_a_scheduler_leaves_no_trial_running(kind, storage, tiny_sweep, run, check_agreement):
+    sampler, scheduler, search = CASES[kind]
+    sweep = tiny_sweep(
+        kind,
+        RATES,
+        scheduler={"kind": kind, **scheduler},
+        search={"sampler": sampler, "max_concurrent": 5 if kind == "hyperband" else 2, **search},
+        fusion={"epochs": 4},
+    )
+    run(sweep, storage)
+    state = check_agreement(storage, kind)
+    assert state.closed == "finished"
+    assert len(state.trials) == search["num_trials"]
+    assert set(state.count()) <= {"completed", "stopped"}
+    assert state.count()["completed"] >= 1
+    for trial in state.trials.values():
+        assert [report.epoch for report in trial.reports] == list(range(1, len(trial.reports) + 1))
+        assert trial.state == "stopped" or len(trial.reports) == 4
+        assert trial.dev is not None
+        assert trial.stages["fusion"].outcome == (
+            "trained" if trial.state == "completed" else "stopped"
+        )
+
+
+@pytest.fixture(scope="module")
+def population(storage, tiny_sweep, run):
+    space = RATES | {
+        "fusion.dropout": {"float": [0.0, 0.6]},
+        "fusion.audio_weight": {"choice": [0.01, 0.1, 1.0]},
+    }
+    sweep = tiny_sweep(
+        "population",
+        space,
+        scheduler={
+            "kind": "pbt",
+            "perturbation_interval": 1,
+            "quantile_fraction": 0.5,
+            "resample_probability": 0.5,
+        },
+        search={"sampler": "random", "num_trials": 3, "max_concurrent": 3},
+        fusion={"epochs": 4, "model": "magt"},
+    )
+    return run(sweep, storage)
+
+
+def test_population_based_changes_are_recorded(population, storage, check_agreement):
+    state = check_agreement(storage, "population")
+    assert state.count() == {"completed": 3}
+    changed = [trial for trial in state.trials.values() if trial.changes]
+    assert changed, "no trial went on from another"
+
+
+def test_a_population_exports_what_gave_its_metrics(population, tmp_path, dev_alone):
+    changed = [trial for trial in population.trials.values() if trial.lineage]
+    for trial in changed:
+        config = trial_config(population, trial.number)
+        assert config.fusion.changes == trial.lineage
+        assert dev_alone(config, tmp_path / str(trial.number)) == trial.dev
+
+
+def test_trials_that_are_paused_keep_no_worker_from_a_stage(population, storage, tiny_sweep, run):
+    """Trials of a bracket wait for each other, and each one's teacher needs the whole machine."""
+    num_cpus = int(ray.cluster_resources()["CPU"])
+    sweep = tiny_sweep(
+        "brackets",
+        {"teacher.hidden_dim": {"choice": [9, 10, 11, 8, 12, 13]}},
+        scheduler={"kind": "hyperband", "reduction_factor": 2},
+        search={"sampler": "grid", "num_trials": 6, "max_concurrent": 6},
+        resources={stage: {"cpu": num_cpus} for stage in ("teacher", "audio", "video", "fusion")},
+        fusion={"epochs": 4},
+    )
+    state = run(sweep, storage, tracking_uri="")
+    assert state.closed == "finished"
+    assert state.count()["running"] == 0
+    teachers = {number: trial.stages["teacher"] for number, trial in state.trials.items()}
+    # The one that exists already is the first to be paused.
+    assert [number for number in teachers if teachers[number].outcome == "reused"] == [3]
