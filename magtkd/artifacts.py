@@ -225,8 +225,8 @@ class Store:
         content = self._checked(folder, self._manifest(folder)["metrics.json"])
         return cast(dict[str, Any], json.loads(content.to_pybytes()))
 
-    def write_blob(self, name: str, content: bytes) -> None:
-        """Replace a file under the root at once: an exported session, for one."""
+    def write_file(self, name: str, content: bytes) -> None:
+        """Replace a file under the root at once: a run's result, for one."""
         final = f"{self._root}/{name}"
         temporary = f"{self._root}/tmp/{uuid.uuid4().hex}" if self._is_local else final
         try:
@@ -237,18 +237,6 @@ class Store:
                 self._filesystem.move(temporary, final)
         except OSError as error:
             raise self._cannot_write(final, error) from None
-
-    def read_blob(self, name: str) -> bytes | None:
-        """A file under the root, or None where there is none."""
-        try:
-            content: bytes = self._read_file(f"{self._root}/{name}").to_pybytes()
-        except FileNotFoundError:
-            return None
-        return content
-
-    def delete_blobs(self, folder: str) -> None:
-        """Delete a folder of files under the root, if it is there."""
-        self._remove(f"{self._root}/{folder}")
 
     def _write_file(self, path: str, content: bytes | pa.Buffer) -> None:
         with self._filesystem.open_output_stream(path) as stream:

@@ -186,8 +186,8 @@ def _result(
 def _write_run(store: Store, config: Config, result: dict[str, Any]) -> None:
     """The resolved configuration and the result, beside each other under `runs/`."""
     folder = f"runs/{config.name}-{result['stages']['fusion'][:12]}"
-    store.write_blob(f"{folder}/config.yaml", dump_yaml(config).encode())
-    store.write_blob(f"{folder}/result.json", json.dumps(result, indent=2).encode())
+    store.write_file(f"{folder}/config.yaml", dump_yaml(config).encode())
+    store.write_file(f"{folder}/result.json", json.dumps(result, indent=2).encode())
 
 
 def _result_table(artifacts: dict[str, Artifact], records: dict[str, StageRecord]) -> Table:

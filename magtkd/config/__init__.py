@@ -5,7 +5,7 @@ Imports no torch, so that a trial, which only passes configurations on, stays sm
 
 from magtkd.config.checks import validate, with_values
 from magtkd.config.files import dump_yaml, load_config, read_config_file
-from magtkd.config.names import get_value, has_name, names_of, nearest
+from magtkd.config.names import get_value, names_of, nearest
 from magtkd.config.sections import (
     AudioConfig,
     Config,
@@ -38,7 +38,6 @@ __all__ = [
     "VideoConfig",
     "dump_yaml",
     "get_value",
-    "has_name",
     "load_config",
     "names_of",
     "nearest",

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from magtkd.config.sections import Config
 
-__all__ = ["get_value", "has_name", "names_of", "nearest", "section_of"]
+__all__ = ["get_value", "names_of", "nearest", "section_of"]
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
@@ -34,11 +34,6 @@ def names_of(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]
             yield prefix + name
         else:
             yield from names_of(section, f"{prefix}{name}.")
-
-
-def has_name(name: str, model: type[BaseModel] = Config) -> bool:
-    """Whether a dotted name is one of the configuration's values."""
-    return name in set(names_of(model))
 
 
 def nearest(name: str, known: Sequence[str] | Iterator[str]) -> str:

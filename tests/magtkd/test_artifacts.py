@@ -265,7 +265,7 @@ def test_storage_under_a_file(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot write .*: .*; choose another --storage"):
         store.write(artifact(1))
     with pytest.raises(StorageError, match=r"cannot write .*: .*; choose another --storage"):
-        store.write_blob("runs/a.yaml", b"x")
+        store.write_file("runs/a.yaml", b"x")
     assert listing(tmp_path) == ["file"]
 
 
@@ -281,19 +281,15 @@ def test_checking_makes_no_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-# --- blobs ------------------------------------------------------------------------------------
+# --- other files ------------------------------------------------------------------------------
 
 
-def test_blobs(store: Store) -> None:
-    assert store.read_blob("sessions/a/1") is None
-    store.write_blob("sessions/a/1", b"one")
-    store.write_blob("sessions/a/1", b"two")
-    store.write_blob("sessions/b/1", b"three")
-    assert store.read_blob("sessions/a/1") == b"two"
-    store.delete_blobs("sessions/a")
-    store.delete_blobs("sessions/a")
-    assert store.read_blob("sessions/a/1") is None
-    assert store.read_blob("sessions/b/1") == b"three"
+def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write_file("runs/a/result.json", b"one")
+    store.write_file("runs/a/result.json", b"two")
+    assert (tmp_path / "runs/a/result.json").read_bytes() == b"two"
+    assert [path.name for path in (tmp_path / "runs/a").iterdir()] == ["result.json"]
 
 
 # --- keys -------------------------------------------------------------------------------------
