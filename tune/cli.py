@@ -14,14 +14,14 @@ from rich.table import Table
 from magtkd.artifacts import Store
 from magtkd.cli import JsonOption, Overrides, StorageOption, app, run_app, write_text
 from magtkd.config import dump_yaml
-from magtkd.errors import SweepError
+from magtkd.errors import StorageError, SweepError
+from tune.addresses import default_tracking_uri, redact
 from tune.ledger import read_sweep
 from tune.results import FORMATS, best, sweep_cost, trial_rows, write_trials
 from tune.selection import exported_config, reveal_test
 from tune.state import SweepState
 from tune.sweep_config import SweepConfig, load_sweep
 from tune.sweep_folder import sweep_folder
-from tune.tracking import default_tracking_uri, redact
 
 __all__ = ["app", "main"]
 
@@ -99,11 +99,10 @@ def _print_end(state: SweepState, storage: str, *, tracked: bool) -> None:
     if state.closed == "interrupted":
         console.print(f"interrupted; go on with: magtkd sweep --resume {state.name}", style="bold")
     if tracked:
-        uri = redact(default_tracking_uri(sweep_folder(storage, state.name).parent.parent))
-        if "://" in uri and uri.split("://")[0] in {"http", "https"}:
-            print(f"MLflow: {uri}")
-        else:
-            print(f"MLflow: mlflow ui --host 127.0.0.1 --backend-store-uri {uri}")
+        uri = redact(default_tracking_uri(sweep_folder(storage, state.name).parents[1]))
+        is_server = uri.startswith(("http://", "https://"))
+        command = uri if is_server else f"mlflow ui --host 127.0.0.1 --backend-store-uri {uri}"
+        print(f"MLflow: {command}   (choose Model training there)")
     print(f"next: magtkd best {state.name} --storage {storage}")
 
 
@@ -166,6 +165,8 @@ def show_best(
     rows = best(state, top)
     if reveal:
         reveal_test(folder, rows[0]["trial"], Store(storage))
+        if state.is_tracked:
+            _send_to_mlflow(folder)
         state = read_sweep(folder)
         rows = best(state, top)
     if export is not None:
@@ -176,6 +177,15 @@ def show_best(
         print(json.dumps(rows[0] if one else rows, indent=2))
     else:
         write_trials(rows, "table", sys.stdout)
+
+
+def _send_to_mlflow(folder: Path) -> None:
+    from tune.tracking import sync
+
+    try:
+        sync(folder / "ledger.jsonl", default_tracking_uri(folder.parents[1]))
+    except StorageError as error:
+        print(f"magtkd: MLflow was not told: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

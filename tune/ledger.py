@@ -3,7 +3,8 @@
 Each line is one event: an object with `kind`, `time` (integer milliseconds, never decreasing) and
 the fields of its kind.
 
-    sweep_opened    sweep_id (unique), name, config (the resolved sweep), versions
+    sweep_opened    sweep_id (unique), name, config (the resolved sweep), versions, fingerprint of
+                    the table, tracked (whether MLflow is told)
     sweep_resumed
     trial_suggested trial, values ({dotted name: value})
     trial_stages    trial, stages ({stage: {key, outcome, seconds, saved?}}), outcome one of

@@ -64,6 +64,7 @@ class SweepState:
         self.closed_time: int | None = None
         self.closed: str | None = None
         self.num_resumed = 0
+        self.is_tracked = True
 
     @property
     def objectives(self) -> list[Objective]:
@@ -110,6 +111,7 @@ def _sweep_opened(state: SweepState, event: Event) -> bool:
     state.config = event["config"]
     state.versions = event.get("versions") or {}
     state.opened_time = event["time"]
+    state.is_tracked = event.get("tracked", True)
     return True
 
 

@@ -144,6 +144,7 @@ def run_sweep(
                 name=sweep.name,
                 config=sweep.model_dump(mode="json"),
                 fingerprint=source.fingerprint,
+                tracked=options.tracking_uri != "",
                 versions={name: importlib.metadata.version(name) for name in VERSIONS},
             )
             (folder / "sweep.yaml").write_text(dump_yaml(sweep), encoding="utf-8")
@@ -278,10 +279,9 @@ def _start_tracker(
 ) -> Tracker | None:
     if options.tracking_uri == "":
         return None
-    local = ledger.path.parent.parent.parent
     return Tracker(
         ledger.path,
-        options.tracking_uri or default_tracking_uri(local),
+        options.tracking_uri or default_tracking_uri(ledger.path.parents[2]),
         artifacts_of=files_of(sweep, Store(options.storage)),
         say=say,
     )
