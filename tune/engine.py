@@ -175,6 +175,10 @@ class Engine:
             self._pool.discard(worker)
             self._end_fusion(key)
 
+    async def counts(self) -> dict[str, int]:
+        """What the workers do, and how many requests wait."""
+        return self._pool.counts()
+
     # --- fusion -------------------------------------------------------------------------------
 
     async def _wait_for_fusion(self, key: str | None) -> None:
