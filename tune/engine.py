@@ -8,6 +8,8 @@ once; the others wait for it.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -92,7 +94,8 @@ class Engine:
         self._store = Store(storage)
         self._source, self._reuse = source, reuse
         self._max_failures, self._stages = max_failures, stages
-        self._pool = Pool(self._start_worker, ray.kill, ray.cluster_resources)
+        self._totals, self._totals_time = dict[str, float](), -math.inf
+        self._pool = Pool(self._start_worker, ray.kill, self._cluster_totals)
         self._stages_made: OrderedDict[tuple[str, str, str], asyncio.Task[_Made]] = OrderedDict()
         self._sessions: dict[str, tuple[PoolWorker, str, str | None]] = {}
         self._fusion_ends: dict[str, asyncio.Event] = {}
@@ -100,6 +103,12 @@ class Engine:
         self._num_opened = 0
         self._table_bytes = 0
         self._sweeper: asyncio.Task[None] | None = None
+
+    def _cluster_totals(self) -> dict[str, float]:
+        """The cluster's resources, asked at most once a second: asking holds up the event loop."""
+        if time.monotonic() - self._totals_time > 1.0:
+            self._totals, self._totals_time = ray.cluster_resources(), time.monotonic()
+        return self._totals
 
     def _start_worker(self, shape: Shape) -> Any:
         amounts = dict(shape)

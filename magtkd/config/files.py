@@ -144,7 +144,7 @@ def dump_yaml(config: BaseModel) -> str:
     return text
 
 
-class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     """Quotes what only OmegaConf's reader takes for a number, such as the name `1e5`."""
 
 

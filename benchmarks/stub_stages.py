@@ -1,0 +1,68 @@
+"""Stages that train nothing, to measure the machinery around them: `SweepOptions(stages=...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from magtkd.artifacts import Artifact
+from magtkd.config import Config
+from magtkd.data import read_metadata
+from magtkd.training import Report
+
+__all__ = ["StubSession", "artifact_of", "open_session"]
+
+
+class StubSession:
+    """A session whose one epoch takes no time and whose score is the learning rate."""
+
+    seconds = 0.0
+
+    def __init__(self, score: float) -> None:
+        self.epoch, self._score = 0, score
+
+    @property
+    def is_done(self) -> bool:
+        return self.epoch > 0
+
+    def advance(self) -> Report:
+        self.epoch += 1
+        return Report(self.epoch, self._metrics())
+
+    def run(self, report: Callable[[Report], None] | None = None) -> dict[str, Any]:
+        self.advance()
+        return self.result()
+
+    def result(self) -> dict[str, Any]:
+        reports = [{"epoch": 1, "metrics": self._metrics()}]
+        return {"epoch": 1, "seconds": self.seconds, "reports": reports, "dev": {}}
+
+    def _metrics(self) -> dict[str, float]:
+        names = ("train/loss", "dev/loss", "dev/accuracy", "dev/weighted_f1")
+        return dict.fromkeys(names, self._score)
+
+    def export(self) -> bytes:
+        return b""
+
+    def load(self, exported: bytes) -> None:
+        """There is nothing to load."""
+
+
+def open_session(stage: str, config: Config, upstream: Mapping[str, Artifact]) -> StubSession:
+    """As in `magtkd.stages`."""
+    return StubSession(getattr(config, stage).learning_rate)
+
+
+def artifact_of(
+    result: dict[str, Any], stage: str, key: str, data: Artifact, described: dict[str, Any]
+) -> Artifact:
+    """As in `magtkd.stages`, with the identity of each utterance and logits of zero."""
+    identity = data.table.select(["split", "dialogue_id", "utterance_id"])
+    num_classes = len(read_metadata(data.table).labels)
+    zeros = pa.array(np.zeros(len(identity) * num_classes, np.float32))
+    logits = pa.FixedSizeListArray.from_arrays(zeros, num_classes)
+    table = identity.replace_schema_metadata().append_column("logits", logits)
+    return Artifact(stage, key, table, result, described)
