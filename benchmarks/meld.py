@@ -14,16 +14,15 @@ from typing import Any
 import common
 
 from magtkd.artifacts import Store
-from magtkd.data import read_metadata
+from magtkd.data import list_matrix, read_metadata
 from magtkd.metrics import classification_metrics, split_scores
-from tune.selection import artifact_logits
 
 
 def test_scores(storage: str, stages: dict[str, str]) -> dict[str, Any]:
     """Scores of test, and the accuracy of train's most frequent label there."""
     store = Store(storage)
     data = store.read("data", stages["data"]).table
-    logits = artifact_logits(store.read("fusion", stages["fusion"], weights=False).table)
+    logits = list_matrix(store.read("fusion", stages["fusion"], weights=False).table, "logits")
     split, label = data["split"].to_numpy(), data["label"].to_numpy()
     is_test = split == "test"
     names = read_metadata(data).labels

@@ -5,19 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from magtkd.artifacts import Store
 from magtkd.config import Config, dump_yaml, validate
-from magtkd.data import read_metadata
+from magtkd.data import list_matrix, read_metadata
 from magtkd.errors import SweepError
 from magtkd.metrics import classification_metrics, split_scores
 from tune.ledger import open_ledger, read_sweep
 from tune.state import SweepState
 from tune.sweep_config import SweepConfig, config_of
 
-__all__ = ["artifact_logits", "exported_config", "reveal_test", "trial_config"]
+__all__ = ["exported_config", "reveal_test", "trial_config"]
 
 
 def trial_config(state: SweepState, number: int) -> Config:
@@ -62,7 +59,7 @@ def reveal_test(folder: Path, number: int, store: Store) -> dict[str, Any]:
     is_test = data["split"].to_numpy() == "test"
     if not is_test.any():
         raise SweepError(f"sweep {state.name!r}: its table has no test split to reveal")
-    prediction = artifact_logits(fusion).argmax(axis=1)
+    prediction = list_matrix(fusion, "logits").argmax(axis=1)
     metrics = classification_metrics(
         data["label"].to_numpy()[is_test], prediction[is_test], read_metadata(data).labels
     )
@@ -70,10 +67,3 @@ def reveal_test(folder: Path, number: int, store: Store) -> dict[str, Any]:
     with open_ledger(folder, resume=True) as ledger:
         ledger.append("test_revealed", trial=number, test=test)
     return test
-
-
-def artifact_logits(table: pa.Table) -> np.ndarray:
-    """[num_utterances, num_classes] logits of a stage's artifact."""
-    column = table["logits"].combine_chunks()
-    values = column.flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(len(column), column.type.list_size)  # type: ignore[no-any-return]

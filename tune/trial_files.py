@@ -11,9 +11,8 @@ import numpy as np
 
 from magtkd.artifacts import Store
 from magtkd.config import dump_yaml
-from magtkd.data import read_metadata
+from magtkd.data import list_matrix, read_metadata
 from magtkd.metrics import classification_metrics, confusion_matrix
-from tune.selection import artifact_logits
 from tune.state import TrialState
 from tune.sweep_config import SweepConfig, config_of
 
@@ -44,7 +43,7 @@ def _dev_files(store: Store, trial: TrialState) -> dict[str, str]:
     is_dev = data["split"].to_numpy() == "dev"
     labels = read_metadata(data).labels
     label = data["label"].to_numpy()[is_dev]
-    prediction = artifact_logits(fusion)[is_dev].argmax(axis=1)
+    prediction = list_matrix(fusion, "logits")[is_dev].argmax(axis=1)
     scores = classification_metrics(label, prediction, labels)
     counts = confusion_matrix(label, prediction, len(labels))
     names = np.array(labels)

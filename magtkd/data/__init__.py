@@ -1,6 +1,14 @@
 """Tables of conversations: reading, checking, preparing. Batches are in `conversations` (torch)."""
 
-from magtkd.data.columns import FEATURES, MODALITIES, SCHEMA, SPLITS, feature_matrix, feature_widths
+from magtkd.data.columns import (
+    FEATURES,
+    MODALITIES,
+    SCHEMA,
+    SPLITS,
+    feature_matrix,
+    feature_widths,
+    list_matrix,
+)
 from magtkd.data.parquet import read_parquet, write_parquet
 from magtkd.data.prepare import Metadata, prepare, read_metadata
 from magtkd.data.sources import read_corpus, read_path
@@ -17,6 +25,7 @@ __all__ = [
     "feature_matrix",
     "feature_widths",
     "fingerprint",
+    "list_matrix",
     "make_corpus",
     "make_synthetic",
     "prepare",

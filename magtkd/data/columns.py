@@ -25,6 +25,7 @@ __all__ = [
     "feature_matrix",
     "feature_widths",
     "features_column",
+    "list_matrix",
 ]
 
 MODALITIES = ("text", "audio", "video")
@@ -177,15 +178,22 @@ def features_column(values: npt.NDArray[Any]) -> pa.Array:
 
 
 def feature_matrix(table: pa.Table, modality: str) -> npt.NDArray[np.float32]:
-    """The features of a modality as [utterances, width], float32.
-
-    A view where the column is in one piece, and then not to be written to.
+    """The features of a modality as [utterances, width], float32; see `list_matrix`.
 
     Args:
         table: a validated or prepared table.
         modality: `text`, `audio` or `video`, whose features the table has.
     """
-    column = table.column(FEATURES[modality])
+    return list_matrix(table, FEATURES[modality])
+
+
+def list_matrix(table: pa.Table, name: str) -> npt.NDArray[np.float32]:
+    """A column of float32 lists of one width as [utterances, width].
+
+    A view where the column is in one piece, and then not to be written to: features that came
+    through shared memory stay there.
+    """
+    column = table.column(name)
     array = column.chunk(0) if column.num_chunks == 1 else _one_array(column)
     flat = array.flatten().to_numpy(zero_copy_only=True)
     return cast(npt.NDArray[np.float32], flat.reshape(-1, column.type.list_size))

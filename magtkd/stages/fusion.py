@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from magtkd.config import FusionConfig
+from magtkd.data import list_matrix
 from magtkd.data.conversations import Batch, Conversations
 from magtkd.fusion import MAGT, Concat, FusionOutput, fusion_loss
-from magtkd.stages.inputs import Inputs, matrix
+from magtkd.stages.inputs import Inputs
 from magtkd.training import Outputs
 
 __all__ = ["make_task"]
@@ -55,7 +56,7 @@ class _FusionTask:
 
     def __init__(self, section: FusionConfig, inputs: Inputs, device: torch.device) -> None:
         features = {
-            MODALITY_OF[stage]: matrix(table, "features")
+            MODALITY_OF[stage]: list_matrix(table, "features")
             for stage, table in inputs.upstream.items()
         }
         self._conversations = Conversations(inputs.data, features)

@@ -12,15 +12,7 @@ from torch import Tensor
 
 from magtkd.data import SPLITS, Metadata, read_metadata
 
-__all__ = ["Inputs", "matrix"]
-
-
-def matrix(table: pa.Table, column: str) -> np.ndarray:
-    """A column of lists of one width as [num_utterances, width], without a copy where possible."""
-    array = table.column(column).combine_chunks()
-    width = array.type.list_size
-    values = array.flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(len(array), width)  # type: ignore[no-any-return]
+__all__ = ["Inputs"]
 
 
 @dataclass(frozen=True)

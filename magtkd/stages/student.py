@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from magtkd.config import StudentConfig
+from magtkd.data import list_matrix
 from magtkd.losses import cross_entropy, feature_loss, logit_loss
-from magtkd.stages.inputs import Inputs, matrix
+from magtkd.stages.inputs import Inputs
 from magtkd.stages.utterances import FeatureClassifier, FeatureTask
 
 __all__ = ["make_task"]
@@ -50,8 +51,8 @@ class _StudentTask(FeatureTask):
         bridge: nn.Module = nn.Identity()
         if teacher is not None:
             # Constants from the artifact: the teacher can get no gradient.
-            self._teacher_logits = torch.tensor(matrix(teacher, "logits"), device=device)
-            self._teacher_features = torch.tensor(matrix(teacher, "features"), device=device)
+            self._teacher_logits = torch.tensor(list_matrix(teacher, "logits"), device=device)
+            self._teacher_features = torch.tensor(list_matrix(teacher, "features"), device=device)
             teacher_dim = self._teacher_features.shape[1]
             if teacher_dim != section.hidden_dim:
                 bridge = nn.Linear(section.hidden_dim, teacher_dim)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from magtkd.config import TrainingSection
+from magtkd.data import list_matrix
 from magtkd.encoders.features import FeatureEncoder
-from magtkd.stages.inputs import Inputs, matrix
+from magtkd.stages.inputs import Inputs
 from magtkd.training import Outputs
 
 __all__ = ["FeatureClassifier", "FeatureTask"]
@@ -50,7 +51,9 @@ class FeatureTask:
     def __init__(
         self, inputs: Inputs, modality: str, section: TrainingSection, device: torch.device
     ) -> None:
-        self.features = torch.tensor(matrix(inputs.data, f"{modality}_features"), device=device)
+        self.features = torch.tensor(
+            list_matrix(inputs.data, f"{modality}_features"), device=device
+        )
         self.label = torch.from_numpy(inputs.label).to(device)
         self.class_weights = inputs.class_weights(section.class_weights, device)
         self._rows = {split: rows.to(device) for split, rows in inputs.rows_by_split().items()}

@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magtkd.config import SyntheticConfig
-from magtkd.data import feature_matrix, fingerprint, make_corpus, make_synthetic, validate_table
+from magtkd.data import (
+    feature_matrix,
+    fingerprint,
+    list_matrix,
+    make_corpus,
+    make_synthetic,
+    validate_table,
+)
+from magtkd.data.columns import features_column
 from magtkd.errors import DataError
 
 MakeTable = Callable[..., pa.Table]
@@ -222,3 +230,10 @@ def test_a_corpus_as_large_as_meld_validates_in_well_under_a_second() -> None:
         seconds.append(time.perf_counter() - start)
     assert table.num_rows > 13_000
     assert min(seconds) < 0.5
+
+
+def test_a_column_in_one_piece_is_read_without_a_copy() -> None:
+    values = np.arange(35, dtype=np.float32).reshape(7, 5)
+    table = pa.table({"logits": features_column(values)})
+    assert np.shares_memory(list_matrix(table, "logits"), values)
+    assert np.array_equal(list_matrix(pa.concat_tables([table, table]), "logits")[7:], values)

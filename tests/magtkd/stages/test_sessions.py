@@ -11,9 +11,10 @@ from safetensors.torch import load as load_tensors
 
 from magtkd.artifacts import Artifact, Store
 from magtkd.config import Config
+from magtkd.data import list_matrix
 from magtkd.pipeline import run_chain
 from magtkd.stages import open_session
-from magtkd.stages.inputs import Inputs, matrix
+from magtkd.stages.inputs import Inputs
 from magtkd.training import Session, TrainResult
 
 MakeConfig = Callable[..., Config]
@@ -131,7 +132,7 @@ def test_the_teacher_gets_no_gradient(start: OpenSession, artifacts: dict[str, A
         held = getattr(task, f"_teacher_{name}")
         assert not held.requires_grad
         assert held.grad is None
-        assert np.array_equal(held.numpy(), matrix(artifacts["teacher"].table, name))
+        assert np.array_equal(held.numpy(), list_matrix(artifacts["teacher"].table, name))
     assert not [name for name, _ in task.model.named_parameters() if "teacher" in name]
 
 
@@ -152,7 +153,7 @@ def test_each_part_of_the_distillation_counts(
     start: OpenSession, artifacts: dict[str, Artifact], values: dict[str, Any]
 ) -> None:
     other = start("audio", values).run()
-    assert not np.array_equal(other.logits, matrix(artifacts["audio"].table, "logits"))
+    assert not np.array_equal(other.logits, list_matrix(artifacts["audio"].table, "logits"))
 
 
 def test_without_weights_a_student_is_alone(start: OpenSession) -> None:
@@ -236,7 +237,7 @@ def test_balanced_class_weights(
     assert float((weights.numpy() * count).sum()) == pytest.approx(count.sum())
     assert inputs.class_weights("none", torch.device("cpu")) is None
     other = start(stage, {f"{stage}.class_weights": "balanced"}).run()
-    assert not np.array_equal(other.logits, matrix(artifacts[stage].table, "logits"))
+    assert not np.array_equal(other.logits, list_matrix(artifacts[stage].table, "logits"))
 
 
 def test_rows_must_agree(artifacts: dict[str, Artifact]) -> None:
