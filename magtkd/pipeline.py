@@ -154,6 +154,7 @@ def train_stage(
     *,
     corpus: Corpus | None = None,
     report: Callable[[Report], None] | None = None,
+    stages: Any = None,
 ) -> Artifact:
     """Train one stage to its end.
 
@@ -164,6 +165,7 @@ def train_stage(
         upstream: the artifacts of the stages it reads, by stage.
         corpus: the table, where the stage is `data` and it was read before.
         report: called after each epoch.
+        stages: the module that trains; None for `magtkd.stages`.
 
     Raises:
         DivergedError: a loss was not finite.
@@ -175,16 +177,18 @@ def train_stage(
         return Artifact(
             stage, plan.keys[stage], table, metrics, describe_stage(stage, config, plan)
         )
-    from magtkd import stages
+    if stages is None:
+        from magtkd import stages
 
     session = stages.open_session(stage, config, upstream)
-    return stages.artifact_of(
+    artifact: Artifact = stages.artifact_of(
         session.run(report),
         stage,
         plan.keys[stage],
         upstream["data"],
         describe_stage(stage, config, plan),
     )
+    return artifact
 
 
 def describe_stage(stage: str, config: Config, plan: Plan) -> dict[str, Any]:

@@ -97,7 +97,8 @@ def _print_end(state: SweepState, storage: str, *, tracked: bool) -> None:
         write_trials(best(state, 5), "table", sys.stdout)
     console.print(_cost_table(state))
     if state.closed == "interrupted":
-        console.print(f"interrupted; go on with: magtkd sweep --resume {state.name}", style="bold")
+        command = f"magtkd sweep --resume {state.name} --storage {storage}"
+        console.print(f"interrupted; go on with: {command}", style="bold", soft_wrap=True)
     if tracked:
         uri = redact(default_tracking_uri(sweep_folder(storage, state.name).parents[1]))
         is_server = uri.startswith(("http://", "https://"))

@@ -18,7 +18,7 @@ import ray
 from magtkd.artifacts import Artifact, Store
 from magtkd.config import Config
 from magtkd.errors import DivergedError
-from magtkd.pipeline import Plan, describe_stage
+from magtkd.pipeline import Plan, describe_stage, train_stage
 
 __all__ = ["Failure", "StageDone", "Step", "Worker", "WorkerActor", "failure_of"]
 
@@ -98,19 +98,12 @@ class Worker:
         """Train a stage to its end and write its artifact; returns it without the weights."""
         try:
             given = dict(zip(names, upstream, strict=True))
-            session = self._stages.open_session(stage, config, given)
-            artifact = self._stages.artifact_of(
-                session.run(),
-                stage,
-                plan.keys[stage],
-                given["data"],
-                describe_stage(stage, config, plan),
-            )
+            artifact = train_stage(stage, config, plan, given, stages=self._stages)
             self._store.write(artifact)
         except Exception as error:
             return failure_of(stage, error), None
         light = dataclasses.replace(artifact, weights=b"")
-        return StageDone(session.seconds, artifact.table.nbytes), light
+        return StageDone(artifact.metrics["seconds"], artifact.table.nbytes), light
 
     def open(
         self,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pyarrow as pa
 import torch
 
 from magtkd.artifacts import Artifact
 from magtkd.config import Config
+from magtkd.data.columns import features_column
 from magtkd.stages import fusion, student, teacher
 from magtkd.stages.inputs import Inputs
 from magtkd.training import Session, TrainResult
@@ -68,11 +68,6 @@ def artifact_of(
         described: what the key was made of.
     """
     identity = data.table.select(["split", "dialogue_id", "utterance_id"]).replace_schema_metadata()
-    table = identity.append_column("features", _lists(result.features))
-    table = table.append_column("logits", _lists(result.logits))
+    table = identity.append_column("features", features_column(result.features))
+    table = table.append_column("logits", features_column(result.logits))
     return Artifact(stage, key, table, result.metrics, described, result.weights)
-
-
-def _lists(values: Any) -> pa.Array:
-    flat = pa.array(values.reshape(-1), type=pa.float32())
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
