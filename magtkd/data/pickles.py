@@ -2,8 +2,8 @@
 
 A pickle is a program: it names functions and calls them. COSMIC's and MMGCN's tuples of dicts and
 MAGTKD's dictionary of tensors need a dozen names, and only these are known here, each with a
-function of our own behind it; see `magtkd.data.pickled_values`. All that is left to a hostile file is
-to ask for more memory than there is.
+function of our own behind it; see `magtkd.data.pickled_values`. All that is left to a hostile file
+is to ask for more memory than there is.
 """
 
 from __future__ import annotations
