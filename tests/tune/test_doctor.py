@@ -12,6 +12,7 @@ from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from tune.cli import app
 from tune.doctor import run_checks
 from tune.reachable import check_cluster, check_tracking
 
+CHECK_DEVICES = doctor._check_devices
 OUTCOMES = {"ok", "warning", "problem"}
 
 
@@ -294,9 +296,9 @@ def test_a_real_cluster() -> None:
 
     with ray_cluster():
         outcome, message = check_cluster(ray.get_runtime_context().gcs_address)
-        cpus = ray.cluster_resources()["CPU"]
+        has = ray.cluster_resources()
     assert outcome == "ok"
-    assert message.endswith(f": 1 node, {cpus:g} CPU, 0 GPU")
+    assert message.endswith(f": 1 node, {has['CPU']:g} CPU, {has.get('GPU', 0):g} GPU")
 
 
 def test_no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,3 +315,31 @@ def test_no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reachable, "CLUSTER_SECONDS", 0.5)
     assert check_cluster("auto")[0] == "problem"
     assert [process.poll() is None for process in started] == [False]
+
+
+# --- devices ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def check_devices(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str | None], tuple[str, str]]:
+    """What is said of a machine with so many GPUs, and NVIDIA's tool where there is one."""
+    import torch
+
+    def run(num_gpus: int, tool: str | None) -> tuple[str, str]:
+        device = SimpleNamespace(name="NVIDIA H200", total_memory=139 << 30)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: device)
+        monkeypatch.setattr("shutil.which", lambda name: tool)
+        return CHECK_DEVICES()
+
+    return run
+
+
+def test_devices(check_devices: Callable[[int, str | None], tuple[str, str]]) -> None:
+    outcome, message = check_devices(2, "/usr/bin/nvidia-smi")
+    gpus = "GPU 0: NVIDIA H200, 139.0 GiB, GPU 1: NVIDIA H200, 139.0 GiB"
+    assert (outcome, message.partition(" CPU cores, ")[2]) == ("ok", gpus)
+    assert check_devices(0, None)[0] == "ok"
+    outcome, message = check_devices(0, "/usr/bin/nvidia-smi")
+    assert outcome == "warning"
+    assert message.endswith("install torch for CUDA, or look at CUDA_VISIBLE_DEVICES")
