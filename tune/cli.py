@@ -190,7 +190,8 @@ def status(
     """Show what a sweep is doing: what runs, what waits, what failed, what MLflow lacks."""
     folder = sweep_folder(storage, name)
     told = sweep_status(folder, storage)
-    told["mlflow"] = mlflow_status(folder, default_tracking_uri(folder.parents[1]))
+    uri = default_tracking_uri(folder.parents[1])
+    told["mlflow"] = mlflow_status(folder, uri, is_tracked=told["is_tracked"])
     if as_json:
         print(json.dumps(told, indent=2))
     else:

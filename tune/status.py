@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from magtkd.errors import InputError
+from magtkd.errors import StorageError
 from tune.addresses import redact
 from tune.ledger import read_sweep
 from tune.state import SweepState, TrialState
@@ -107,6 +107,7 @@ def sweep_status(folder: Path, storage: str) -> Status:
         "closed": state.closed_time,
         "last_event": _last_time(state),
         "num_resumed": state.num_resumed,
+        "is_tracked": state.is_tracked,
         "engine": live.get("engine"),
         "workers": live.get("workers", {}),
         "age": live.get("age"),
@@ -174,9 +175,9 @@ def _command(name: str, state: SweepState, storage: str) -> str:
     return f"magtkd {name} {state.name} --storage {shlex.quote(redact(storage))}"
 
 
-def mlflow_status(folder: Path, uri: str) -> Status:
+def mlflow_status(folder: Path, uri: str, *, is_tracked: bool = True) -> Status:
     """What MLflow lacks of a sweep: `state` is `up to date`, `behind` (by `num_events`), `not
-    recorded`, or `unreachable` (for a `reason`)."""
+    recorded` (as was asked for), or `unreachable` (for a `reason`)."""
     import tune.tracking
 
     told: Status = {"address": redact(uri)}
@@ -184,8 +185,10 @@ def mlflow_status(folder: Path, uri: str) -> Status:
         number: int | None = tune.tracking.num_behind(  # type: ignore[attr-defined, unused-ignore]
             folder / "ledger.jsonl", uri
         )
-    except InputError as error:
+    except StorageError as error:
         return told | {"state": "unreachable", "reason": redact(str(error))}
     if number is None:
-        return told | {"state": "not recorded"}
+        if not is_tracked:
+            return told | {"state": "not recorded"}
+        return told | {"state": "unreachable", "reason": f"no answer from {redact(uri)}"}
     return told | {"state": "behind" if number else "up to date", "num_events": number}

@@ -281,8 +281,8 @@ def _with_warnings(folder: Path, *warnings: str) -> Any:
         ),
         (
             lambda path, uri: None,
-            "MLflow: not recorded; to do so: magtkd sync toy --storage magtkd-results",
-            {"state": "not recorded"},
+            "MLflow: cannot be reached: no answer from http://***@h",
+            {"state": "unreachable", "reason": "no answer from http://***@h"},
         ),
         (
             lambda path, uri: _raise(StorageError("tracking at http://a:secret@h: away")),
@@ -290,7 +290,7 @@ def _with_warnings(folder: Path, *warnings: str) -> Any:
             {"state": "unreachable", "reason": "tracking at http://***@h: away"},
         ),
     ],
-    ids=["up to date", "behind", "not recorded", "unreachable"],
+    ids=["up to date", "behind", "no answer", "unreachable"],
 )
 def test_what_mlflow_lacks(
     killed: Path,
@@ -309,6 +309,15 @@ def test_what_mlflow_lacks(
     assert code == 0
     assert json.loads(out)["mlflow"] == {"address": "http://***@h"} | told
     assert "secret" not in out
+
+
+def test_a_sweep_that_is_not_recorded(
+    folder: Path, call: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune.tracking, "num_behind", lambda path, uri: None)
+    with open_ledger(folder) as ledger:
+        ledger.append("sweep_opened", name="toy", config=CONFIG, tracked=False)
+    assert "MLflow: not recorded; to do so: magtkd sync toy --storage" in call("status", "toy")[1]
 
 
 def _raise(error: Exception) -> int | None:
