@@ -79,7 +79,9 @@ def _trial_table(status: Status) -> Table:
     table.add_column("trial", justify="right")
     table.add_column("epoch", justify="right")
     table.add_column(str(status["trials"][0]["metric"]), justify="right")
-    table.add_column("now" if status["state"] == "running" else "stages", overflow="fold")
+    table.add_column(
+        "now" if any(trial["now"] for trial in status["trials"]) else "stages", overflow="fold"
+    )
     for trial in status["trials"]:
         epoch = "" if trial["epoch"] is None else str(trial["epoch"])
         of = f"/{trial['num_epochs']}" if epoch and trial["num_epochs"] else ""
