@@ -31,6 +31,9 @@ from tune.cli import app
 from tune.ledger import open_ledger
 from tune.sweep_config import SweepConfig
 
+# MLflow's own: it uses an option of SQLAlchemy that is going away.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for name in ("magtkd", "tune") for path in (ROOT / name).rglob("*.py"))
 MARKER = "it-ran"

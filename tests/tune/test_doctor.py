@@ -23,6 +23,9 @@ from tune.cli import app
 from tune.doctor import run_checks
 from tune.reachable import check_cluster, check_tracking
 
+# MLflow's own: it uses an option of SQLAlchemy that is going away.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+
 CHECK_DEVICES = doctor._check_devices
 OUTCOMES = {"ok", "warning", "problem"}
 

@@ -23,6 +23,9 @@ from tune.status import driver_of, sweep_status
 from tune.sweep_config import SweepConfig
 from tune.sweep_folder import sweep_folder
 
+# MLflow's own: it uses an option of SQLAlchemy that is going away.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+
 CONFIG = SweepConfig.model_validate(
     {
         "name": "toy",
@@ -368,7 +371,6 @@ def test_sync_to_a_store_that_is_away(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 def test_sync_of_a_sweep_that_was_not_tracked(
     folder: Path, call: Callable[..., tuple[int, str, str]]
 ) -> None:
