@@ -6,16 +6,15 @@ replaces every few seconds, what each trial does now; without it, there is what 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
-import os
 import shlex
 import time
 from pathlib import Path
 from typing import Any
 
 from magtkd.errors import StorageError
+from magtkd.locks import is_locked
 from tune.addresses import redact
 from tune.ledger import read_sweep
 from tune.state import SweepState, TrialState
@@ -32,24 +31,11 @@ Status = dict[str, Any]
 
 
 def driver_of(folder: Path) -> str | None:
-    """The process that runs the sweep in a folder, in words; None where there is none.
-
-    The lock is shared for an instant, and nothing is written: a driver that holds it sees nothing
-    of this.
-    """
-    try:
-        lock = os.open(folder / "lock", os.O_RDONLY)
-    except OSError:
+    """The process that runs the sweep in a folder, in words; None where there is none."""
+    lock = folder / "lock"
+    if not is_locked(lock):
         return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return os.read(lock, 200).decode("utf-8", "replace") or "another process"
-    except OSError:
-        return None
-    finally:
-        os.close(lock)
-    return None
+    return lock.read_text(encoding="utf-8", errors="replace")[:200] or "another process"
 
 
 def _read_live(folder: Path, driver: str | None) -> dict[str, Any]:

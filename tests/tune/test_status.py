@@ -17,8 +17,9 @@ import pytest
 import tune.tracking
 from magtkd.cli import run_app
 from magtkd.errors import StorageError
+from magtkd.locks import take_lock
 from tune.cli import app
-from tune.ledger import Ledger, open_ledger, read_sweep, take_lock
+from tune.ledger import Ledger, open_ledger, read_sweep
 from tune.status import driver_of, sweep_status
 from tune.sweep_config import SweepConfig
 from tune.sweep_folder import sweep_folder
