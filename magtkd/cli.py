@@ -1,4 +1,4 @@
-"""The core trainer's part of the command line: `train`, `data`, `config`.
+"""The core trainer's part of the command line: `train`, `import`, `data`, `config`.
 
 The functions here only read arguments and print; what they call can be called from a notebook.
 """
@@ -18,6 +18,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from magtkd.artifacts import Artifact, Store
+from magtkd.cli_import import import_weights
+from magtkd.cli_options import JsonOption, Overrides, StorageOption
 from magtkd.config import Config, SyntheticConfig, dump_yaml, load_config
 from magtkd.data import make_synthetic, read_path, write_parquet
 from magtkd.data.describe import describe, render
@@ -25,7 +27,7 @@ from magtkd.errors import DivergedError, InputError, MagtkdError
 from magtkd.metrics import dev_scores
 from magtkd.pipeline import StageRecord, run_chain
 
-__all__ = ["StorageOption", "app", "run_app", "write_text"]
+__all__ = ["JsonOption", "Overrides", "StorageOption", "app", "run_app", "write_text"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,16 +40,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Look at conversations, or mak
 config_app = typer.Typer(no_args_is_help=True, help="About the configuration.")
 app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Values that replace the file's."),
-]
-StorageOption = Annotated[
-    str,
-    typer.Option("--storage", metavar="DIR", help="Folder or pyarrow.fs address for results."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+app.command("import")(import_weights)
 
 
 def run_app(application: typer.Typer, arguments: list[str] | None = None) -> int:
