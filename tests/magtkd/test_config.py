@@ -495,6 +495,19 @@ def test_wrong_modalities(given: Any) -> None:
         validate(Config, {"fusion": {"modalities": given}}, "here")
 
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+@pytest.mark.parametrize("corpus", ["meld", "iemocap"])
+def test_published_experiments(corpus: str) -> None:
+    magt = load_config(EXPERIMENTS / f"published_{corpus}.yaml").fusion
+    assert magt == FusionConfig(recipe=f"published_{corpus}", inputs="table")
+    sdt = load_config(EXPERIMENTS / f"sdt_{corpus}.yaml").fusion
+    assert (sdt.model, sdt.hidden_dim, sdt.num_heads, sdt.depth) == ("sdt", 1024, 8, 1)
+    gate, temperature = {"meld": ("identity", 8.0), "iemocap": ("learned", 1.0)}[corpus]
+    assert (sdt.gate, sdt.temperature) == (gate, temperature)
+
+
 def test_initial_is_relative_to_its_file(tmp_path: Path) -> None:
     file = write(tmp_path / "sub/a.yaml", "fusion: {initial: ../w.safetensors}")
     assert load_config(file).fusion.initial == str(tmp_path / "w.safetensors")
