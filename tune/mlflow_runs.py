@@ -84,7 +84,7 @@ class SweepRuns:
             number = run.data.tags.get(TRIAL_TAG)
             found.setdefault(None if number is None else int(number), []).append(run)
         told = [run for run in found.pop(None, []) if run.info.lifecycle_stage == "active"]
-        for run in told:
+        for run in told[:1]:
             self._know(None, run)
         if not told:
             self.create(RunUpdate(None, self._name, opened["time"]))
@@ -113,7 +113,7 @@ class SweepRuns:
             runs += page
             token = page.token
             if not token:
-                return sorted(runs, key=lambda run: str(run.info.run_id), reverse=True)
+                return sorted(runs, key=lambda run: str(run.info.run_id))
 
     def _adopt(self, run: Any) -> None:
         if run.data.tags.get(PARENT_TAG) != self._ids[None]:

@@ -23,12 +23,8 @@ Batch = dict[str, list[tuple[Any, ...]]]
 MAX_METRICS = 1000
 MAX_PAIRS = 100
 MAX_PAIR_CHARACTERS = 100_000
-REFUSALS = (
-    "INVALID_PARAMETER_VALUE",
-    "INVALID_STATE",
-    "RESOURCE_ALREADY_EXISTS",
-    "RESOURCE_DOES_NOT_EXIST",
-)
+GONE = "RESOURCE_DOES_NOT_EXIST"
+REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS")
 
 
 class Sender:
@@ -100,6 +96,10 @@ class _Sending:
             try:
                 job()
             except self._mlflow.MlflowException as error:
+                if error.error_code == GONE:
+                    # Lost, and not deleted by someone: what else is lost, nobody knows.
+                    self._runs.set_cursor(0)
+                    raise
                 if error.error_code not in REFUSALS or not self._runs.is_here():
                     raise
                 update = self._updates.pop(number, None)
