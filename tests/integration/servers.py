@@ -101,7 +101,7 @@ class Postgres(Process):
         self.folder = Path(tempfile.mkdtemp(prefix="magtkd-postgres-"))
         super().__init__(self.folder / "log")
         self._port, self._programs = free_port(), _postgres_programs(self.folder)
-        self.uri = f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self._port}/postgres"
+        self.uri = f"postgresql+psycopg://{USER}:{PASSWORD}@127.0.0.1:{self._port}/postgres"
         if os.geteuid() == 0:
             os.chown(self.folder, NOBODY, NOBODY)
         (self.folder / "password").write_text(PASSWORD)

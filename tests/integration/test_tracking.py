@@ -167,7 +167,7 @@ def test_a_store_equals_the_ledger_however_often_it_is_sent(
     "place", ["postgres", "server_on_sqlite", "server_on_postgres"], indirect=True
 )
 def test_outages_cost_nothing_and_are_caught_up(
-    place: Place, folder: Path, in_small_steps: None
+    place: Place, folder: Path, in_small_steps: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert place.process is not None
     said: list[str] = []
@@ -206,15 +206,17 @@ def test_outages_cost_nothing_and_are_caught_up(
     told = [line.split(":")[0] for line in said]
     assert told == ["tracking is behind", "tracking has caught up"] * (1 + is_away_first)
     assert all("***@127.0.0.1" in line for line in said)
+    assert caplog.records == []
 
 
 KILLED_SENDER = """
-import os, random, signal, sys, time
+import os, random, signal, sys, time, warnings
 from tune import follower
 from tune.mlflow_store import import_mlflow
 from tune.tracking import sync
 
 import_mlflow()
+warnings.filterwarnings("ignore", message=".*multi-threaded.*fork")
 follower.CHUNK_BYTES = 3000
 moments, num_killed = random.Random(int(sys.argv[3])), 0
 while num_killed < 100:
