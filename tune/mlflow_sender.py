@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -68,11 +69,13 @@ class _Sending:
         self._mlflow, self._client, self._runs = import_mlflow(), runs.client, runs
         self._updates, self._artifacts_of = updates, artifacts_of
         self._say, self._folder = say, folder
+        self._num_writers = num_writers(runs.uri)
+        self._writing = threading.Semaphore(self._num_writers)
 
     def run(self, side_by_side: SideBySide) -> None:
-        writers = num_writers(self._runs.uri)
+        writers = self._num_writers
         uploads = NUM_UPLOADS if writers > 1 else 1
-        steps = ((self._log, writers), (self._upload, uploads), (self._close, writers))
+        steps = ((self._create, writers), (self._fill, uploads), (self._close, writers))
         todo, failed = list(self._updates), None
         for jobs_of, num_threads in steps:
             jobs = [(number, job) for number in todo for job in jobs_of(self._updates[number])]
@@ -108,15 +111,16 @@ class _Sending:
 
         return guarded
 
-    def _log(self, update: RunUpdate) -> list[Job]:
-        def log() -> None:
-            if update.number not in self._runs:
-                self._runs.create(update)
-            for batch in _batches(update):
-                self._log_batch(update, batch)
+    def _create(self, update: RunUpdate) -> list[Job]:
+        return [] if update.number in self._runs else [lambda: self._runs.create(update)]
 
-        is_needed = update.number not in self._runs or any(_batches(update))
-        return [log] if is_needed else []
+    def _fill(self, update: RunUpdate) -> list[Job]:
+        def log() -> None:
+            with self._writing:
+                for batch in _batches(update):
+                    self._log_batch(update, batch)
+
+        return [log, *self._upload(update)] if any(_batches(update)) else self._upload(update)
 
     def _log_batch(self, update: RunUpdate, batch: Batch) -> None:
         run_id, entities = self._runs.id_of(update.number), self._mlflow.entities

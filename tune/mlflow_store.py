@@ -17,10 +17,9 @@ from tune.ledger import take_lock
 __all__ = ["NUM_UPLOADS", "import_mlflow", "is_database", "num_writers", "open_client", "read_tag"]
 
 CONNECT_SECONDS = 10
-# A server has 15 connections to its database for each of its processes and takes two for one
-# batch: with more batches at once, each could hold one and wait for the other.
-NUM_HTTP_WRITERS = 6
-NUM_DATABASE_WRITERS = 4
+# MLflow has 15 connections to its database in each process, and takes two for a batch: 15 batches
+# at once could each hold one and wait for the other.
+NUM_WRITERS = 8
 NUM_UPLOADS = 16
 NOISY_MODULES = r"(mlflow|sqlalchemy|alembic)(\.|$)"
 NOISY_LOGGERS = ("mlflow", "sqlalchemy", "alembic", "urllib3", "psycopg")
@@ -57,9 +56,7 @@ def is_database(uri: str) -> bool:
 
 def num_writers(uri: str) -> int:
     """How many may write to the store at once: most of a request is waiting for the answer."""
-    if uri.startswith("http"):
-        return NUM_HTTP_WRITERS
-    return NUM_DATABASE_WRITERS if uri.startswith(("postgresql", "mysql")) else 1
+    return NUM_WRITERS if uri.startswith(("http", "postgresql", "mysql")) else 1
 
 
 def open_client(uri: str) -> Any:
