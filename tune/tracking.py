@@ -134,16 +134,14 @@ class Tracker:
             self._abandoned.wait(min(seconds, 1.0))
 
 
-def num_behind(ledger_path: str | Path, tracking_uri: str) -> int | None:
+def num_behind(ledger_path: str | Path, tracking_uri: str) -> int:
     """Events of a ledger that a store has not been told, by what the store itself says.
 
     Nothing is made in the store, and no file where there is none.
 
-    Returns:
-        None where the store cannot be reached.
-
     Raises:
         SweepError: the ledger is missing or damaged.
+        StorageError: the store cannot be reached.
     """
     opened = next(read_events(ledger_path), None)
     if opened is None:
@@ -151,8 +149,10 @@ def num_behind(ledger_path: str | Path, tracking_uri: str) -> int | None:
     path, sweep = Path(ledger_path), (SWEEP_TAG, opened["sweep_id"])
     try:
         told = read_tag(tracking_uri, opened["name"], sweep, CURSOR_TAG)
-    except Exception:
-        return None
+    except Exception as error:
+        raise StorageError(
+            f"tracking at {redact(tracking_uri)}: {reason(error)}; try again when it answers"
+        ) from None
     cursor = int(told or 0)
     # A ledger that is shorter is an older copy, and all of it will be sent.
     return num_events_after(path, 0 if cursor > path.stat().st_size else cursor)

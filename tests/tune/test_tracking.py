@@ -445,7 +445,9 @@ def test_how_far_behind_a_store_is_makes_nothing_in_it(tmp_path: Path, store: st
 @pytest.mark.parametrize("scheme", ["http", "postgresql"])
 def test_nobody_knows_how_far_behind_a_store_is_that_is_away(tmp_path: Path, scheme: str) -> None:
     with open_sweep(tmp_path / "mosi") as ledger:
-        assert num_behind(ledger.path, f"{scheme}://ann:secret@127.0.0.1:{free_port()}") is None
+        with pytest.raises(StorageError, match=r"tracking at \w+://\*\*\*@127") as caught:
+            num_behind(ledger.path, f"{scheme}://ann:secret@127.0.0.1:{free_port()}")
+        assert "secret" not in str(caught.value)
     with pytest.raises(SweepError, match="cannot read the ledger"):
         num_behind(tmp_path / "none.jsonl", "http://127.0.0.1:1")
 
