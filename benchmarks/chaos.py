@@ -28,7 +28,16 @@ import chaos_kills as kills
 import common
 import yaml
 from chaos_checks import Failure
-from chaos_kills import DRIVER_KINDS, GRACE_SECONDS, KINDS, SIGNALS, WAIT_SECONDS, Driver, Kill, Site
+from chaos_kills import (
+    DRIVER_KINDS,
+    GRACE_SECONDS,
+    KINDS,
+    SIGNALS,
+    WAIT_SECONDS,
+    Driver,
+    Kill,
+    Site,
+)
 
 SCHEMES = (
     ("random", {"kind": "fifo"}),
@@ -328,12 +337,10 @@ def _note_progress(round_: Round) -> None:
     """How long after each kill the sweep got on, and which epochs were done again."""
     lines = round_.lines()
     trials = checks.trials_of(lines)
-    first = {line["line"] for trial in trials.values() for line in trial.reports.values()}
-    first |= {line["line"] for line in lines if line["kind"] == "trial_ended"}
     repeated = [line["line"] for trial in trials.values() for line in trial.repeated]
     for kill, following in zip(round_.kills, [*round_.kills, None][1:], strict=True):
-        later = (line for line in lines if line["line"] in first and line["time"] > kill.time)
-        if (after := next(later, None)) is not None:
+        news = (line for line in lines if line["kind"] in {"trial_report", "trial_ended"})
+        if (after := next((line for line in news if line["time"] > kill.time), None)) is not None:
             kill.seconds = (after["time"] - kill.time) / 1000
         end = len(lines) if following is None else following.num_lines
         kill.repeated = sum(kill.num_lines < number <= end for number in repeated)

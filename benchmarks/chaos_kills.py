@@ -62,7 +62,7 @@ class Kill:
     """Whole lines of the ledger at that moment."""
     outcome: str = ""
     seconds: float | None = None
-    """Until the next new report or end of a trial."""
+    """Until the next report or end of a trial."""
     repeated: int = 0
     """Reports after it, and before the next one, of epochs that the ledger had already."""
 
@@ -92,7 +92,7 @@ def _status(process: psutil.Process) -> str:
 
 def _title(process: psutil.Process) -> str:
     try:
-        return " ".join(process.cmdline())
+        return " ".join(process.cmdline()).strip()
     except psutil.Error:
         return ""
 
