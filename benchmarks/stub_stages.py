@@ -25,6 +25,10 @@ class StubSession:
         self.epoch, self._score = 0, score
 
     @property
+    def reports(self) -> list[dict[str, Any]]:
+        return []
+
+    @property
     def is_done(self) -> bool:
         return self.epoch > 0
 

@@ -7,6 +7,11 @@
         config.json          the section and the keys that the key was made of
         manifest.json        path, size and SHA-256 of each file above
 
+    ROOT/damaged/STAGE-KEY-*/    artifacts that did not match their checksums, set aside
+    ROOT/sessions/               see `magtkd.exports`
+    ROOT/locks/                  who is training what, on this file system
+    ROOT/tmp/                    what is being written
+
 An object store cannot rename a folder. There each writer's files lie in a folder of its own below
 the key, and the manifest, written last, says in which.
 
@@ -15,11 +20,13 @@ Files hold Arrow, safetensors and JSON only: nothing is ever unpickled.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +40,8 @@ __all__ = ["Artifact", "Store", "artifact_files", "stage_key", "table_bytes", "t
 MANIFEST = "manifest.json"
 _ENTRY = {"path", "size", "sha256"}
 _FILES = {"features.arrow", "metrics.json", "config.json"}
+LEFT_OVER_SECONDS = 6 * 3600.0
+"""What lies in tmp for longer was left by a writer that died."""
 
 
 def to_json(value: Any) -> str:
@@ -88,6 +97,12 @@ def artifact_files(artifact: Artifact) -> dict[str, bytes | pa.Buffer]:
     if artifact.weights:
         files["weights.safetensors"] = artifact.weights
     return files
+
+
+def _is_inside(path: Any) -> bool:
+    """Whether a manifest's path stays in the artifact's folder: a name, or one in a folder."""
+    parts = path.split("/")
+    return len(parts) <= 2 and not {"", ".", ".."} & set(parts)
 
 
 def _reason(error: Exception) -> str:
@@ -183,11 +198,51 @@ class Store:
             if self._is_local or not self.exists(artifact.stage, artifact.key):
                 self._write_file(f"{target}/{MANIFEST}", to_json(manifest).encode())
             if target != final:
-                self._publish(target, final)
+                self._publish(artifact, target)
         except OSError as error:
             if target != final:
                 self._remove(target)
             raise self._cannot_write(final, error) from None
+
+    def find(
+        self, stage: str, key: str, *, weights: bool = True, say: Callable[[str], None]
+    ) -> Artifact | None:
+        """The artifact if there is one. A damaged one is set aside and counts as none.
+
+        Every file is checked, also the weights where they are not wanted.
+
+        Args:
+            stage: the stage's name.
+            key: its key.
+            weights: whether to return the weights as well.
+            say: told in one line what was damaged, and where it lies now.
+        """
+        if not self.exists(stage, key):
+            return None
+        try:
+            artifact = self.read(stage, key)
+        except ArtifactError as error:
+            told = str(error).rpartition("; delete ")[0]
+            say(f"{told}; set aside as {self.set_aside(stage, key)}, and trained again")
+            return None
+        return artifact if weights else replace(artifact, weights=b"")
+
+    def set_aside(self, stage: str, key: str) -> str:
+        """Take an artifact away from its key; where its files lie now."""
+        folder = self.folder(stage, key)
+        place = f"{self._root}/damaged/{stage}-{key}-{uuid.uuid4().hex[:8]}"
+        try:
+            if self._is_local:
+                self._filesystem.create_dir(f"{self._root}/damaged", recursive=True)
+                self._filesystem.move(folder, place)
+            else:  # without its manifest it is none, and the next writer has a folder of its own
+                place = folder
+                self._filesystem.delete_file(f"{folder}/{MANIFEST}")
+        except FileNotFoundError:
+            pass  # somebody else was first
+        except OSError as error:
+            raise self._cannot_write(place, error) from None
+        return place
 
     def read(self, stage: str, key: str, *, weights: bool = True) -> Artifact:
         """Read an artifact and check it against its manifest.
@@ -204,16 +259,19 @@ class Store:
         manifest = self._manifest(folder)
         wanted = [name for name in manifest if weights or name != "weights.safetensors"]
         content = {name: self._checked(folder, manifest[name]) for name in wanted}
-        return Artifact(
-            stage=stage,
-            key=key,
-            table=pa.ipc.open_file(content["features.arrow"]).read_all(),
-            metrics=json.loads(content["metrics.json"].to_pybytes()),
-            config=json.loads(content["config.json"].to_pybytes()),
-            weights=content["weights.safetensors"].to_pybytes()
-            if "weights.safetensors" in content
-            else b"",
-        )
+        try:
+            return Artifact(
+                stage=stage,
+                key=key,
+                table=pa.ipc.open_file(content["features.arrow"]).read_all(),
+                metrics=json.loads(content["metrics.json"].to_pybytes()),
+                config=json.loads(content["config.json"].to_pybytes()),
+                weights=content["weights.safetensors"].to_pybytes()
+                if "weights.safetensors" in content
+                else b"",
+            )
+        except (pa.ArrowException, ValueError):  # with checksums that somebody made to match
+            raise ArtifactError(f"{folder}: not an artifact; delete {folder}") from None
 
     def read_metrics(self, stage: str, key: str) -> dict[str, Any]:
         """The metrics of an artifact alone.
@@ -225,8 +283,60 @@ class Store:
         content = self._checked(folder, self._manifest(folder)["metrics.json"])
         return cast(dict[str, Any], json.loads(content.to_pybytes()))
 
+    # --- other files under the root ----------------------------------------------------------
+
+    def local_path(self, name: str) -> Path | None:
+        """The path of a file under the root, where the store is a folder that can hold locks."""
+        return Path(self._root, name) if self._is_local else None
+
+    def list_files(self, folder: str) -> list[str]:
+        """Names of the files in a folder under the root, sorted; none where it does not exist."""
+        selector = pafs.FileSelector(f"{self._root}/{folder}", allow_not_found=True)
+        found = self._filesystem.get_file_info(selector)
+        return sorted(info.base_name for info in found if info.type == pafs.FileType.File)
+
+    def list_folders(self, folder: str) -> list[str]:
+        """Names of the folders in a folder under the root, sorted."""
+        selector = pafs.FileSelector(f"{self._root}/{folder}", allow_not_found=True)
+        found = self._filesystem.get_file_info(selector)
+        return sorted(info.base_name for info in found if info.type == pafs.FileType.Directory)
+
+    def read_file(self, name: str) -> bytes:
+        """A file under the root.
+
+        Raises:
+            OSError: it is not there, or cannot be read.
+        """
+        return cast(bytes, self._read_file(f"{self._root}/{name}").to_pybytes())
+
+    def remove_file(self, name: str) -> None:
+        """Remove a file under the root, if it is there and can be removed."""
+        with contextlib.suppress(OSError):
+            self._filesystem.delete_file(f"{self._root}/{name}")
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder under the root with all in it, if it is there and can be removed."""
+        with contextlib.suppress(OSError):
+            self._remove(f"{self._root}/{name}")
+
+    def remove_left_overs(self) -> None:
+        """Remove what writers that died left in tmp, once it is old enough to be no one's."""
+        before = time.time() - LEFT_OVER_SECONDS
+        selector = pafs.FileSelector(f"{self._root}/tmp", allow_not_found=True)
+        for info in self._filesystem.get_file_info(selector):
+            if info.mtime is not None and info.mtime.timestamp() < before:
+                with contextlib.suppress(OSError):
+                    if info.type == pafs.FileType.Directory:
+                        self._filesystem.delete_dir(info.path)
+                    else:
+                        self._filesystem.delete_file(info.path)
+
     def write_file(self, name: str, content: bytes) -> None:
-        """Replace a file under the root at once: a run's result, for one."""
+        """Replace a file under the root at once: a run's result, for one.
+
+        Raises:
+            StorageError: it could not be written; what was there is as it was.
+        """
         final = f"{self._root}/{name}"
         temporary = f"{self._root}/tmp/{uuid.uuid4().hex}" if self._is_local else final
         try:
@@ -236,6 +346,9 @@ class Store:
             if temporary != final:
                 self._filesystem.move(temporary, final)
         except OSError as error:
+            if temporary != final:
+                with contextlib.suppress(OSError):
+                    self._filesystem.delete_file(temporary)
             raise self._cannot_write(final, error) from None
 
     def _write_file(self, path: str, content: bytes | pa.Buffer) -> None:
@@ -249,7 +362,7 @@ class Store:
     def _cannot_write(self, path: str, error: OSError) -> StorageError:
         return StorageError(
             f"storage {self.address}: cannot write {path}: {_reason(error)}; "
-            "choose another --storage"
+            "make room, or choose another --storage"
         )
 
     def _manifest(self, folder: str) -> dict[str, dict[str, Any]]:
@@ -257,7 +370,7 @@ class Store:
         try:
             manifest = json.loads(self._read_file(path).to_pybytes())
             whole = set(manifest) >= _FILES and all(
-                set(entry) == _ENTRY for entry in manifest.values()
+                set(entry) == _ENTRY and _is_inside(entry["path"]) for entry in manifest.values()
             )
         except OSError:
             raise ArtifactError(f"{folder}: there is no such artifact; train the stage") from None
@@ -281,14 +394,20 @@ class Store:
             )
         return content
 
-    def _publish(self, temporary: str, final: str) -> None:
+    def _publish(self, artifact: Artifact, temporary: str) -> None:
+        final = self.folder(artifact.stage, artifact.key)
         self._filesystem.create_dir(final.rpartition("/")[0], recursive=True)
         try:
             self._filesystem.move(temporary, final)
+            return
         except OSError:
-            if not self._filesystem.get_file_info(f"{final}/{MANIFEST}").is_file:
+            if self._filesystem.get_file_info(final).type != pafs.FileType.Directory:
                 raise
+        if self.exists(artifact.stage, artifact.key):
             self._remove(temporary)  # another writer was first, with the same content
+        else:
+            self.set_aside(artifact.stage, artifact.key)  # it has lost its manifest
+            self._filesystem.move(temporary, final)
 
     def _remove(self, folder: str) -> None:
         if self._filesystem.get_file_info(folder).type == pafs.FileType.Directory:

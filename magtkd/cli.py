@@ -151,7 +151,7 @@ class _progress:  # noqa: N801 (used as a function)
             self._progress.live.transient = error is not None  # its one line says it all
             self._progress.stop()
         if error is KeyboardInterrupt:
-            _complain("interrupted; the same command goes on after the last finished stage", 130)
+            _complain("interrupted; the same command goes on from the last export", 130)
 
     def _task(self, stage: str) -> Any:
         if stage not in self._tasks:

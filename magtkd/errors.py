@@ -7,7 +7,8 @@
     │   ├── StorageError               the storage folder or address
     │   └── SweepError                 a sweep's name, space, objective, resources
     ├── ArtifactError                  an artifact that is missing or does not match its checksums
-    └── DivergedError                  a loss that is not finite
+    ├── DivergedError                  a loss that is not finite
+    └── StageMemoryError               a stage that did not fit into memory
 
 Each message is one line and names the file or place, the value, and the way out.
 """
@@ -21,6 +22,7 @@ __all__ = [
     "DivergedError",
     "InputError",
     "MagtkdError",
+    "StageMemoryError",
     "StorageError",
     "SweepError",
 ]
@@ -67,3 +69,7 @@ class DivergedError(MagtkdError):
             f"{self.stage}: diverged: the loss was {self.value} in epoch {self.epoch}, "
             f"step {self.step}; lower {self.stage}.learning_rate or {self.stage}.gradient_norm"
         )
+
+
+class StageMemoryError(MagtkdError):
+    """A stage did not fit into memory; the message has the sizes that decide."""

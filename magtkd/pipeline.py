@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from magtkd.artifacts import Artifact, Store, stage_key
 from magtkd.config import Config
 from magtkd.data import Corpus, feature_widths, prepare, read_corpus
 from magtkd.errors import DataError
+from magtkd.exports import Exports
+from magtkd.memory import memory_named
 
 if TYPE_CHECKING:
     from magtkd.training import Report
@@ -31,8 +34,11 @@ __all__ = [
     "make_plan",
     "run_chain",
     "source_of",
+    "stage_exports",
     "train_stage",
 ]
+
+_log = logging.getLogger(__name__)
 
 STAGES = ("data", "teacher", "audio", "video", "fusion")
 """All stages, in an order in which each comes after what it reads."""
@@ -154,9 +160,10 @@ def train_stage(
     *,
     corpus: Corpus | None = None,
     report: Callable[[Report], None] | None = None,
+    exports: Exports | None = None,
     stages: Any = None,
 ) -> Artifact:
-    """Train one stage to its end.
+    """Train one stage to its end, from its last export where there is one.
 
     Args:
         stage: its name; `data` prepares the table.
@@ -165,10 +172,12 @@ def train_stage(
         upstream: the artifacts of the stages it reads, by stage.
         corpus: the table, where the stage is `data` and it was read before.
         report: called after each epoch.
+        exports: where the session is exported while it trains; None for nowhere.
         stages: the module that trains; None for `magtkd.stages`.
 
     Raises:
         DivergedError: a loss was not finite.
+        StageMemoryError: it did not fit into memory.
     """
     if stage == "data":
         started = time.perf_counter()
@@ -180,15 +189,27 @@ def train_stage(
     if stages is None:
         from magtkd import stages
 
-    session = stages.open_session(stage, config, upstream)
-    artifact: Artifact = stages.artifact_of(
-        session.run(report),
-        stage,
-        plan.keys[stage],
-        upstream["data"],
-        describe_stage(stage, config, plan),
-    )
+    with memory_named(stage, getattr(config, stage)):
+        session = stages.open_session(stage, config, upstream)
+        if exports is not None and (exported := exports.load()) is not None:
+            session.load(exported)
+
+        def after_epoch(latest: Report) -> None:
+            if report is not None:
+                report(latest)
+            if exports is not None:
+                exports.offer(session)
+
+        result = session.run(after_epoch)
+        artifact: Artifact = stages.artifact_of(
+            result, stage, plan.keys[stage], upstream["data"], describe_stage(stage, config, plan)
+        )
     return artifact
+
+
+def stage_exports(store: Store, stage: str, key: str) -> Exports | None:
+    """Where a stage that others may share is exported while it trains."""
+    return None if stage == "data" else Exports(store, f"stages/{stage}-{key}")
 
 
 def describe_stage(stage: str, config: Config, plan: Plan) -> dict[str, Any]:
@@ -209,8 +230,11 @@ def run_chain(
     reuse: bool = True,
     report: Callable[[str, Report], None] | None = None,
     on_stage: Callable[[str, StageRecord], None] | None = None,
+    say: Callable[[str], None] = _log.warning,
 ) -> dict[str, Artifact]:
     """Run all stages of a configuration in this process, reusing artifacts.
+
+    A stage that was interrupted goes on from its last export.
 
     Args:
         config: the configuration.
@@ -218,20 +242,24 @@ def run_chain(
         reuse: look for artifacts before training.
         report: called with the stage's name after each epoch.
         on_stage: called when a stage is there, trained or reused.
+        say: told of a damaged artifact, which is set aside and trained again.
 
     Raises:
         InputError: the configuration or its table is wrong.
         DivergedError: a loss was not finite.
+        StageMemoryError: a stage did not fit into memory.
     """
     corpus = read_corpus(config.data)
     plan = make_plan(config, source_of(corpus))
     artifacts: dict[str, Artifact] = {}
     for stage, key in plan.keys.items():
-        if reuse and store.exists(stage, key):
-            artifacts[stage] = store.read(stage, key)
-            record = StageRecord(key, "reused", 0.0, artifacts[stage].metrics["seconds"])
+        found = store.find(stage, key, say=say) if reuse else None
+        if found is not None:
+            artifacts[stage] = found
+            record = StageRecord(key, "reused", 0.0, found.metrics["seconds"])
         else:
             _use_threads(config, stage)
+            exports = stage_exports(store, stage, key) if reuse else None
             artifacts[stage] = train_stage(
                 stage,
                 config,
@@ -239,8 +267,11 @@ def run_chain(
                 {name: artifacts[name] for name in plan.reads[stage]},
                 corpus=corpus,
                 report=functools.partial(report, stage) if report else None,
+                exports=exports,
             )
             store.write(artifacts[stage])
+            if exports is not None:
+                exports.remove()
             record = StageRecord(key, "trained", artifacts[stage].metrics["seconds"])
         if on_stage is not None:
             on_stage(stage, record)

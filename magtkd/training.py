@@ -165,6 +165,11 @@ class Session(Generic[SectionT, BatchT]):
         return self._progress.epoch
 
     @property
+    def reports(self) -> list[dict[str, Any]]:
+        """The reports of all epochs, those before an export included, as plain values."""
+        return list(self._progress.reports)
+
+    @property
     def seconds(self) -> float:
         """Seconds of work that are in this session, those before an export included."""
         return self._progress.seconds

@@ -7,9 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, settings
 
 from magtkd.config import Config, SyntheticConfig, with_values
 from magtkd.data import make_synthetic, write_parquet
+
+# How long an example takes to draw says something of the machine's load, not of the code.
+settings.register_profile("any-load", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("any-load")
 
 CORPUS = SyntheticConfig(
     num_dialogues=23,

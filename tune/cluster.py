@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from magtkd.config import StageResources
 from magtkd.errors import SweepError
 from tune.pool import shape_of
 
-__all__ = ["check_resources", "ray_cluster"]
+__all__ = ["check_resources", "driver_node", "ray_cluster"]
 
 # Tune writes files of its own for each trial, which nobody reads: the ledger has it all.
 _QUIET = {
@@ -22,6 +26,7 @@ _QUIET = {
     "RAY_DEDUP_LOGS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -48,9 +53,13 @@ def ray_cluster() -> Iterator[None]:
         if address:
             ray.init(address=address, log_to_driver=False, logging_level="error")
         else:
-            ray.init(
-                address="local", include_dashboard=False, log_to_driver=False, logging_level="error"
-            )
+            with _unharmed_by_sigusr1():
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="error",
+                )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise SweepError(
             f"RAY_ADDRESS {address!r}: cannot be reached: {str(error).splitlines()[0]}; start Ray "
@@ -60,6 +69,25 @@ def ray_cluster() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _unharmed_by_sigusr1() -> Iterator[None]:
+    """Processes that are started in the block ignore SIGUSR1: Slurm sends it to all of a job's, and
+    those of Ray must live until sessions are exported."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def driver_node() -> Any:
+    """Scheduling on the node of this process, which lives as long as the driver does."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def check_resources(resources: StageResources, totals: Mapping[str, float]) -> None:

@@ -15,6 +15,7 @@ the fields of its kind.
     trial_ended     trial, state: completed | stopped | diverged | failed, and where there is one
                     message, dev, epoch (the chosen one), objectives (their values there)
     test_revealed   trial, test
+    warning         message              something that a person should know, such as a damaged file
     sweep_closed    reason: finished | interrupted
 
 A line counts once its newline is written: what a killed driver left after the last newline is
@@ -24,11 +25,9 @@ ignored by readers and cut off by the next writer.
 from __future__ import annotations
 
 import difflib
-import fcntl
 import json
 import math
 import os
-import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -37,6 +36,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from magtkd.errors import StorageError, SweepError
+from magtkd.locks import take_lock
 from tune.state import Event, SweepState
 
 __all__ = [
@@ -46,7 +46,6 @@ __all__ = [
     "read_events",
     "read_sweep",
     "tail_events",
-    "take_lock",
 ]
 
 FILE_NAME = "ledger.jsonl"
@@ -131,32 +130,6 @@ def tail_events(path: str | Path, offset: int, max_bytes: int) -> tuple[list[Eve
 
 
 # --- the writer -------------------------------------------------------------------------------
-
-
-def take_lock(path: Path) -> int | None:
-    """A descriptor of a lock file that this process holds until it closes it or dies.
-
-    Returns:
-        None where another process holds the lock.
-
-    Raises:
-        StorageError: the file cannot be created.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise StorageError(
-            f"{path}: cannot write: {error.strerror}; choose another folder with --storage"
-        ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    os.ftruncate(lock, 0)
-    os.write(lock, f"process {os.getpid()} on {socket.gethostname()}".encode())
-    return lock
 
 
 class Ledger:

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from magtkd.locks import take_lock
 from tune.addresses import reason, redact
-from tune.ledger import take_lock
 from tune.notes import sweep_headline
 from tune.projection import NOTE_TAG, RunUpdate
 from tune.state import Event, SweepState, TrialState

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from ray.exceptions import RayActorError
+from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
 from magtkd.config import Resources
 
-__all__ = ["Pool", "PoolWorker", "Shape"]
+__all__ = ["Pool", "PoolWorker", "Shape", "WorkerDiedError", "shape_of"]
+
+T = TypeVar("T")
 
 IDLE_SECONDS = 10.0
 """How long a worker with nothing to do is kept while nobody waits."""
+DEAD_SECONDS = 1.0
+"""How long to wait for idle workers to show that they are alive."""
 
 Shape = tuple[tuple[str, float], ...]
 """What a worker asks of the cluster: sorted (resource, amount) pairs by Ray's names."""
@@ -30,6 +34,10 @@ def shape_of(resources: Resources) -> Shape:
     """A stage's resources by Ray's names."""
     amounts = {"CPU": resources.cpu, "GPU": resources.gpu, "memory": float(resources.memory or 0)}
     return tuple(sorted((name, amount) for name, amount in amounts.items() if amount > 0))
+
+
+class WorkerDiedError(Exception):
+    """The processes that were to do some work died, one after another."""
 
 
 @dataclass(eq=False)
@@ -83,6 +91,44 @@ class Pool:
             if not self._lacking(shape, totals):
                 self._start_worker(shape)
 
+    async def on_worker(
+        self,
+        shape: Shape,
+        work: Callable[[Any], Awaitable[T]],
+        max_failures: int,
+        session: str | None = None,
+    ) -> tuple[PoolWorker, T]:
+        """Do work on a worker, and on another one where its process dies.
+
+        Args:
+            shape: what the worker is to have.
+            work: gets the worker's handle.
+            max_failures: how often the work is done again.
+            session: as for `acquire`.
+
+        Returns:
+            the worker, which is still to be released, and what the work gave.
+
+        Raises:
+            WorkerDiedError: once more than that.
+        """
+        for _ in range(max_failures + 1):
+            worker = None
+            try:
+                worker = await self.acquire(shape, session)
+                return worker, await work(worker.handle)
+            except (RayTaskError, ObjectLostError):  # not the worker's fault
+                if worker is not None:
+                    self.release(worker, session)
+                raise
+            except RayError as error:
+                last = error
+                if worker is not None:
+                    self.discard(worker)
+                await self.discard_dead()
+        reason = str(last).splitlines()[0]
+        raise WorkerDiedError(f"its worker died {max_failures + 1} times: {reason}")
+
     async def acquire(self, shape: Shape, session: str | None = None) -> PoolWorker:
         """A worker for a stage to train, or for a session to live on; waits for one."""
         request = _Request(shape, session, asyncio.get_running_loop().create_future())
@@ -109,6 +155,21 @@ class Pool:
             self._workers.remove(worker)
             self._end(worker.handle)
         self._dispatch()
+
+    async def discard_dead(self) -> None:
+        """Forget idle workers whose process is gone, as those of a node that died."""
+        asked = {
+            asyncio.ensure_future(worker.handle.ready.remote()): worker
+            for worker in self._workers
+            if worker.is_idle
+        }
+        if not asked:
+            return
+        # A process that is gone says so at once; one that was given work meanwhile answers late.
+        await asyncio.wait(asked, timeout=DEAD_SECONDS)
+        for answer, worker in asked.items():
+            if answer.done() and isinstance(answer.exception(), RayActorError):
+                self.discard(worker)
 
     def end_idle(self) -> None:
         """End workers that have had nothing to do for a while."""
@@ -208,7 +269,7 @@ class Pool:
     async def _await_ready(self, worker: PoolWorker) -> None:
         try:
             await worker.handle.ready.remote()
-        except RayActorError as error:
+        except RayError as error:
             self._fail_waiting(worker, error)
             return
         worker.is_ready = True

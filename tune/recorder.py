@@ -6,12 +6,14 @@ the ledger would.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray.tune as ray_tune
 
+from magtkd.errors import StorageError
 from magtkd.metrics import dev_scores
 from tune.ledger import Ledger
 from tune.state import Event, Report, SweepState
@@ -38,7 +40,7 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         sweep: the sweep.
         ledger: where events go first.
         listeners: called with each event once it is written.
-        close_session: called with Tune's id of a trial that ended or was paused for good.
+        on_end: called with the number of a trial that ended.
     """
 
     def __init__(
@@ -47,19 +49,36 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         ledger: Ledger,
         state: SweepState,
         listeners: Sequence[Callable[[Event], Any]],
-        close_session: Callable[[str], None],
+        on_end: Callable[[int], Any],
     ) -> None:
         self._sweep, self._ledger, self.state = sweep, ledger, state
-        self._listeners, self._close_session = listeners, close_session
+        self._listeners, self._on_end = listeners, on_end
         self._fusion: dict[int, str] = {}
         self._chosen: dict[int, dict[str, Any]] = {}
+        self.error: StorageError | None = None
+        """Why nothing is recorded any more, and the sweep must stop."""
 
     def record(self, kind: str, **fields: Any) -> None:
-        """Write an event, then tell it to the state and the listeners."""
-        event = self._ledger.append(kind, **fields)
+        """Write an event, then tell it to the state and the listeners.
+
+        Once the storage cannot be written, nothing is: the ledger must not lack an event in its
+        middle.
+        """
+        if self.error is not None:
+            return
+        try:
+            event = self._ledger.append(kind, **fields)
+        except StorageError as error:
+            self.error = error
+            return
         self.state.apply(event)
         for listen in self._listeners:
             listen(event)
+
+    def close(self, reason: str) -> None:
+        """Record the end of this driver's work, also where an artifact could not be written."""
+        with contextlib.suppress(StorageError):
+            self.state.apply(self._ledger.append("sweep_closed", reason=reason))
 
     # --- Ray Tune's hooks ---------------------------------------------------------------------
 
@@ -67,6 +86,10 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         number = result["number"]
+        if result.get("state") == "storage":
+            self.error = self.error or StorageError(result["message"])
+        if self.error is not None:
+            return
         if "stages" in result:
             self._record_stages(number, json.loads(result["stages"]))
         if "fusion" in result:
@@ -75,18 +98,20 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         metrics = {
             name: value for name, value in result.items() if name.startswith((DEV, "train/"))
         }
-        if metrics:
+        # A trial whose process died tells again what it had told before.
+        if metrics and result["epoch"] not in self.state.trials[number].epochs_seen:
             self.record("trial_report", trial=number, epoch=result["epoch"], metrics=metrics)
         if "chosen" in result:
             self._chosen[number] = json.loads(result["chosen"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         last = trial.last_result or {}
-        self._end(trial, last.get("state", "stopped"), last.get("message"))
+        self.end(trial.config["trial"], last.get("state", "stopped"), last.get("message"))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         lines = str(trial.get_error() or "").strip().splitlines()
-        self._end(trial, "failed", lines[-1] if lines else "the trial's process died")
+        message = lines[-1] if lines else "the trial's process died"
+        self.end(trial.config["trial"], "failed", message)
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks into a folder that nobody reads; a ledger cannot be pickled.
@@ -94,10 +119,10 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
 
     # --- events -------------------------------------------------------------------------------
 
-    def _end(self, trial: Any, state: str, message: str | None) -> None:
-        number = trial.config["trial"]
+    def end(self, number: int, state: str, message: str | None = None) -> None:
+        """Record the end of a trial, once."""
         told = self.state.trials[number]
-        if told.ended_time is not None:
+        if told.ended_time is not None or self.error is not None:
             return
         self._record_fusion(number, state)
         chosen = self._chosen.pop(number, None)
@@ -111,7 +136,8 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
             fields["dev"], fields["epoch"] = dev_scores(metrics), chosen["epoch"]
             fields["objectives"] = [metrics.get(one.metric) for one in self._sweep.objective]
         self.record("trial_ended", trial=number, state=state, **fields)
-        self._close_session(trial.trial_id)
+        if self.error is None:
+            self._on_end(number)
 
     def _record_fusion(self, number: int, state: str) -> None:
         """Fusion's record, once, at the end. A trial that was stopped has no artifact, but what it

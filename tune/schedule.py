@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray.tune.schedulers as ray_schedulers
 
 from tune.ranges import Entry, Scalar
+from tune.state import Event
 from tune.sweep_config import SweepConfig, max_epochs
 
-__all__ = ["make_scheduler"]
+__all__ = ["make_scheduler", "replay"]
 
 
 class _FiniteMetric:
@@ -44,7 +46,49 @@ class _FiniteMetric:
         return value is not None and math.isfinite(value)
 
 
-class Asha(_FiniteMetric, ray_schedulers.AsyncHyperBandScheduler):  # type: ignore[misc]
+class _Known(NamedTuple):
+    """A trial, as one of Ray's schedulers has to know it."""
+
+    trial_id: str
+
+
+class _Resumable(_FiniteMetric):
+    """Knows trials by their numbers instead of Ray's objects, so that the reports that an earlier
+    driver heard count, each once. Comes before the scheduler among the bases."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._known: dict[int, _Known] = {}
+        self._epochs: dict[int, int] = {}
+
+    def on_trial_add(self, controller: Any, trial: Any) -> None:
+        number = trial.config["trial"]
+        if number not in self._known:
+            self._known[number], self._epochs[number] = _Known(f"trial-{number}"), 0
+            super().on_trial_add(controller, self._known[number])  # type: ignore[misc]
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        number = trial.config["trial"]
+        if self._is_old(number, result):
+            return str(ray_schedulers.TrialScheduler.CONTINUE)
+        return super().on_trial_result(controller, self._known[number], result)
+
+    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        number = trial.config["trial"]
+        # Ray tells the last report of a trial that it stopped a second time.
+        if not self._is_old(number, result):
+            super().on_trial_complete(controller, self._known[number], result)
+
+    def on_trial_remove(self, controller: Any, trial: Any) -> None:
+        """Nothing: what a trial reported counts after its end."""
+
+    def _is_old(self, number: int, result: Mapping[str, Any]) -> bool:
+        epoch, known = int(result["epoch"]), self._epochs[number]
+        self._epochs[number] = max(epoch, known)
+        return 0 < epoch <= known
+
+
+class Asha(_Resumable, ray_schedulers.AsyncHyperBandScheduler):  # type: ignore[misc]
     """Asynchronous successive halving (arXiv 1810.05934)."""
 
 
@@ -52,7 +96,7 @@ class HyperBand(_FiniteMetric, ray_schedulers.HyperBandScheduler):  # type: igno
     """HyperBand (arXiv 1603.06560)."""
 
 
-class MedianStopping(_FiniteMetric, ray_schedulers.MedianStoppingRule):  # type: ignore[misc]
+class MedianStopping(_Resumable, ray_schedulers.MedianStoppingRule):  # type: ignore[misc]
     """Stops trials that are worse than the median of the others."""
 
 
@@ -82,6 +126,7 @@ class PopulationBased(_FiniteMetric, ray_schedulers.PopulationBasedTraining):  #
     def _get_new_config(self, trial: Any, source: Any) -> tuple[dict[str, Any], dict[str, str]]:
         # Ray's own would leave the ranges and give the trial the number of the one it copies.
         config = source.config | {"trial": trial.config["trial"]}
+        config.pop("past", None)
         operations = {}
         for name, entry in self._entries.items():
             config[name], operations[name] = self._explore(entry, config[name])
@@ -98,6 +143,36 @@ class PopulationBased(_FiniteMetric, ray_schedulers.PopulationBasedTraining):  #
         shift = draw.choice((-1, 1))
         index = min(max(points.index(entry.clip(value)) + shift, 0), len(points) - 1)
         return points[index], f"shift {shift:+d}"
+
+
+def replay(scheduler: Any, events: Iterable[Event]) -> list[int]:
+    """Tell a new scheduler what an earlier driver's heard, in the order of the ledger.
+
+    Population based training and HyperBand start again from the trials that have not ended.
+
+    Returns:
+        trials whose last report ended them, though the ledger does not say so: the driver was
+        killed in between.
+    """
+    if not isinstance(scheduler, _Resumable):
+        return []
+    running: dict[int, str] = {}
+    for event in events:
+        number = event.get("trial", -1)
+        trial = SimpleNamespace(config={"trial": number})
+        match event["kind"]:
+            case "trial_suggested":
+                scheduler.on_trial_add(None, trial)
+                running[number] = ray_schedulers.TrialScheduler.CONTINUE
+            case "trial_report" if number in running:
+                result = {**event["metrics"], "epoch": event["epoch"]}
+                decision = scheduler.on_trial_result(None, trial, result)
+                if decision == ray_schedulers.TrialScheduler.STOP:
+                    running[number] = decision
+            case "trial_ended":
+                running.pop(number, None)
+    stop = ray_schedulers.TrialScheduler.STOP
+    return [number for number, decision in running.items() if decision == stop]
 
 
 def make_scheduler(sweep: SweepConfig) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import ray.tune.search as ray_search
@@ -19,8 +19,8 @@ class OptunaSearcher(ray_search.Searcher):  # type: ignore[misc]
     """What Ray Tune asks for the next trial.
 
     A trial's configuration in Ray is flat: its values by dotted name, and its number as `trial`.
-    Trials that the study has as running are handed out again first, with their numbers; those
-    after them are new, and `on_suggest` is told of each before Ray hears of it.
+    Trials of an earlier driver that have not ended are handed out first; those after them are new,
+    and `on_suggest` is told of each before Ray hears of it.
 
     How a trial goes does not arrive here: Ray tells a searcher the same of a trial that it stopped
     and of one that completed. The driver writes the ledger and applies its events to the study.
@@ -28,26 +28,28 @@ class OptunaSearcher(ray_search.Searcher):  # type: ignore[misc]
     Args:
         study: the study, with the ledger's events so far.
         on_suggest: called with the number and the values of each new trial.
+        unfinished: the configurations of trials that have not ended, as Ray is to have them.
     """
 
-    def __init__(self, study: SweepStudy, on_suggest: Callable[[int, Values], None]) -> None:
+    def __init__(
+        self,
+        study: SweepStudy,
+        on_suggest: Callable[[int, Values], None],
+        unfinished: Iterable[dict[str, Any]] = (),
+    ) -> None:
         super().__init__()
         self._study = study
         self._on_suggest = on_suggest
-        self._unfinished = deque(study.running.items())
-        self.numbers: dict[str, int] = {}
-        """The trial number of each of Ray's trial ids."""
+        self._unfinished = deque(unfinished)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         if self._unfinished:
-            number, values = self._unfinished.popleft()
-        else:
-            asked = self._study.ask()
-            if asked is None:
-                return str(self.FINISHED)
-            number, values = asked
-            self._on_suggest(number, values)
-        self.numbers[trial_id] = number
+            return self._unfinished.popleft()
+        asked = self._study.ask()
+        if asked is None:
+            return str(self.FINISHED)
+        number, values = asked
+        self._on_suggest(number, values)
         return {**values, "trial": number}
 
     def on_trial_complete(

@@ -65,6 +65,7 @@ class SweepState:
         self.closed: str | None = None
         self.num_resumed = 0
         self.is_tracked = True
+        self.warnings: list[str] = []
 
     @property
     def objectives(self) -> list[Objective]:
@@ -123,6 +124,11 @@ def _sweep_resumed(state: SweepState, event: Event) -> bool:
 
 def _sweep_closed(state: SweepState, event: Event) -> bool:
     state.closed, state.closed_time = event["reason"], event["time"]
+    return True
+
+
+def _warning(state: SweepState, event: Event) -> bool:
+    state.warnings.append(event["message"])
     return True
 
 
@@ -185,6 +191,7 @@ _SWEEP_FOLDS = {
     "sweep_resumed": _sweep_resumed,
     "sweep_closed": _sweep_closed,
     "trial_suggested": _trial_suggested,
+    "warning": _warning,
 }
 _TRIAL_FOLDS = {
     "trial_stages": _trial_stages,

@@ -18,8 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from magtkd.errors import MagtkdError, StorageError, SweepError
+from magtkd.locks import take_lock
 from tune.addresses import default_tracking_uri, reason, redact
-from tune.ledger import read_events, tail_events, take_lock
+from tune.ledger import read_events, tail_events
 from tune.mlflow_runs import ArtifactsOf, SweepRuns
 from tune.projection import STATUS, Projection
 

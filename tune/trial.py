@@ -7,7 +7,9 @@ retry it.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,11 @@ from ray.exceptions import RayActorError, RayTaskError
 from magtkd.errors import InputError
 from magtkd.pipeline import StageRecord
 from tune.engine import ENGINE_NAMESPACE, Opened
+from tune.state import TrialState
 from tune.sweep_config import SweepConfig, config_of
 from tune.workers import Failure, Step
 
-__all__ = ["Trial", "trial_resources"]
+__all__ = ["Trial", "lineage_name", "resumed_config", "trial_resources"]
 
 
 def trial_resources() -> dict[str, float]:
@@ -47,10 +50,32 @@ def _completed(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {"done": True, "state": "completed", "chosen": json.dumps(chosen)}
 
 
+def resumed_config(trial: TrialState) -> dict[str, Any]:
+    """The configuration of a trial that goes on after a resume: its values of now, and its `past`,
+    which is the epoch up to which its reports are known, and what it came from."""
+    past: dict[str, Any] = {"epoch": max(trial.epochs_seen, default=0)}
+    values = dict(trial.base or trial.values)
+    if trial.base is not None:
+        past |= {"base": trial.base, "changes": trial.lineage}
+    for changed in trial.lineage.values():
+        values |= {f"fusion.{name}": value for name, value in changed.items()}
+    return {**values, "trial": trial.number, "past": json.dumps(past)}
+
+
+def lineage_name(values: Mapping[str, Any], changes: Mapping[int, Any]) -> str:
+    """A name for what population based training made of a trial: sessions that were exported
+    before an exchange must not be taken for those after it."""
+    told = json.dumps([values, {str(epoch): new for epoch, new in changes.items()}], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
 class Trial(ray_tune.Trainable):  # type: ignore[misc]
     """One configuration of a sweep. Its results carry `epoch`, the report's metrics by name,
     `stages` when there is news of them, `fusion`, and at the end `state` and `chosen` or
-    `message`. What is not a number is JSON text, which Tune leaves as it is."""
+    `message`. What is not a number is JSON text, which Tune leaves as it is.
+
+    Its configuration has its values by dotted name and its number as `trial`; see also
+    `resumed_config`."""
 
     def setup(
         self, config: dict[str, Any], sweep: dict[str, Any], engine: str, max_failures: int
@@ -65,14 +90,16 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
         self._close()
         values = dict(new_config)
         self._number = int(values.pop("trial"))
+        past = json.loads(values.pop("past", "{}"))
         self._wanted = values
-        self._values, self._changes = dict(values), dict[int, dict[str, Any]]()
+        self._values: dict[str, Any] = past.get("base") or dict(values)
+        self._changes = {int(epoch): new for epoch, new in past.get("changes", {}).items()}
+        self._epoch = int(past.get("epoch", 0))
+        self._went_on = bool(past.get("base"))
         self._exported: bytes | None = None
-        self._replay: list[dict[str, Any]] = []
+        self._replay = deque[dict[str, Any]]()
         self._news: dict[str, Any] = {}
         self._num_failures = 0
-        self._start_epoch = 0
-        self._went_on = False
         return True
 
     # --- one epoch ----------------------------------------------------------------------------
@@ -80,7 +107,7 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         while True:
             try:
-                return self._step()
+                result = self._step()
             except RayActorError as error:
                 self._num_failures += 1
                 self._opened = self._engine = None
@@ -88,15 +115,19 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
                     return self._ended(
                         "failed", f"fusion: its worker died: {error}".splitlines()[0]
                     )
-                ray.get(self._find_engine().worker_died.remote(self.trial_id))
+                ray.get(self._find_engine().worker_died.remote(self._number))
+                continue
+            if result["epoch"] > self._epoch:
+                self._epoch, self._num_failures = result["epoch"], 0
+            return result
 
     def _step(self) -> dict[str, Any]:
         if self._opened is None and (failure := self._open()) is not None:
             return self._ended(failure.state, failure.message)
         assert self._opened is not None
-        if self._opened.metrics is not None:
-            return self._replayed(self._opened.metrics)
         opened = self._opened
+        if self._replay or opened.metrics is not None:
+            return self._replayed(opened)
         step = ray.get(opened.worker.advance.remote(opened.session))
         if isinstance(step, Failure):
             return self._ended(step.state, step.message)
@@ -107,20 +138,23 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
             config = config_of(self._sweep, self._values, self._changes)
             opened: Opened = ray.get(
                 self._find_engine().open.remote(
-                    self.trial_id, config, self._exported, self._sweep.scheduler.kind == "pbt"
+                    self._number,
+                    config,
+                    lineage_name(self._values, self._changes),
+                    self._exported,
+                    self._sweep.scheduler.kind == "pbt",
                 )
             )
         except InputError as error:
             return Failure("failed", str(error))
         except RayTaskError as error:
             return Failure("failed", str(error.cause).splitlines()[0])
+        self._exported = None  # the worker has it, and exports what follows to the store
         self._news |= {stage: _record(record) for stage, record in opened.records.items()}
         if opened.failure is not None:
             return opened.failure
-        self._opened, self._opened_by = opened, self.trial_id
-        if opened.metrics is not None:
-            reports = opened.metrics["reports"]
-            self._replay = [report for report in reports if report["epoch"] > self._start_epoch]
+        self._opened = opened
+        self._replay = deque(one for one in opened.reports if one["epoch"] > self._epoch)
         return None
 
     def _find_engine(self) -> Any:
@@ -131,15 +165,22 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
     # --- results ------------------------------------------------------------------------------
 
     def _reported(self, step: Step) -> dict[str, Any]:
-        assert self._opened is not None
-        fusion = StageRecord(self._opened.fusion_key, "trained", step.seconds)
-        result = self._result(step.epoch, step.metrics) | {"fusion": json.dumps(_record(fusion))}
+        result = self._trained(step.epoch, step.metrics, step.seconds)
         return result if step.final is None else result | _completed(step.final)
 
-    def _replayed(self, metrics: dict[str, Any]) -> dict[str, Any]:
-        report = self._replay.pop(0)
+    def _trained(self, epoch: int, metrics: Mapping[str, float], seconds: float) -> dict[str, Any]:
+        assert self._opened is not None
+        fusion = StageRecord(self._opened.fusion_key, "trained", seconds)
+        return self._result(epoch, metrics) | {"fusion": json.dumps(_record(fusion))}
+
+    def _replayed(self, opened: Opened) -> dict[str, Any]:
+        """The next report of an epoch that was trained before; the last one again, where the end
+        is all that was not told."""
+        report = self._replay.popleft() if self._replay else opened.reports[-1]
+        if opened.metrics is None:
+            return self._trained(report["epoch"], report["metrics"], opened.seconds)
         result = self._result(report["epoch"], report["metrics"])
-        return result if self._replay else result | _completed(metrics)
+        return result if self._replay else result | _completed(opened.metrics)
 
     def _result(self, epoch: int, metrics: Mapping[str, float]) -> dict[str, Any]:
         result: dict[str, Any] = dict(metrics) | {"epoch": epoch, "number": self._number}
@@ -156,21 +197,22 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
     # --- pausing, and going on from another trial's session (population based training) -------
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
+        exported, trained = self._exported, self._epoch
         if self._opened is not None and self._opened.worker is not None:
             opened = self._opened
-            self._exported = ray.get(opened.worker.export.remote(opened.session))
-        Path(checkpoint_dir, "session.safetensors").write_bytes(self._exported or b"")
-        state = {"values": self._values, "changes": self._changes, "epoch": self._epoch()}
+            exported = ray.get(opened.worker.export.remote(opened.session))
+            # Epochs of an earlier driver that are still being told are trained already.
+            trained = opened.reports[-1]["epoch"] if self._replay else trained
+        Path(checkpoint_dir, "session.safetensors").write_bytes(exported or b"")
+        state = {"values": self._values, "changes": self._changes}
+        state |= {"epoch": self._epoch, "trained": trained}
         Path(checkpoint_dir, "trial.json").write_text(json.dumps(state))
-
-    def _epoch(self) -> int:
-        return int((self._last_result or {}).get("epoch", 0))
 
     def load_checkpoint(self, checkpoint: str) -> None:
         state = json.loads(Path(checkpoint, "trial.json").read_text())
         exported = Path(checkpoint, "session.safetensors").read_bytes()
         self._exported, self._went_on = exported or None, True
-        self._start_epoch = state["epoch"]
+        self._epoch = state["epoch"]
         self._values = state["values"]
         self._changes = {int(epoch): values for epoch, values in state["changes"].items()}
         current = dict(self._values)
@@ -182,7 +224,7 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
             if current.get(name) != value
         }
         if new:
-            start = state["epoch"] + 1
+            start = state["trained"] + 1
             self._changes[start] = self._changes.get(start, {}) | new
 
     def cleanup(self) -> None:
@@ -192,5 +234,5 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
         """Give the worker back: this actor ends, or goes on as another trial, while the one that it
         was may be paused."""
         if self._opened is not None and self._opened.worker is not None:
-            self._find_engine().close.remote(self._opened_by, self._opened.session)
+            self._find_engine().close.remote(self._number, self._opened.session)
         self._opened = None

@@ -17,15 +17,18 @@ import ray
 
 from magtkd.artifacts import Artifact, Store
 from magtkd.config import Config
-from magtkd.errors import DivergedError
-from magtkd.pipeline import Plan, describe_stage, train_stage
+from magtkd.errors import DivergedError, StageMemoryError, StorageError
+from magtkd.exports import Exports
+from magtkd.memory import memory_named
+from magtkd.pipeline import Plan, describe_stage, stage_exports, train_stage
 
-__all__ = ["Failure", "StageDone", "Step", "Worker", "WorkerActor", "failure_of"]
+__all__ = ["Failure", "Opening", "StageDone", "Step", "Worker", "WorkerActor", "failure_of"]
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A stage that is itself wrong: `state` is `diverged` or `failed`."""
+    """A stage that came to nothing: `state` is `diverged` or `failed` where it is itself wrong, and
+    `storage` where the store cannot be written, which ends the sweep and no trial."""
 
     state: str
     message: str
@@ -41,6 +44,14 @@ class StageDone:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """An open session: the reports of its epochs so far, and the seconds that these took."""
+
+    reports: list[dict[str, Any]]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Step:
     """One epoch of a session that has worked `seconds` so far. After the last one, `final` is the
     artifact's metrics."""
@@ -53,20 +64,30 @@ class Step:
 
 @dataclass
 class _OpenSession:
-    """A fusion session with what its artifact will need."""
+    """A fusion session with what its artifact and its exports will need."""
 
     session: Any
     data: Artifact
     plan: Plan
     config: Config
+    exports: Exports
+
+    def save(self) -> None:
+        """Export the session now."""
+        if not self.session.is_done and self.session.epoch > 0:
+            self.exports.save(self.session.export())
 
 
 def failure_of(stage: str, error: Exception) -> Failure:
     """What a stage's own exception means for the trials that need it."""
-    state = "diverged" if isinstance(error, DivergedError) else "failed"
+    state = _STATES.get(type(error), "failed")
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    message = text if state == "diverged" else f"{stage}: {type(error).__name__}: {text}"
+    says_all = isinstance(error, DivergedError | StageMemoryError | StorageError)
+    message = text if says_all else f"{stage}: {type(error).__name__}: {text}"
     return Failure(state, message, "".join(traceback.format_exception(error)))
+
+
+_STATES: dict[type[Exception], str] = {DivergedError: "diverged", StorageError: "storage"}
 
 
 class Worker:
@@ -93,13 +114,25 @@ class Worker:
 
     @ray.method(num_returns=2)  # type: ignore[untyped-decorator]
     def train(
-        self, stage: str, config: Config, plan: Plan, names: list[str], *upstream: Artifact
+        self,
+        stage: str,
+        config: Config,
+        plan: Plan,
+        is_shared: bool,
+        names: list[str],
+        *upstream: Artifact,
     ) -> tuple[StageDone | Failure, Artifact | None]:
-        """Train a stage to its end and write its artifact; returns it without the weights."""
+        """Train a stage to its end and write its artifact; returns it without the weights.
+
+        A stage that is shared goes on from its last export, where there is one.
+        """
+        exports = stage_exports(self._store, stage, plan.keys[stage]) if is_shared else None
         try:
             given = dict(zip(names, upstream, strict=True))
-            artifact = train_stage(stage, config, plan, given, stages=self._stages)
+            artifact = train_stage(stage, config, plan, given, exports=exports, stages=self._stages)
             self._store.write(artifact)
+            if exports is not None:
+                exports.remove()
         except Exception as error:
             return failure_of(stage, error), None
         light = dataclasses.replace(artifact, weights=b"")
@@ -110,27 +143,37 @@ class Worker:
         session_id: str,
         config: Config,
         plan: Plan,
+        exports_name: str,
         exported: bytes | None,
         names: list[str],
         *upstream: Artifact,
-    ) -> int | Failure:
-        """Open a fusion session, at its start or where it was exported; returns its epoch."""
+    ) -> Opening | Failure:
+        """Open a fusion session: where it is handed an export, there; else at the last export under
+        its name; else at its start."""
+        exports = Exports(self._store, exports_name)
         try:
             given = dict(zip(names, upstream, strict=True))
-            session = self._stages.open_session("fusion", config, given)
-            if exported is not None:
-                session.load(exported)
+            with memory_named("fusion", config.fusion):
+                session = self._stages.open_session("fusion", config, given)
+                exported, is_new = exported or exports.load(), exported is not None
+                if exported is not None:
+                    session.load(exported)
+            opened = _OpenSession(session, given["data"], plan, config, exports)
+            if is_new:
+                opened.save()  # it may have come from another trial, under which nobody will look
         except Exception as error:
             return failure_of("fusion", error)
-        self._sessions[session_id] = _OpenSession(session, given["data"], plan, config)
-        return int(session.epoch)
+        self._sessions[session_id] = opened
+        return Opening(session.reports, session.seconds)
 
     def advance(self, session_id: str) -> Step | Failure:
         """Train one epoch; after the last one, write the artifact."""
         opened = self._sessions[session_id]
         try:
-            report = opened.session.advance()
+            with memory_named("fusion", opened.config.fusion):
+                report = opened.session.advance()
             final = self._finish(opened) if opened.session.is_done else None
+            opened.exports.offer(opened.session)
         except Exception as error:
             return failure_of("fusion", error)
         return Step(report.epoch, report.metrics, opened.session.seconds, final)
@@ -150,6 +193,11 @@ class Worker:
         """The session as bytes that `open` goes on from."""
         exported: bytes = self._sessions[session_id].session.export()
         return exported
+
+    def save(self, session_id: str) -> None:
+        """Export a session to the store, if it is here."""
+        if session_id in self._sessions:
+            self._sessions[session_id].save()
 
     def close(self, session_id: str) -> None:
         """Forget a session."""

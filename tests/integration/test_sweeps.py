@@ -213,16 +213,16 @@ def test_a_worker_has_the_threads_that_it_asked_for(tmp_path, tiny_sweep):
     num_cpus = int(ray.cluster_resources()["CPU"])
     asked = {"audio": {"cpu": 0.5}, "fusion": {"cpu": num_cpus}}
     config = base_of(tiny_sweep("threads", {}, search={"sampler": "grid"}, resources=asked))
-    engine = EngineActor.remote(str(tmp_path), source_of(read_corpus(config.data)))
-    opened = ray.get(engine.open.remote("trial", config), timeout=120)
+    engine = EngineActor.remote(str(tmp_path), source_of(read_corpus(config.data)), "id")
+    opened = ray.get(engine.open.remote(7, config), timeout=120)
     assert opened.failure is None
     assert opened.epoch == 0
     told = opened.worker.__ray_call__.remote(lambda worker: torch.get_num_threads())
     assert ray.get(told, timeout=120) == num_cpus
     assert ray.get(engine.counts.remote())["holding"] == 1
-    ray.get(engine.close.remote("trial", "another"))
+    ray.get(engine.close.remote(7, "another"))
     assert ray.get(engine.counts.remote())["holding"] == 1
-    ray.get(engine.close.remote("trial", opened.session))
+    ray.get(engine.close.remote(7, opened.session))
     assert ray.get(engine.counts.remote())["holding"] == 0
     ray.kill(engine)
 

@@ -262,9 +262,13 @@ def test_storage_under_a_file(tmp_path: Path) -> None:
     store = Store(tmp_path / "file/below")
     with pytest.raises(StorageError, match=r"file/below: cannot be written: .*Not a directory; ch"):
         store.check_writable()
-    with pytest.raises(StorageError, match=r"cannot write .*: .*; choose another --storage"):
+    with pytest.raises(
+        StorageError, match=r"cannot write .*: .*; make room, or choose another --storage"
+    ):
         store.write(artifact(1))
-    with pytest.raises(StorageError, match=r"cannot write .*: .*; choose another --storage"):
+    with pytest.raises(
+        StorageError, match=r"cannot write .*: .*; make room, or choose another --storage"
+    ):
         store.write_file("runs/a.yaml", b"x")
     assert listing(tmp_path) == ["file"]
 

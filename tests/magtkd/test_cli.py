@@ -137,7 +137,7 @@ def test_interrupted_train(
     monkeypatch.setattr(Store, "write", interrupt)
     command = ["train", str(config_file), "--storage", str(tmp_path / "out"), "--json"]
     assert run_app(app, command) == 130
-    message = "magtkd: interrupted; the same command goes on after the last finished stage\n"
+    message = "magtkd: interrupted; the same command goes on from the last export\n"
     assert capsys.readouterr().err == message
     monkeypatch.undo()
     assert run_app(app, command) == 0

@@ -15,7 +15,7 @@ from magtkd import pipeline
 from magtkd.artifacts import Store
 from magtkd.config import Config, get_value, names_of, with_values
 from magtkd.data import read_corpus
-from magtkd.errors import ArtifactError, ConfigError, DataError, DivergedError
+from magtkd.errors import ConfigError, DataError, DivergedError
 from magtkd.pipeline import STAGES, Source, StageRecord, make_plan, run_chain, source_of
 
 MakeConfig = Callable[..., Config]
@@ -276,13 +276,74 @@ def _digest(table: pa.Table) -> str:
     return hashlib.sha256(b"".join(bytes(buffer) for buffer in buffers if buffer)).hexdigest()
 
 
-def test_damaged_artifact(tmp_path: Path, tiny_config: MakeConfig) -> None:
-    store = Store(tmp_path)
-    keys = {name: one.key for name, one in run_chain(tiny_config(), store).items()}
-    damaged = Path(store.folder("video", keys["video"])) / "weights.safetensors"
-    damaged.write_bytes(damaged.read_bytes()[:-1])
-    with pytest.raises(ArtifactError, match=rf"{damaged}: the file is damaged"):
-        run_chain(tiny_config(), store)
+DAMAGES = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "bit flipped": lambda path: path.write_bytes(
+        path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1])
+    ),
+    "empty": lambda path: path.write_bytes(b""),
+    "missing": lambda path: path.unlink(),
+}
+FILES = ("features.arrow", "weights.safetensors", "metrics.json", "config.json")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("file", FILES)
+def test_a_damaged_artifact_is_set_aside_and_trained_again(
+    file: str, damage: str, tmp_path: Path, tiny_config: MakeConfig
+) -> None:
+    store, config = Store(tmp_path), tiny_config()
+    before = run_chain(config, store)
+    damaged = Path(store.folder("video", before["video"].key)) / file
+    DAMAGES[damage](damaged)
+    said: list[str] = []
+    records: dict[str, StageRecord] = {}
+    after = run_chain(config, store, on_stage=records.__setitem__, say=said.append)
+    assert {stage for stage, one in records.items() if one.outcome == "trained"} == {"video"}
+    assert after["video"].weights == before["video"].weights
+    (message,) = said
+    assert message.startswith(f"{damaged}: the file is ")
+    assert message.endswith("and trained again")
+    (aside,) = (tmp_path / "damaged").iterdir()
+    assert str(aside) in message
+    assert store.read("video", before["video"].key).table == before["video"].table
+
+
+def test_a_folder_that_has_lost_its_manifest_is_no_artifact(
+    tmp_path: Path, tiny_config: MakeConfig
+) -> None:
+    store, config = Store(tmp_path), tiny_config()
+    key = run_chain(config, store)["video"].key
+    (Path(store.folder("video", key)) / "manifest.json").unlink()
+    assert run_chain(config, store)["video"].key == key
+    assert store.read("video", key).stage == "video"
+    assert len(list((tmp_path / "damaged").iterdir())) == 1
+
+
+def test_a_stage_that_was_interrupted_goes_on_from_its_export(
+    tmp_path: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("magtkd.exports.SECONDS", 0.0)
+    monkeypatch.setattr("magtkd.exports.SHARE", 1e9)
+    store, config = Store(tmp_path / "one"), tiny_config({"fusion.epochs": 5})
+    whole = run_chain(config, Store(tmp_path / "other"))
+    seen: list[tuple[str, int]] = []
+
+    def interrupt(stage: str, report: Any) -> None:
+        seen.append((stage, report.epoch))
+        if (stage, report.epoch) == ("fusion", 4):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_chain(config, store, report=interrupt)
+    seen.clear()
+    after = run_chain(
+        config, store, report=lambda stage, report: seen.append((stage, report.epoch))
+    )
+    assert seen == [("fusion", 4), ("fusion", 5)]  # epoch 4 was over, but not yet exported
+    assert after["fusion"].weights == whole["fusion"].weights
+    assert after["fusion"].metrics["reports"] == whole["fusion"].metrics["reports"]
+    assert not list((tmp_path / "one/sessions/stages").iterdir())
 
 
 def test_a_diverged_stage_leaves_nothing(tmp_path: Path, tiny_config: MakeConfig) -> None:

@@ -102,7 +102,7 @@ def test_a_completed_trial_has_the_artifact_s_epoch(told):
     assert trial.dev["accuracy"] == 0.5
     assert trial.dev["per_class"]["joy"] == 0.25
     assert trial.stages["fusion"].outcome == "trained"
-    assert told.closed == ["ray-0"]
+    assert told.closed == [0]
 
 
 def test_a_stopped_trial_has_its_best_epoch_so_far(told):
