@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
+import os
+import subprocess
+import sys
 import time
 
 import psutil
 import pytest
+import yaml
 from ray.cluster_utils import Cluster
 
+from tune.ledger import read_sweep
 from tune.selection import trial_config
 
 pytestmark = [
@@ -39,14 +42,14 @@ class Nodes:
         )
         self._num_added = 0
 
-    def add(self):
-        # An address of its own: a trial asks for its driver's node by address.
-        self._num_added += 1
-        address = f"127.0.2.{self._num_added}"
-        return self.cluster.add_node(num_cpus=1, node_ip_address=address)
+    def have(self, num_nodes):
+        while len(self.cluster.worker_nodes) < num_nodes:
+            # An address of its own: a trial asks for its driver's node by address.
+            self._num_added += 1
+            self.cluster.add_node(num_cpus=1, node_ip_address=f"127.0.2.{self._num_added}")
 
     def kill_the_one_with(self, call):
-        """Kill the raylet of a node whose worker is in this call, and wait for its end."""
+        """Kill the raylet of a node whose worker is in this call; whether there was one."""
         for node in list(self.cluster.worker_nodes):
             raylet = node.all_processes["raylet"][0].process
             beneath = psutil.Process(raylet.pid).children(recursive=True)
@@ -73,29 +76,28 @@ def nodes():
 
 
 @pytest.fixture
-def killed_in(nodes):
-    """Kills a node once its worker is in a call, and adds another where there is none left."""
-    killed, stopping, threads = [], threading.Event(), []
+def start(nodes, tmp_path):
+    """Starts a sweep by the command line on these nodes."""
+    started = []
 
-    def watch(call):
-        while not stopping.is_set():
-            with contextlib.suppress(psutil.Error):
-                if nodes.kill_the_one_with(call):
-                    killed.append(call)
-                    break
-            time.sleep(0.02)
-        if killed and not nodes.cluster.worker_nodes:
-            nodes.add()
+    def run(sweep):
+        (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep.model_dump(mode="json")))
+        command = [sys.executable, "-m", "tune.cli", "sweep", "sweep.yaml", "--no-tracking"]
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=os.environ | {"RAY_ADDRESS": nodes.cluster.address},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
 
-    def start(call):
-        threads.append(threading.Thread(target=watch, args=(call,)))
-        threads[0].start()
-        return killed
-
-    yield start
-    stopping.set()
-    for thread in threads:
-        thread.join()
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize(
@@ -104,11 +106,9 @@ def killed_in(nodes):
     ids=["two raylets, upstream", "three raylets, fusion", "three raylets, upstream"],
 )
 def test_a_node_that_dies_takes_no_trial_along(
-    num_nodes, call, nodes, killed_in, tmp_path, monkeypatch, tiny_sweep, run, dev_alone
+    num_nodes, call, nodes, start, tmp_path, tiny_sweep, dev_alone
 ):
-    monkeypatch.setenv("RAY_ADDRESS", nodes.cluster.address)
-    while len(nodes.cluster.worker_nodes) < num_nodes:
-        nodes.add()
+    nodes.have(num_nodes)
     sweep = tiny_sweep(
         "nodes",
         {"teacher.hidden_dim": {"choice": [8, 9]}, "fusion.dropout": {"choice": [0.1, 0.3]}},
@@ -116,9 +116,14 @@ def test_a_node_that_dies_takes_no_trial_along(
         teacher={"epochs": 60},
         fusion={"epochs": NUM_EPOCHS, "model": "magt"},
     )
-    killed = killed_in(call)
-    state = run(sweep, tmp_path / "killed", tracking_uri="")
-    assert killed == [call]
+    driver = start(sweep)
+    while not nodes.kill_the_one_with(call):
+        assert driver.poll() is None, driver.communicate()
+        time.sleep(0.02)
+    nodes.have(1)  # where that was the last one, another comes
+    said, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 0, said
+    state = read_sweep(tmp_path / "magtkd-results/sweeps/nodes")
     assert state.closed == "finished"
     assert state.count() == {"completed": 4}
     for trial in state.trials.values():
