@@ -78,7 +78,7 @@ def sweep(
             _print_preview(loaded, preview_sweep(loaded, options))
             return
         state = run_sweep(loaded, options)
-    _print_end(state, options.storage, tracked=not no_tracking)
+    _print_end(state, options.storage, tracked=state.is_tracked and not no_tracking)
     if state.closed == "interrupted":
         raise typer.Exit(130)
 

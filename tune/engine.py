@@ -23,7 +23,7 @@ from magtkd.errors import ArtifactError
 from magtkd.pipeline import Plan, Source, StageRecord, make_plan
 from tune.claims import claim
 from tune.pool import Pool, PoolWorker, Shape, WorkerDiedError, shape_of
-from tune.upstream import StageFailedError, Upstream
+from tune.upstream import StageFailedError, Upstream, found_record
 from tune.workers import Failure, WorkerActor
 
 __all__ = ["ENGINE_NAMESPACE", "Engine", "EngineActor", "Opened", "engine_name"]
@@ -89,7 +89,7 @@ class Engine:
         self._pool = Pool(self._start_worker, ray.kill, self._cluster_totals)
         self._warnings: list[str] = []
         self._upstream = Upstream(
-            self._store, self._pool, reuse, max_failures, self._warnings.append
+            self._store, self._pool, sweep_id, reuse, max_failures, self._warnings.append
         )
         self._held: dict[int, _Held] = {}
         self._latest: dict[int, str] = {}
@@ -109,7 +109,12 @@ class Engine:
             num_cpus=amounts.get("CPU", 0),
             num_gpus=amounts.get("GPU", 0),
             memory=amounts.get("memory"),
-        ).remote(self._store.address, Resources(cpu=amounts["CPU"]).num_threads, self._stages)
+        ).remote(
+            self._store.address,
+            Resources(cpu=amounts["CPU"]).num_threads,
+            self._stages,
+            self._sweep_id,
+        )
 
     # --- what the driver calls ----------------------------------------------------------------
 
@@ -255,14 +260,14 @@ class Engine:
         )
 
     def _records_of(self, plan: Plan) -> dict[str, StageRecord]:
-        """All stages as reused, with what they took; a stage that somebody deleted took nothing."""
+        """All stages as found; one that somebody deleted saved nothing that is known."""
         records = {}
         for stage, key in plan.keys.items():
             try:
-                seconds = self._store.read_metrics(stage, key).get("seconds")
+                metrics = self._store.read_metrics(stage, key)
             except ArtifactError:
-                seconds = None
-            records[stage] = StageRecord(key, "reused", 0.0, seconds)
+                metrics = {}
+            records[stage] = found_record(key, metrics, self._sweep_id)
         return records
 
     async def _open_session(

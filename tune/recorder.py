@@ -55,6 +55,12 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         self._listeners, self._on_end = listeners, on_end
         self._fusion: dict[int, str] = {}
         self._chosen: dict[int, dict[str, Any]] = {}
+        self._trained = {
+            (stage, record.key)
+            for trial in state.trials.values()
+            for stage, record in trial.stages.items()
+            if record.outcome == "trained"
+        }
         self.error: StorageError | None = None
         """Why nothing is recorded any more, and the sweep must stop."""
 
@@ -147,18 +153,32 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
             return
         outcome = "trained" if state == "completed" else "stopped"
         fusion = json.loads(told) | {"outcome": outcome}
-        self.record("trial_stages", trial=number, stages={"fusion": fusion})
+        self._record_trained(number, {"fusion": fusion})
 
     def _record_stages(self, number: int, stages: Mapping[str, Any]) -> None:
         """What is news: a trial that was paused finds the stages that it told of before."""
         known = self.state.trials[number].stages
         news = {
-            stage: told
+            stage: self._counted(stage, told)
             for stage, told in stages.items()
             if stage not in known or known[stage].key != told["key"]
         }
         if news:
-            self.record("trial_stages", trial=number, stages=news)
+            self._record_trained(number, news)
+
+    def _record_trained(self, number: int, stages: dict[str, dict[str, Any]]) -> None:
+        self.record("trial_stages", trial=number, stages=stages)
+        self._trained |= {
+            (stage, told["key"]) for stage, told in stages.items() if told["outcome"] == "trained"
+        }
+
+    def _counted(self, stage: str, told: dict[str, Any]) -> dict[str, Any]:
+        """A stage that this sweep trained before something died counts as trained once."""
+        if told["outcome"] != "recovered":
+            return told
+        if (stage, told["key"]) in self._trained:
+            return told | {"outcome": "reused", "seconds": 0.0, "saved": told["seconds"]}
+        return told | {"outcome": "trained"}
 
     def _record_changes(self, number: int, result: Mapping[str, Any]) -> None:
         """Population based training went on from another trial's session, with other values."""

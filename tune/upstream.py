@@ -6,7 +6,7 @@ import asyncio
 import functools
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from tune.claims import claim
 from tune.pool import Pool, WorkerDiedError, shape_of
 from tune.workers import Failure, failure_of
 
-__all__ = ["Made", "StageFailedError", "Upstream"]
+__all__ = ["Made", "StageFailedError", "Upstream", "found_record"]
 
 T = TypeVar("T")
 
@@ -42,6 +42,21 @@ class Made:
         return self.record.seconds or self.record.saved or 0.0
 
 
+def found_record(key: str, metrics: Mapping[str, Any], sweep_id: str) -> StageRecord:
+    """The record of a stage whose artifact was found: `reused`, or `recovered` where this sweep
+    trained it itself. If the ledger does not know of that yet, the training still counts.
+
+    Args:
+        key: its key.
+        metrics: the artifact's metrics; empty where it is gone.
+        sweep_id: the sweep.
+    """
+    seconds = metrics.get("seconds")
+    if seconds is not None and metrics.get("sweep") == sweep_id:
+        return StageRecord(key, "recovered", seconds)
+    return StageRecord(key, "reused", 0.0, seconds)
+
+
 class StageFailedError(Exception):
     """A stage came to nothing, for all who need it."""
 
@@ -56,6 +71,7 @@ class Upstream:
     Args:
         store: where artifacts are looked for and written.
         pool: gives workers.
+        sweep_id: the sweep, to tell what it trained itself before its driver or engine died.
         reuse: look for artifacts, and share what is trained between trials.
         max_failures: how often the work of a worker that died is done again.
         say: told in one line of what a person should know.
@@ -65,11 +81,12 @@ class Upstream:
         self,
         store: Store,
         pool: Pool,
+        sweep_id: str,
         reuse: bool,
         max_failures: int,
         say: Callable[[str], None],
     ) -> None:
-        self._store, self._pool, self._reuse = store, pool, reuse
+        self._store, self._pool, self._sweep_id, self._reuse = store, pool, sweep_id, reuse
         self._max_failures, self._say = max_failures, say
         self._tasks: OrderedDict[tuple[int | None, str, str], asyncio.Task[Made]] = OrderedDict()
         self._table_bytes = 0
@@ -169,7 +186,7 @@ class Upstream:
         artifact = await asyncio.to_thread(find, stage, key)
         if artifact is None:
             return None
-        return self._put(artifact, StageRecord(key, "reused", 0.0, artifact.metrics["seconds"]))
+        return self._put(artifact, found_record(key, artifact.metrics, self._sweep_id))
 
     async def _train(self, trial: int, config: Config, plan: Plan, stage: str) -> Made:
         if stage == "data":
@@ -200,6 +217,7 @@ class Upstream:
     async def _prepare_data(self, config: Config, plan: Plan) -> Made:
         try:
             artifact = await asyncio.to_thread(train_stage, "data", config, plan, {})
+            artifact.metrics["sweep"] = self._sweep_id
             await asyncio.to_thread(self._store.write, artifact)
         except Exception as error:
             raise StageFailedError(failure_of("data", error)) from error

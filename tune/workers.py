@@ -98,13 +98,14 @@ class Worker:
         threads: with how many threads to compute.
         stages: the module with `open_session` and `artifact_of`; `magtkd.stages` but for tests of
             the machinery around it.
+        sweep_id: the sweep, which artifacts name among their metrics.
     """
 
-    def __init__(self, storage: str, threads: int, stages: str) -> None:
+    def __init__(self, storage: str, threads: int, stages: str, sweep_id: str) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        self._store = Store(storage)
+        self._store, self._sweep_id = Store(storage), sweep_id
         self._stages = importlib.import_module(stages)
         self._sessions: dict[str, _OpenSession] = {}
 
@@ -130,6 +131,7 @@ class Worker:
         try:
             given = dict(zip(names, upstream, strict=True))
             artifact = train_stage(stage, config, plan, given, exports=exports, stages=self._stages)
+            artifact.metrics["sweep"] = self._sweep_id
             self._store.write(artifact)
             if exports is not None:
                 exports.remove()
@@ -186,6 +188,7 @@ class Worker:
             opened.data,
             describe_stage("fusion", opened.config, opened.plan),
         )
+        artifact.metrics["sweep"] = self._sweep_id
         self._store.write(artifact)
         return artifact.metrics
 

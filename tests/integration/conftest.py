@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import math
 import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -85,6 +88,45 @@ def run() -> Callable[..., SweepState]:
         return state
 
     return run_it
+
+
+@pytest.fixture(scope="session")
+def start_command() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts the command line in a process group of its own, in a folder."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: object, folder: Path, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tune.cli", *map(str, arguments)],
+            cwd=folder,
+            env=os.environ | {"COLUMNS": "200"} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+@pytest.fixture(scope="session")
+def run_command(
+    start_command: Callable[..., subprocess.Popen[str]],
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command line to its end: exit code, output, errors."""
+
+    def run(*arguments: object, folder: Path, **environment: str) -> tuple[int, str, str]:
+        process = start_command(*arguments, folder=folder, **environment)
+        out, err = process.communicate(timeout=240)
+        return process.returncode, out, err
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import psutil
@@ -26,34 +24,6 @@ NUM_TRIALS = 6
 NUM_EPOCHS = 40
 
 
-def command(*arguments, folder, **options):
-    return subprocess.Popen(
-        [sys.executable, "-m", "tune.cli", *map(str, arguments)],
-        cwd=folder,
-        env=os.environ | {"COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        **options,
-    )
-
-
-def run_command(*arguments, folder):
-    process = command(*arguments, folder=folder)
-    try:
-        out, err = process.communicate(timeout=240)
-    finally:
-        end_group(process)
-    return process.returncode, out, err
-
-
-def end_group(process):
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tiny_sweep):
     """A folder with a sweep file."""
@@ -68,7 +38,7 @@ def folder(tmp_path_factory, tiny_sweep):
     return folder
 
 
-def test_a_dry_run_writes_nothing(folder):
+def test_a_dry_run_writes_nothing(folder, run_command):
     code, out, err = run_command("sweep", "toy.yaml", "--dry-run", folder=folder)
     assert (code, err) == (0, "")
     shown = yaml.safe_load(out)
@@ -78,7 +48,7 @@ def test_a_dry_run_writes_nothing(folder):
     assert [path.name for path in folder.iterdir()] == ["toy.yaml"]
 
 
-def test_more_than_the_cluster_has_is_refused_before_anything_is_written(folder):
+def test_more_than_the_cluster_has_is_refused_before_anything_is_written(folder, run_command):
     code, _, err = run_command("sweep", "toy.yaml", "resources.video.gpu=99", folder=folder)
     assert code == 2
     assert err.startswith("magtkd: resources.video.gpu: asks for 99, but the cluster has ")
@@ -87,21 +57,18 @@ def test_more_than_the_cluster_has_is_refused_before_anything_is_written(folder)
 
 
 @pytest.fixture(scope="module")
-def interrupted(folder):
+def interrupted(folder, start_command):
     """A sweep that got Ctrl-C after its first trial: exit code, output, processes it had."""
-    process = command("sweep", "toy.yaml", folder=folder)
+    process = start_command("sweep", "toy.yaml", folder=folder)
     ledger = folder / "magtkd-results/sweeps/toy/ledger.jsonl"
-    try:
-        deadline = time.monotonic() + 120
-        while not (ledger.is_file() and b"trial_ended" in ledger.read_bytes()):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        descendants = psutil.Process(process.pid).children(recursive=True)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
-        out, err = process.communicate(timeout=120)
-    finally:
-        end_group(process)
+    deadline = time.monotonic() + 120
+    while not (ledger.is_file() and b"trial_ended" in ledger.read_bytes()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    descendants = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    out, err = process.communicate(timeout=120)
     return process.returncode, out, err, descendants
 
 
@@ -120,7 +87,7 @@ def test_an_interrupt_ends_cleanly(interrupted, folder, check_agreement):
 
 
 @pytest.fixture(scope="module")
-def resumed(interrupted, folder):
+def resumed(interrupted, folder, run_command):
     path = folder / "magtkd-results/sweeps/toy/ledger.jsonl"
     before = path.read_bytes()
     code, out, err = run_command("sweep", "--resume", "toy", folder=folder)
@@ -146,7 +113,7 @@ def test_a_resumed_sweep_runs_every_trial_once(resumed, folder, check_agreement)
         assert [report.epoch for report in trial.reports] == list(range(1, NUM_EPOCHS + 1))
 
 
-def test_a_finished_sweep_resumes_to_nothing(resumed, folder):
+def test_a_finished_sweep_resumes_to_nothing(resumed, folder, run_command):
     state = read_sweep(folder / "magtkd-results/sweeps/toy")
     code, _, err = run_command("sweep", "--resume", "toy", folder=folder)
     assert code == 0, err
@@ -155,7 +122,7 @@ def test_a_finished_sweep_resumes_to_nothing(resumed, folder):
     assert after.closed == "finished"
 
 
-def test_an_exported_configuration_gives_the_same_dev_metrics(resumed, folder):
+def test_an_exported_configuration_gives_the_same_dev_metrics(resumed, folder, run_command):
     code, out, err = run_command("best", "toy", "--json", "--export", "best.yaml", folder=folder)
     assert code == 0, err
     told = json.loads(out)
@@ -171,7 +138,7 @@ def test_an_exported_configuration_gives_the_same_dev_metrics(resumed, folder):
     assert set(trained["outcomes"].values()) == {"trained"}
 
 
-def test_revealing_test_shows_it_for_one_trial(resumed, folder):
+def test_revealing_test_shows_it_for_one_trial(resumed, folder, run_command):
     shown = []
     for _ in range(2):
         code, out, err = run_command("best", "toy", "--reveal-test", "--json", folder=folder)

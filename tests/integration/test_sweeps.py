@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -187,6 +189,43 @@ def test_a_trial_that_diverges_ends_and_the_others_complete(
     assert diverged[0].dev is None
 
 
+def test_a_stage_that_does_not_fit_into_memory_says_so(storage, tiny_sweep, run, check_agreement):
+    space = {"audio.hidden_dim": {"choice": [8, 2**45]}}
+    run(tiny_sweep("huge", space, search={"sampler": "grid", "num_trials": 2}), storage)
+    state = check_agreement(storage, "huge")
+    assert state.count() == {"completed": 1, "failed": 1}
+    (failed,) = (trial for trial in state.trials.values() if trial.state == "failed")
+    assert failed.message.startswith("audio: out of memory with batch_size 32, hidden_dim 3518")
+
+
+def test_a_damaged_artifact_is_trained_again_and_the_ledger_says_so(
+    storage, tmp_path, tiny_sweep, run, outcomes, check_agreement
+):
+    space = {"fusion.dropout": {"choice": [0.1, 0.2]}}
+    search = {"sampler": "grid", "num_trials": 2}
+    before = run(tiny_sweep("whole", space, search=search), tmp_path)
+    store = Store(tmp_path)
+    fusions = [trial.stages["fusion"].key for trial in before.trials.values()]
+    audio = Path(store.folder("audio", before.trials[0].stages["audio"].key))
+    weights = (audio / "weights.safetensors").read_bytes()
+    (audio / "weights.safetensors").write_bytes(weights[:50] + b"x" + weights[51:])
+    (Path(store.folder("fusion", fusions[0])) / "features.arrow").unlink()
+    shutil.rmtree(store.folder("fusion", fusions[1]))
+    run(tiny_sweep("again", space, search=search), tmp_path)
+    state = check_agreement(tmp_path, "again")
+    counted = outcomes(state)
+    assert counted["audio"] == {"trained": 1, "reused": 1}
+    assert counted["fusion"] == {"trained": 2}
+    assert counted["teacher"] == counted["video"] == {"reused": 2}
+    assert dev_of(state) == dev_of(before)
+    assert sorted(path.name.split("-")[0] for path in (tmp_path / "damaged").iterdir()) == [
+        "audio",
+        "fusion",
+    ]
+    assert len(state.warnings) == 2
+    assert all("set aside" in message for message in state.warnings)
+
+
 def test_a_stage_that_is_wrong_fails_the_trials_that_need_it(
     storage, tmp_path, tiny_sweep, run, check_agreement
 ):
@@ -216,7 +255,7 @@ def test_a_worker_has_the_threads_that_it_asked_for(tmp_path, tiny_sweep):
     engine = EngineActor.remote(str(tmp_path), source_of(read_corpus(config.data)), "id")
     opened = ray.get(engine.open.remote(7, config), timeout=120)
     assert opened.failure is None
-    assert opened.epoch == 0
+    assert opened.reports == []
     told = opened.worker.__ray_call__.remote(lambda worker: torch.get_num_threads())
     assert ray.get(told, timeout=120) == num_cpus
     assert ray.get(engine.counts.remote())["holding"] == 1

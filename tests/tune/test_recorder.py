@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from magtkd.errors import StorageError
 from tune.ledger import open_ledger, read_sweep
 from tune.recorder import Recorder, chosen_report
 from tune.state import Report, SweepState
@@ -212,3 +213,61 @@ def test_a_reader_of_the_ledger_learns_the_same(told):
     descend(told, 2, {2: {"dropout": 0.25}})
     end(told, descend(told, 3, {2: {"dropout": 0.25}}))
     assert read_sweep(told.folder).trials == told.state.trials
+
+
+# --- what was trained before something died ---------------------------------------------------
+
+
+def test_a_stage_that_was_trained_but_not_told_counts_as_trained_once(told):
+    found = {"teacher": {"key": "aa", "outcome": "recovered", "seconds": 3.0}}
+    for trial in (0, 1):
+        report(told, 1, 0.5, trial=trial, stages=json.dumps(found))
+    first, second = (told.state.trials[number].stages["teacher"] for number in (0, 1))
+    assert (first.outcome, first.seconds) == ("trained", 3.0)
+    assert (second.outcome, second.seconds, second.saved) == ("reused", 0.0, 3.0)
+
+
+def test_a_stage_that_the_ledger_knows_as_trained_is_reused_after_a_resume(told):
+    report(told, 1, 0.5, stages=json.dumps(STAGES))
+    again = Recorder(SWEEP, told.recorder._ledger, told.state, [], lambda number: None)
+    found = {"teacher": {"key": "aa", "outcome": "recovered", "seconds": 3.0}}
+    again.on_trial_result(
+        0, [], None, {"epoch": 1, "number": 1, "stages": json.dumps(found), **metrics_of(0.5)}
+    )
+    assert told.state.trials[1].stages["teacher"].outcome == "reused"
+    assert told.state.trials[0].stages["teacher"].outcome == "trained"
+
+
+# --- what is told twice, and what cannot be written -------------------------------------------
+
+
+def test_an_epoch_that_is_told_again_is_recorded_once(told):
+    for epoch in (1, 2, 1, 2, 3):
+        report(told, epoch, 0.5)
+    assert [event["epoch"] for event in told.heard] == [1, 2, 3]
+
+
+def test_nothing_is_recorded_once_the_storage_is_full(told):
+    report(told, 1, 0.5)
+    message = "storage x: cannot write: No space left on device; make room"
+    last = report(told, 0, 0.5, state="storage", message=message, done=True)
+    assert str(told.recorder.error) == message
+    end(told, last)
+    report(told, 2, 0.5)
+    assert kinds(told) == ["trial_report"]
+    assert told.closed == []
+    told.recorder.close("interrupted")  # of which there is room to tell
+    assert told.state.closed == "interrupted"
+    assert read_sweep(told.folder).closed == "interrupted"
+
+
+def test_a_ledger_that_cannot_be_written_stops_the_sweep_and_raises_nothing(told, monkeypatch):
+    def full(*_, **__):
+        raise StorageError("ledger: cannot write: No space left on device")
+
+    monkeypatch.setattr(told.recorder._ledger, "append", full)
+    report(told, 1, 0.5)
+    assert "No space left" in str(told.recorder.error)
+    assert told.heard == []
+    told.recorder.close("interrupted")
+    assert told.state.closed is None

@@ -4,8 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 import ray.tune.schedulers as ray_schedulers
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tune.schedule import make_scheduler
+from tune.schedule import make_scheduler, replay
 from tune.sweep_config import SweepConfig, check_sweep
 
 CONTINUE, STOP = ray_schedulers.TrialScheduler.CONTINUE, ray_schedulers.TrialScheduler.STOP
@@ -160,3 +162,99 @@ def test_pbt_changes_follow_from_the_seed():
 
     assert first(3) == first(3)
     assert first(3) != first(5)
+
+
+# --- going on after a driver was killed -------------------------------------------------------
+
+
+def play(scheduler, order, curves, events, *, until=None):
+    """What a driver does: reports in some order, each asked of the scheduler, then recorded; which
+    trials were stopped at which epoch."""
+    stopped, trials = {}, {}
+    told = dict.fromkeys(range(len(curves)), 0)
+    for event in events:
+        if event["kind"] == "trial_report":
+            told[event["trial"]] = event["epoch"]
+        if event["kind"] == "trial_ended":
+            told[event["trial"]] = math.inf
+    for number in order[:until]:
+        if told[number] == math.inf or told[number] >= len(curves[number]):
+            continue
+        if number not in trials:
+            trials[number] = Trial(number)
+            scheduler.on_trial_add(None, trials[number])
+            if not any(e["kind"] == "trial_suggested" and e["trial"] == number for e in events):
+                events.append({"kind": "trial_suggested", "trial": number})
+        told[number] += 1
+        epoch, value = told[number], curves[number][told[number] - 1]
+        is_last = epoch == len(curves[number])
+        if is_last:
+            scheduler.on_trial_complete(None, trials[number], result(epoch, value))
+            decision = STOP
+        else:
+            decision = scheduler.on_trial_result(None, trials[number], result(epoch, value))
+        metrics = {METRIC: value if math.isfinite(value) else None}
+        events.append({"kind": "trial_report", "trial": number, "epoch": epoch, "metrics": metrics})
+        if decision == STOP:
+            if not is_last:
+                scheduler.on_trial_complete(None, trials[number], result(epoch, value))
+                stopped[number] = epoch
+            told[number] = math.inf
+            events.append({"kind": "trial_ended", "trial": number})
+    return stopped
+
+
+@pytest.mark.parametrize("kind", ["asha", "median"])
+@given(
+    curves=st.lists(
+        st.lists(st.floats(0, 1) | st.just(math.nan), min_size=9, max_size=9),
+        min_size=7,
+        max_size=7,
+    ),
+    draws=st.lists(st.integers(0, 6), min_size=63, max_size=63),
+    cut=st.integers(0, 63),
+)
+def test_a_new_scheduler_that_hears_the_ledger_decides_as_the_old_one(kind, curves, draws, cut):
+    section = {"kind": kind, "grace_period": 1}
+    section |= {"min_samples": 2} if kind == "median" else {"reduction_factor": 3}
+    order = [*draws, *list(range(7)) * 9]
+    whole = play(scheduler_of(kind, scheduler=section), order, curves, [])
+
+    events = []
+    before = play(scheduler_of(kind, scheduler=section), order, curves, events, until=cut)
+    again = scheduler_of(kind, scheduler=section)
+    assert replay(again, events) == []
+    after = play(again, order[cut:], curves, events)
+    assert before | after == whole
+
+
+@pytest.mark.parametrize("kind", ["asha", "median"])
+def test_a_trial_whose_end_was_not_recorded_is_found(kind):
+    section = {"kind": kind, "grace_period": 1}
+    section |= {"min_samples": 2} if kind == "median" else {}
+    events = []
+    for number, value in enumerate([0.9, 0.8, 0.7, 0.1]):
+        report = {"kind": "trial_report", "trial": number, "epoch": 1, "metrics": {METRIC: value}}
+        events += [{"kind": "trial_suggested", "trial": number}, report]
+    assert 3 in replay(scheduler_of(kind, scheduler=section), events)
+    ended = [*events, *({"kind": "trial_ended", "trial": number} for number in range(4))]
+    assert replay(scheduler_of(kind, scheduler=section), ended) == []
+
+
+@pytest.mark.parametrize("kind", ["fifo", "hyperband", "pbt"])
+def test_other_schedulers_start_again(kind):
+    space = {"fusion.learning_rate": SPACE["fusion.learning_rate"]}
+    assert replay(scheduler_of(kind, space=space), [{"kind": "trial_suggested", "trial": 0}]) == []
+
+
+@pytest.mark.parametrize("kind", ["asha", "median"])
+def test_an_epoch_that_is_told_again_counts_once(kind):
+    section = {"kind": kind, "grace_period": 1}
+    scheduler = scheduler_of(kind, scheduler=section)
+    controller, trials = started(scheduler, 2)
+    for epoch in (1, 2):
+        assert scheduler.on_trial_result(controller, trials[0], result(epoch, 0.5)) == CONTINUE
+    before = scheduler.debug_string()
+    for epoch in (1, 2):  # its process died, and a new one tells what the first had told
+        assert scheduler.on_trial_result(controller, trials[0], result(epoch, 0.9)) == CONTINUE
+    assert scheduler.debug_string() == before

@@ -1,0 +1,202 @@
+"""Does a sweep get slower or larger with its trials? Opening a ledger of many, and running many.
+
+    python benchmarks/scale.py
+    python benchmarks/scale.py --trials 500 --reports 30 --run 100
+
+`--trials` and `--reports` are the size of the ledger that is written, read, replayed into a study
+and a scheduler, and asked for its best trial, each in a process of its own. Then `--run` trials of
+stages that train nothing are run with Ray; the time of a trial and the driver's memory are told for
+each fifth of them. `--run 0` leaves that out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import math
+import os
+import random
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import common
+
+SAMPLERS = ("random", "tpe", "cmaes", "nsga2", "qmc")
+METRICS = ("train/loss", "dev/loss", "dev/accuracy", "dev/weighted_f1", "dev/f1/joy", "dev/f1/fear")
+NUM_PARTS = 5
+
+
+def sweep_of(sampler: str, num_trials: int, **sections: Any) -> Any:
+    return common.sweep_with(
+        "quickstart_sweep.yaml",
+        ["name=scale", "data.synthetic.num_dialogues=3"],
+        search={"sampler": sampler, "num_trials": num_trials, "max_concurrent": 2},
+        space={
+            "fusion.learning_rate": {"float": [1e-5, 1e-1], "log": True},
+            "fusion.dropout": {"float": [0.0, 0.9]},
+        },
+        **sections,
+    )
+
+
+# --- a ledger of many trials ------------------------------------------------------------------
+
+
+def write_ledger(storage: Path, sampler: str, num_trials: int, num_reports: int) -> None:
+    """A ledger as a driver would have written it, with the sampler's own suggestions."""
+    from tune.ledger import open_ledger
+    from tune.study import SweepStudy
+
+    sweep = sweep_of(sampler, num_trials)
+    study, draw = SweepStudy(sweep), random.Random(0)
+    with open_ledger(storage / "sweeps/scale") as ledger:
+        config = sweep.model_dump(mode="json")
+        study.apply(ledger.append("sweep_opened", name="scale", config=config, fingerprint="0"))
+        while (asked := study.ask()) is not None:
+            number, values = asked
+            ledger.append("trial_suggested", trial=number, values=values)
+            for epoch in range(1, num_reports + 1):
+                metrics = {name: draw.random() for name in METRICS}
+                study.apply(
+                    ledger.append("trial_report", trial=number, epoch=epoch, metrics=metrics)
+                )
+            dev = {"accuracy": draw.random(), "weighted_f1": draw.random(), "per_class": {}}
+            end = {"state": "completed", "epoch": 1, "dev": dev, "objectives": [draw.random()]}
+            study.apply(ledger.append("trial_ended", trial=number, **end))
+
+
+def read(storage: str) -> dict[str, Any]:
+    """What `magtkd trials` and `best` do first."""
+    from tune.ledger import read_sweep
+
+    with measured() as told:
+        state = read_sweep(Path(storage) / "sweeps/scale")
+    return told | {"trials": len(state.trials)}
+
+
+def rebuild(storage: str) -> dict[str, Any]:
+    """What a resume does: the state, the study, and a scheduler's rungs."""
+    from tune.ledger import read_events
+    from tune.schedule import make_scheduler, replay
+    from tune.state import SweepState
+    from tune.study import SweepStudy
+    from tune.sweep_config import SweepConfig
+
+    with measured() as told:
+        events = list(read_events(Path(storage) / "sweeps/scale/ledger.jsonl"))
+        state = SweepState()
+        for event in events:
+            state.apply(event)
+        sweep = SweepConfig.model_validate(events[0]["config"])
+        study = SweepStudy(sweep, events)
+        replay(make_scheduler(sweep), events)
+    return told | {"trials": study.num_trials}
+
+
+@contextlib.contextmanager
+def measured() -> Iterator[dict[str, Any]]:
+    told: dict[str, Any] = {}
+    started = time.perf_counter()
+    yield told
+    told["seconds"] = time.perf_counter() - started
+    told["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def best(storage: str) -> dict[str, Any]:
+    """The whole command."""
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "tune.cli", "best", "scale", "--storage", storage]
+    subprocess.run(command, check=True, capture_output=True)
+    return {"seconds": time.perf_counter() - started}
+
+
+# --- many trials ------------------------------------------------------------------------------
+
+
+def run(num_trials: int) -> dict[str, Any]:
+    """A sweep of stub stages; time of a trial and the driver's memory, for each fifth."""
+    sweep = sweep_of("random", num_trials, fusion={"epochs": 1}, scheduler={"kind": "fifo"})
+    samples: list[tuple[float, float]] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        pages, size = Path("/proc/self/statm"), os.sysconf("SC_PAGE_SIZE")
+        while not over.wait(0.5):
+            samples.append((time.time(), int(pages.read_text().split()[1]) * size / 2**20))
+
+    threading.Thread(target=watch, daemon=True).start()
+    with common.scratch() as storage:
+        told = common.run_timed(sweep, storage, stages="stub_stages", tracking_uri="")
+    over.set()
+    state = told.state
+    assert state.count() == {"completed": num_trials}, state.count()
+    ended = sorted((trial.ended_time or 0) / 1000 for trial in state.trials.values())
+    marks = [ended[math.ceil(part * (num_trials - 1) / NUM_PARTS)] for part in range(NUM_PARTS + 1)]
+    return {
+        "seconds": told.seconds,
+        "milliseconds_a_trial": [
+            1000 * (end - start) / (num_trials / NUM_PARTS)
+            for start, end in itertools.pairwise(marks)
+        ],
+        "driver_mb": [max(size for at, size in samples if at <= mark + 0.5) for mark in marks[1:]],
+    }
+
+
+CHILDREN = {"read": read, "rebuild": rebuild, "best": best, "run": run}
+
+
+def main() -> None:
+    parser = common.arguments(__doc__)
+    parser.add_argument("--trials", type=int, default=5000)
+    parser.add_argument("--reports", type=int, default=30)
+    parser.add_argument("--run", type=int, default=3000)
+    options = parser.parse_args()
+    if options.child:
+        child = json.loads(options.child)
+        with contextlib.redirect_stdout(io.StringIO()):
+            answer = CHILDREN[child["what"]](child["of"])
+        print(json.dumps(answer))
+        return
+    result: dict[str, Any] = {"machine": common.machine()}
+    result |= {"trials": options.trials, "reports": options.reports, "run": options.run}
+    rows: list[list[Any]] = []
+
+    def add(name: str, what: str, of: Any) -> None:
+        told = common.in_process(__file__, {"what": what, "of": of})
+        result[name] = told
+        rows.append([name, told["seconds"], told.get("peak_mb", "")])
+
+    for sampler in SAMPLERS:
+        with common.scratch() as storage:
+            write_ledger(storage, sampler, options.trials, options.reports)
+            if sampler == SAMPLERS[0]:
+                size = (storage / "sweeps/scale/ledger.jsonl").stat().st_size / 2**20
+                result["ledger_mb"] = size
+                add("read the ledger", "read", str(storage))
+                add("magtkd best, the whole command", "best", str(storage))
+            add(f"resume: state, study ({sampler}), rungs", "rebuild", str(storage))
+    if options.run:
+        add(f"run {options.run} trials of empty stages", "run", options.run)
+        told = result[f"run {options.run} trials of empty stages"]
+        for part in range(NUM_PARTS):
+            rows.append(
+                [
+                    f"  fifth {part + 1}: ms a trial; driver's MB",
+                    told["milliseconds_a_trial"][part],
+                    told["driver_mb"][part],
+                ]
+            )
+    title = f"scale ({options.trials} trials x {options.reports} reports)"
+    common.publish(title, result, ["what", "seconds", "peak MB"], rows, options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""A sweep whose driver is stopped or killed, whose disk is full, or that has a twin. Each runs in a
+store of its own, named like it, so that nothing is taken from another."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from magtkd.locks import is_locked
+from tune.ledger import read_events, read_sweep
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+NUM_TRIALS, NUM_EPOCHS = 4, 60
+SPACE = {"fusion.audio_weight": {"float": [0.01, 1.0], "log": True}}
+
+
+def events_of(folder, name):
+    path = folder / name / "sweeps" / name / "ledger.jsonl"
+    return list(read_events(path)) if path.is_file() else []
+
+
+def new(name, *overrides):
+    return "sweep", "toy.yaml", f"name={name}", *overrides, "--storage", name
+
+
+def resume(name):
+    return "sweep", "--resume", name, "--storage", name
+
+
+def wait_for(process, condition):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def num_reports(folder, name):
+    return sum(event["kind"] == "trial_report" for event in events_of(folder, name))
+
+
+def last_epochs(folder, name):
+    """The last epoch in the ledger of each trial that has not ended."""
+    trials = read_sweep(folder / name / "sweeps" / name).trials.values()
+    return {trial.number: max(trial.epochs_seen) for trial in trials if trial.ended_time is None}
+
+
+def exported_epochs(folder, name):
+    """The epoch of each trial's export, from the header of its file."""
+    sweep_id = events_of(folder, name)[0]["sweep_id"]
+    found = {}
+    for path in (folder / name / "sessions/sweeps" / sweep_id).glob("*/*/*"):
+        content = path.read_bytes()
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        found[int(path.parts[-3])] = json.loads(header["__metadata__"]["progress"])["epoch"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tiny_sweep):
+    """A folder with a sweep file whose trials depend on nothing but their numbers."""
+    folder = tmp_path_factory.mktemp("work")
+    sweep = tiny_sweep(
+        "toy",
+        SPACE,
+        search={"sampler": "random", "num_trials": NUM_TRIALS, "max_concurrent": 2},
+        fusion={"epochs": NUM_EPOCHS, "model": "magt"},
+    )
+    (folder / "toy.yaml").write_text(yaml.safe_dump(sweep.model_dump(mode="json")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder, run_command):
+    """The reports of a sweep that nothing happens to."""
+    code, _, err = run_command(*new("undisturbed"), folder=folder)
+    assert code == 0, err
+    return reports_of(folder, "undisturbed")
+
+
+def reports_of(folder, name):
+    state = read_sweep(folder / name / "sweeps" / name)
+    return {
+        number: [(report.epoch, report.metrics) for report in trial.reports]
+        for number, trial in state.trials.items()
+    }
+
+
+def test_signals_save_what_runs_and_the_sweep_goes_on_from_there(
+    folder, start_command, run_command, check_agreement
+):
+    """SIGTERM to the driver alone, SIGUSR1 to all processes of the job as Slurm sends it."""
+    arguments = new("toy")
+    for number, to_all in ((signal.SIGTERM, False), (signal.SIGUSR1, True)):
+        before = num_reports(folder, "toy")
+        process = start_command(*arguments, folder=folder)
+        wait_for(process, lambda before=before: num_reports(folder, "toy") > before + 10)
+        (os.killpg if to_all else os.kill)(process.pid, number)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 130, err
+        assert f"{number.name}: saving what runs" in err
+        assert "magtkd sweep --resume toy" in out
+        exported, last = exported_epochs(folder, "toy"), last_epochs(folder, "toy")
+        assert exported.keys() == last.keys() != set()
+        # Nothing that was told is trained again.
+        assert all(exported[trial] >= epoch for trial, epoch in last.items())
+        arguments = resume("toy")
+    code, _, err = run_command(*arguments, folder=folder)
+    assert code == 0, err
+    state = check_agreement(folder / "toy", "toy")
+    assert state.count() == {"completed": NUM_TRIALS}
+    assert list((folder / "toy/sessions/sweeps").iterdir()) == []
+
+
+def test_a_killed_sweep_gives_what_an_undisturbed_one_gives(
+    folder, undisturbed, start_command, run_command, check_agreement
+):
+    process = start_command(*new("killed"), folder=folder)
+    wait_for(process, lambda: num_reports(folder, "killed") > NUM_EPOCHS)
+    process.kill()
+    process.communicate()
+    code, _, err = run_command(*resume("killed"), folder=folder)
+    assert code == 0, err
+    state = check_agreement(folder / "killed", "killed")
+    assert state.num_resumed == 1
+    assert reports_of(folder, "killed") == undisturbed
+    epochs = Counter(
+        (event["trial"], event["epoch"])
+        for event in events_of(folder, "killed")
+        if event["kind"] == "trial_report"
+    )
+    assert set(epochs.values()) == {1}
+
+
+def test_two_sweeps_at_once_on_one_store_train_no_stage_twice(folder, start_command):
+    sections = [
+        "search.sampler=grid",
+        "space={teacher.hidden_dim: {choice: [9, 10]}, fusion.dropout: {choice: [0.1, 0.2]}}",
+    ]
+    twins = [
+        start_command(*new(name, *sections)[:-1], "twins", folder=folder)
+        for name in ("twin1", "twin2")
+    ]
+    for process in twins:
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
+    outcomes, reports = {}, []
+    for name in ("twin1", "twin2"):
+        state = read_sweep(folder / "twins/sweeps" / name)
+        reports.append({number: trial.reports for number, trial in state.trials.items()})
+        assert state.count() == {"completed": 4}
+        for trial in state.trials.values():
+            for stage, record in trial.stages.items():
+                outcomes.setdefault((stage, record.key), Counter())[record.outcome] += 1
+    assert Counter(stage for stage, _ in outcomes) == {
+        "data": 1,
+        "teacher": 2,
+        "audio": 2,
+        "video": 2,
+        "fusion": 4,
+    }
+    assert {counted["trained"] for counted in outcomes.values()} == {1}
+    metrics = [{n: [one.metrics for one in of] for n, of in told.items()} for told in reports]
+    assert metrics[0] == metrics[1]
+    assert list((folder / "twins/locks").iterdir()) == []
+
+
+def test_a_second_driver_of_one_sweep_is_refused(folder, start_command, run_command):
+    process = start_command(*new("alone", "fusion.epochs=5000"), folder=folder)
+    wait_for(process, lambda: num_reports(folder, "alone") > 0)
+    code, _, err = run_command(*resume("alone"), folder=folder)
+    assert code == 2
+    assert err.startswith(f"magtkd: sweep 'alone': process {process.pid} on ")
+    assert "is running it; wait for its end" in err
+    process.kill()
+    process.communicate()
+    assert not is_locked(folder / "alone/sweeps/alone/lock")
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str):
+    """A file system of its own; what runs below is skipped where none can be mounted."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system takes a right that this user does not have")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_ends_the_sweep_and_more_room_lets_it_go_on(
+    tmp_path, folder, undisturbed, run_command, check_agreement
+):
+    disk = tmp_path / "disk"
+    with small_disk(disk, "300k"):
+        storage = ["--storage", disk / "store"]
+        log = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+        code, _, err = run_command(
+            "sweep", folder / "toy.yaml", "name=undisturbed", *storage, folder=tmp_path, **log
+        )
+        assert code == 2, err
+        last = err.splitlines()[-1]
+        assert last.startswith("magtkd: ")
+        assert "No space left on device; make room" in last
+        assert "Traceback" not in err
+        state = read_sweep(disk / "store/sweeps/undisturbed")
+        assert "failed" not in state.count()
+        for manifest in (disk / "store/artifacts").glob("*/*"):
+            assert (manifest / "manifest.json").is_file()  # no half of an artifact
+        subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
+        code, _, err = run_command("sweep", "--resume", "undisturbed", *storage, folder=tmp_path)
+        assert code == 0, err
+        resumed = read_sweep(disk / "store/sweeps/undisturbed")
+        assert resumed.count() == {"completed": NUM_TRIALS}
+        told = {
+            number: [(report.epoch, report.metrics) for report in trial.reports]
+            for number, trial in resumed.trials.items()
+        }
+        assert told == undisturbed
