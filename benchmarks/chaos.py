@@ -4,7 +4,7 @@ that was recorded is checked.
     python benchmarks/chaos.py --data mosi.parquet
     python benchmarks/chaos.py --data mosi.parquet --kills 10 --trials 4 --nodes 0 --seed 7
 
-Kinds: the driver; a trial's actor; a worker that trains a stage, or that holds a fusion session; the
+Kinds: the driver; a trial's actor; a worker that trains a stage, or holds a fusion session; the
 engine; the raylet of another node; the MLflow server; an artifact that is damaged between two runs;
 SIGTERM, SIGINT and SIGUSR1 to the driver. `--nodes 0` has each driver start a Ray of its own, which
 ends with it. Without `--data` the corpus is made up and tiny.
@@ -39,7 +39,7 @@ from chaos_kills import (
     Site,
 )
 
-SCHEMES = (
+SCHEMES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("random", {"kind": "fifo"}),
     ("tpe", {"kind": "asha", "grace_period": 3, "reduction_factor": 3}),
     ("cmaes", {"kind": "median", "grace_period": 5}),
@@ -325,6 +325,13 @@ class Chaos:
             said = tuple(self._driver.said())
             message = f"{self._driver.log.name}: {kind} shows a traceback"
             self._round.failures.append(Failure("signals", None, message, said))
+        unsaved = checks.unsaved_epochs(self._round.lines(), self._round.storage / "sessions")
+        kill.repeated = sum(unsaved.values())
+        # The epoch that is under way when the sessions are saved may still be reported.
+        if kind in SIGNALS and max(unsaved.values(), default=0) > 1:
+            message = f"{self._driver.log.name}: {kind} lost epochs, by trial: {unsaved}"
+            said = tuple(self._driver.said())
+            self._round.failures.append(Failure("signals", None, message, said))
         if kind == "artifact":
             damage = kills.damage_artifact(self._round.storage, self._draw)
             assert damage is not None
@@ -334,16 +341,12 @@ class Chaos:
 
 
 def _note_progress(round_: Round) -> None:
-    """How long after each kill the sweep got on, and which epochs were done again."""
+    """How long after each kill the sweep got on."""
     lines = round_.lines()
-    trials = checks.trials_of(lines)
-    repeated = [line["line"] for trial in trials.values() for line in trial.repeated]
-    for kill, following in zip(round_.kills, [*round_.kills, None][1:], strict=True):
+    for kill in round_.kills:
         news = (line for line in lines if line["kind"] in {"trial_report", "trial_ended"})
         if (after := next((line for line in news if line["time"] > kill.time), None)) is not None:
             kill.seconds = (after["time"] - kill.time) / 1000
-        end = len(lines) if following is None else following.num_lines
-        kill.repeated = sum(kill.num_lines < number <= end for number in repeated)
         kill.outcome = "resumed" if kill.kind in DRIVER_KINDS else "retried"
 
 
@@ -393,13 +396,14 @@ def _guarded(name: str, check: Callable[[], list[Failure]]) -> list[Failure]:
 
 
 def check_leftovers(round_: Round, site: Site) -> list[Failure]:
-    """Nothing half done is left: temporary files, sessions, locks, processes, damaged artifacts
-    that somebody has read."""
-    failures = [
-        Failure("leftovers", None, f"{len(found)} in {place}: {', '.join(found[:3])}")
-        for place in ("tmp", "sessions")
-        if (found := sorted(str(one.name) for one in round_.storage.glob(f"{place}/*")))
-    ]
+    """Nothing is left: sessions, locks that are held, processes, damaged artifacts under their keys
+    that this script did not damage. What killed writers leave in `tmp` is counted: the product
+    removes it when it is old."""
+    failures = []
+    sessions = [one for one in round_.storage.glob("sessions/**/*") if one.is_file()]
+    if sessions:
+        told = ", ".join(str(one.relative_to(round_.storage)) for one in sessions[:4])
+        failures.append(Failure("leftovers", None, f"{len(sessions)} sessions: {told}"))
     for lock in [*round_.storage.glob("locks/**/*"), *round_.storage.glob("sweeps/*/*lock")]:
         if lock.is_file() and (holder := kills.holder_of(lock)) is not None:
             failures.append(Failure("leftovers", None, f"{lock} is held: {holder}"))
@@ -407,9 +411,29 @@ def check_leftovers(round_: Round, site: Site) -> list[Failure]:
     for (stage, key), whole in kills.whole_artifacts(round_.storage).items():
         if not whole and (stage, key) not in round_.damaged:
             failures.append(Failure("leftovers", None, f"artifact {stage}/{key} is not whole"))
-    scratch = sorted(site.folder.glob("tmp/magtkd*"))
-    round_.facts["scratch_folders_left"] = len(scratch)
-    round_.facts["damaged_set_aside"] = len(list(round_.storage.glob("damaged/*/*")))
+    round_.facts |= {
+        f"{name}_left": len(list(found))
+        for name, found in {
+            "scratch_folders": site.folder.glob("tmp/magtkd*"),
+            "temporary_files": round_.storage.glob("tmp/*"),
+            "lock_files": round_.storage.glob("locks/*"),
+        }.items()
+    }
+    return failures + check_set_aside(round_)
+
+
+def check_set_aside(round_: Round) -> list[Failure]:
+    """Only what this script damaged was set aside, and the ledger says so."""
+    warnings = [line.get("message", "") for line in round_.lines() if line["kind"] == "warning"]
+    found = sorted(one.name for one in round_.storage.glob("damaged/*"))
+    round_.facts["damaged_set_aside"] = found
+    failures = []
+    for name in found:
+        stage, key, _ = name.split("-")
+        if (stage, key) not in round_.damaged:
+            failures.append(Failure("artifacts", None, f"{name}: this script did not damage it"))
+        if not any(key in message for message in warnings):
+            failures.append(Failure("artifacts", None, f"{name}: the ledger has no warning of it"))
     return failures
 
 

@@ -29,11 +29,14 @@ __all__ = [
     "count_repeated",
     "read_lines",
     "trials_of",
+    "unsaved_epochs",
 ]
 
 Line = dict[str, Any]
 STATES = {"completed": "COMPLETE", "stopped": "PRUNED", "diverged": "FAIL", "failed": "FAIL"}
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
+WORK = {"trial", "stage", "fusion", "engine", "raylet", "MLflow"}
+"""Kinds of kills after which the same driver goes on."""
 NUM_SHOWN = 6
 
 
@@ -200,7 +203,7 @@ def _all_epochs(lines: Sequence[Line], trial: Trial) -> list[Failure]:
     if "fusion.epochs" not in trial.lines[0].get("values", {}) and last != epochs:
         message = f"completed with epoch {last} of {epochs}"
         failures.append(Failure("epochs", trial.number, message, (shown(trial.end),)))
-    chosen = trial.reports.get(trial.end.get("epoch"))
+    chosen = trial.reports.get(trial.end.get("epoch", 0))
     metric = _objective(lines)["metric"]
     if chosen is None or trial.end["objectives"] != [chosen["metrics"][metric]]:
         message = "its objective is not that of the chosen epoch's report"
@@ -234,6 +237,28 @@ def check_stages(
     return failures, dict(silent)
 
 
+def unsaved_epochs(lines: Sequence[Line], sessions: Path) -> dict[int, int]:
+    """For each trial without an end, the epochs that it reported and that its newest export lacks:
+    what a driver that is gone leaves to be done again."""
+    lacking = {}
+    for trial in trials_of(lines).values():
+        reported = max(trial.reports, default=0)
+        if trial.end is not None or reported == _config(lines)["fusion"]["epochs"]:
+            continue
+        files = sessions.glob(f"sweeps/{lines[0]['sweep_id']}/{trial.number}/**/*.safetensors")
+        newest = max(files, key=lambda file: file.name, default=None)
+        saved = 0 if newest is None else _epoch_of(newest)
+        lacking[trial.number] = max(0, reported - saved)
+    return lacking
+
+
+def _epoch_of(exported: Path) -> int:
+    """The epoch in the header of an exported session."""
+    with exported.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return int(json.loads(header["__metadata__"]["progress"])["epoch"])
+
+
 def _told(found: Iterable[Line]) -> tuple[str, ...]:
     return tuple(shown(line, 300) for line in found)
 
@@ -250,9 +275,11 @@ def check_ends(
     for trial in trials_of(lines).values():
         if trial.state != "failed" or trial.end is None:
             continue
-        since = max([line["time"] for line in trial.reports.values()], default=0)
-        since = max(since, trial.lines[0]["time"])
+        since = max(line["time"] for line in [trial.lines[0], *trial.reports.values()])
         hits = [kill for kill in kills if since <= kill["time"] <= trial.end["time"]]
+        # A driver that was started anew counts from nought, and nobody's work is in MLflow.
+        ended = [index for index, kill in enumerate(hits) if kill["kind"] not in WORK]
+        hits = hits[max(ended, default=-1) + 1 :]
         said = f"{len(hits)} kills since it last got on: {', '.join(k['kind'] for k in hits)}"
         if len(hits) > max_failures:
             excused.append(f"trial {trial.number}: {trial.end.get('message')}; {said}")
@@ -271,8 +298,10 @@ def check_same(lines: Sequence[Line], other: Sequence[Line]) -> list[Failure]:
         for what, read in _COMPARED.items():
             left, right = read(ours[number]), read(theirs[number])
             if left != right:
-                told = (f"disturbed:   {_difference(left, right)}",)
-                told += (f"undisturbed: {_difference(right, left)}",)
+                told = (
+                    f"disturbed:   {_difference(left, right)}",
+                    f"undisturbed: {_difference(right, left)}",
+                )
                 failures.append(Failure("same", number, f"{what} differ", told))
     return failures
 

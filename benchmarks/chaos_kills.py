@@ -64,7 +64,7 @@ class Kill:
     seconds: float | None = None
     """Until the next report or end of a trial."""
     repeated: int = 0
-    """Reports after it, and before the next one, of epochs that the ledger had already."""
+    """Epochs that were reported, and that no export held when the driver was gone."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
