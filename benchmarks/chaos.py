@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
+import signal
 import statistics
 import sys
 import tempfile
@@ -54,7 +56,7 @@ MAX_CRASHES = 5
 
 CORPUS = {"num_dialogues": 30, "mean_length": 6, "text_dim": 7, "audio_dim": 5, "video_dim": 3}
 STAGE = {"epochs": 20, "hidden_dim": 16}
-TINY = {
+TINY: dict[str, Any] = {
     "data": {"synthetic": CORPUS},
     **dict.fromkeys(("teacher", "audio", "video"), STAGE),
     "fusion": STAGE | {"num_heads": 2, "learning_rate": 0.01, "dropout": 0.5},
@@ -221,7 +223,7 @@ class Chaos:
         if size != self._grown[1]:
             self._grown = (time.monotonic(), size)
         if time.monotonic() - self._grown[0] > STALLED_SECONDS:
-            titles = [f"{p.pid} {kills._title(p)[:80]}" for p in self._site.find("^ray::")]
+            titles = [f"{p.pid} {kills.title_of(p)[:80]}" for p in self._site.find("^ray::")]
             last = self._round.kills[-1] if self._round.kills else None
             message = f"{self._driver.log.name}: nothing for {STALLED_SECONDS:.0f} s after {last}"
             told = (*map(checks.shown, self._round.lines()[-2:]), *titles, *self._driver.said(4))
@@ -298,10 +300,10 @@ class Chaos:
             # Not always the first moment of a call.
             time.sleep(self._draw.uniform(0.0, 0.2))
             victim = self._draw.choice(found)
-            title = kills._title(victim)
-            if kills.re.search(pattern, title):
+            title = kills.title_of(victim)
+            if re.search(pattern, title):
                 kill.time, kill.num_lines = kills.now(), len(self._round.lines())
-                kills._kill([victim])
+                kills.kill_all([victim])
                 return f"{victim.pid} {title}"
         return None
 
@@ -309,7 +311,7 @@ class Chaos:
         if kind == "artifact" and not list(self._round.storage.glob("artifacts/*/*/manifest.json")):
             return None
         self._expected = True
-        number = SIGNALS.get(kind, kills.signal.SIGKILL)
+        number = SIGNALS.get(kind, signal.SIGKILL)
         kill.time, kill.num_lines = kills.now(), len(self._round.lines())
         # A terminal sends SIGINT to all; `kill` and a batch system to the driver.
         self._driver.send(number, to_group=kind == "SIGINT")
@@ -325,7 +327,7 @@ class Chaos:
             said = tuple(self._driver.said())
             message = f"{self._driver.log.name}: {kind} shows a traceback"
             self._round.failures.append(Failure("signals", None, message, said))
-        unsaved = checks.unsaved_epochs(self._round.lines(), self._round.storage / "sessions")
+        unsaved = checks.unsaved_epochs(self._round.lines(), self._round.storage)
         kill.repeated = sum(unsaved.values())
         # The epoch that is under way when the sessions are saved may still be reported.
         if kind in SIGNALS and max(unsaved.values(), default=0) > 1:

@@ -237,15 +237,20 @@ def check_stages(
     return failures, dict(silent)
 
 
-def unsaved_epochs(lines: Sequence[Line], sessions: Path) -> dict[int, int]:
-    """For each trial without an end, the epochs that it reported and that its newest export lacks:
-    what a driver that is gone leaves to be done again."""
+def unsaved_epochs(lines: Sequence[Line], storage: Path) -> dict[int, int]:
+    """For each trial without an end, the epochs that it reported and that neither its newest export
+    nor an artifact holds: what a driver that is gone leaves to be done again."""
     lacking = {}
+    whole = [
+        json.loads(file.read_bytes())["reports"][0]["metrics"]
+        for file in storage.glob("artifacts/fusion/*/metrics.json")
+    ]
     for trial in trials_of(lines).values():
         reported = max(trial.reports, default=0)
-        if trial.end is not None or reported == _config(lines)["fusion"]["epochs"]:
+        if trial.end is not None or (reported and trial.reports[1]["metrics"] in whole):
             continue
-        files = sessions.glob(f"sweeps/{lines[0]['sweep_id']}/{trial.number}/**/*.safetensors")
+        folder = storage / "sessions/sweeps" / lines[0]["sweep_id"] / str(trial.number)
+        files = folder.glob("**/*.safetensors")
         newest = max(files, key=lambda file: file.name, default=None)
         saved = 0 if newest is None else _epoch_of(newest)
         lacking[trial.number] = max(0, reported - saved)

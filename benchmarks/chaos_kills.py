@@ -26,7 +26,25 @@ from typing import Any
 
 import psutil
 
-__all__ = ["DRIVER_KINDS", "KINDS", "Driver", "Kill", "Site", "damage_artifact"]
+__all__ = [
+    "DRIVER_KINDS",
+    "GRACE_SECONDS",
+    "KINDS",
+    "SIGNALS",
+    "TITLES",
+    "WAIT_SECONDS",
+    "Driver",
+    "Kill",
+    "Site",
+    "damage_artifact",
+    "disk_bytes",
+    "holder_of",
+    "kill_all",
+    "now",
+    "remove",
+    "title_of",
+    "whole_artifacts",
+]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TITLES = {
@@ -90,14 +108,16 @@ def _status(process: psutil.Process) -> str:
         return str(psutil.STATUS_ZOMBIE)
 
 
-def _title(process: psutil.Process) -> str:
+def title_of(process: psutil.Process) -> str:
+    """What the process says that it is; empty where it is gone."""
     try:
         return " ".join(process.cmdline()).strip()
     except psutil.Error:
         return ""
 
 
-def _kill(processes: Iterable[psutil.Process]) -> None:
+def kill_all(processes: Iterable[psutil.Process]) -> None:
+    """Kill them, as far as they are still there."""
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.kill()
@@ -162,8 +182,8 @@ class Driver:
         self._file.close()
         _, left = psutil.wait_procs(_alive(self._seen), timeout=patience)
         left = _alive(left)
-        titles = [f"{one.pid} {_title(one)[:80]}" for one in left]
-        _kill(left)
+        titles = [f"{one.pid} {title_of(one)[:80]}" for one in left]
+        kill_all(left)
         return titles
 
     def said(self, num_lines: int = 12) -> list[str]:
@@ -216,7 +236,7 @@ class Site:
             with contextlib.suppress(Exception):
                 self.cluster.shutdown()
         self._end_server()
-        _kill(psutil.Process().children(recursive=True))
+        kill_all(psutil.Process().children(recursive=True))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -246,14 +266,14 @@ class Site:
             process for kind in TITLES for process in self.find(TITLES[kind])
         ] + self.find(r"^ray::Worker\b"):
             if time.monotonic() > deadline:
-                return sorted({f"{one.pid} {_title(one)[:80]}" for one in found})
+                return sorted({f"{one.pid} {title_of(one)[:80]}" for one in found})
             time.sleep(0.2)
         return []
 
     def find(self, pattern: str) -> list[psutil.Process]:
         """This script's processes with such a title, its own children's children among them."""
         every = psutil.Process().children(recursive=True)
-        return [process for process in every if re.search(pattern, _title(process))]
+        return [process for process in every if re.search(pattern, title_of(process))]
 
     # --- Ray ----------------------------------------------------------------------------------
 
@@ -286,13 +306,13 @@ class Site:
         node = self.draw.choice(nodes)
         process = node.all_processes["raylet"][0].process
         beneath = psutil.Process(process.pid).children(recursive=True)
-        titles = sorted({_title(one) for one in beneath if "ray::Worker" in _title(one)})
+        titles = sorted({title_of(one) for one in beneath if "ray::Worker" in title_of(one)})
         process.kill()
         process.wait()
         self.cluster.worker_nodes.discard(node)
 
         def replace() -> None:
-            _kill(_alive(beneath))
+            kill_all(_alive(beneath))
             node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
             self._add_node()
 
@@ -336,7 +356,7 @@ class Site:
             return
         with contextlib.suppress(psutil.Error):
             tree = psutil.Process(self.server.pid)
-            _kill([tree, *tree.children(recursive=True)])
+            kill_all([tree, *tree.children(recursive=True)])
         self.server.wait()
         self.server = None
 
