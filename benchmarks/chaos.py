@@ -167,6 +167,7 @@ class Chaos:
             if self._round.is_finished() or num_crashes > MAX_CRASHES:
                 break
             self._driver = self._start()
+        self._catch_up()
         self._round.seconds = time.perf_counter() - started
         _note_progress(self._round)
 
@@ -204,6 +205,21 @@ class Chaos:
         self._site.wait_for_server()
         while not self._wait(5.0):
             pass
+
+    def _catch_up(self) -> None:
+        """A sweep that ended while the server was away is sent afterwards, as the driver says."""
+        self._site.tend(all_of_it=True)
+        self._site.wait_for_server()
+        if not any("tracking is behind by" in line for line in self._driver.said(40)):
+            return
+        words = ["sync", self._round.name, "--storage", str(self._round.storage)]
+        driver = Driver(words, self._round.folder / "sync.log", self._site.environment)
+        driver.wait(120)
+        driver.end()
+        self._round.notes.append(f"MLflow was told afterwards, exit code {driver.code}")
+        if driver.code != 0:
+            message = "sync failed"
+            self._round.failures.append(Failure("mlflow", None, message, tuple(driver.said())))
 
     def _wait(self, seconds: float) -> bool:
         """Look after the site for a while; whether the driver has ended meanwhile."""
