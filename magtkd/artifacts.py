@@ -99,6 +99,24 @@ def artifact_files(artifact: Artifact) -> dict[str, bytes | pa.Buffer]:
     return files
 
 
+def _read_table(content: pa.Buffer) -> pa.Table:
+    return pa.ipc.open_file(content).read_all()
+
+
+def _read_json(content: pa.Buffer) -> Any:
+    return json.loads(content.to_pybytes())
+
+
+def _parsed(
+    folder: str, name: str, content: Mapping[str, pa.Buffer], parse: Callable[[pa.Buffer], Any]
+) -> Any:
+    """A file's content, whose checksum somebody may have made to match."""
+    try:
+        return parse(content[name])
+    except (pa.ArrowException, ValueError, RecursionError):
+        raise ArtifactError(f"{folder}/{name}: the file is damaged; delete {folder}") from None
+
+
 def _is_inside(path: Any) -> bool:
     """Whether a manifest's path stays in the artifact's folder: a name, or one in a folder."""
     parts = path.split("/")
@@ -259,19 +277,15 @@ class Store:
         manifest = self._manifest(folder)
         wanted = [name for name in manifest if weights or name != "weights.safetensors"]
         content = {name: self._checked(folder, manifest[name]) for name in wanted}
-        try:
-            return Artifact(
-                stage=stage,
-                key=key,
-                table=pa.ipc.open_file(content["features.arrow"]).read_all(),
-                metrics=json.loads(content["metrics.json"].to_pybytes()),
-                config=json.loads(content["config.json"].to_pybytes()),
-                weights=content["weights.safetensors"].to_pybytes()
-                if "weights.safetensors" in content
-                else b"",
-            )
-        except (pa.ArrowException, ValueError):  # with checksums that somebody made to match
-            raise ArtifactError(f"{folder}: not an artifact; delete {folder}") from None
+        weights_content = content.get("weights.safetensors")
+        return Artifact(
+            stage=stage,
+            key=key,
+            table=_parsed(folder, "features.arrow", content, _read_table),
+            metrics=_parsed(folder, "metrics.json", content, _read_json),
+            config=_parsed(folder, "config.json", content, _read_json),
+            weights=b"" if weights_content is None else weights_content.to_pybytes(),
+        )
 
     def read_metrics(self, stage: str, key: str) -> dict[str, Any]:
         """The metrics of an artifact alone.
@@ -281,7 +295,10 @@ class Store:
         """
         folder = self.folder(stage, key)
         content = self._checked(folder, self._manifest(folder)["metrics.json"])
-        return cast(dict[str, Any], json.loads(content.to_pybytes()))
+        metrics: dict[str, Any] = _parsed(
+            folder, "metrics.json", {"metrics.json": content}, _read_json
+        )
+        return metrics
 
     # --- other files under the root ----------------------------------------------------------
 

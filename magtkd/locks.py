@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from pathlib import Path
 
 from magtkd.errors import StorageError
@@ -12,8 +13,12 @@ from magtkd.errors import StorageError
 __all__ = ["is_locked", "release_lock", "take_lock"]
 
 
-def take_lock(path: Path) -> int | None:
+def take_lock(path: Path, *, patience: float = 0.05) -> int | None:
     """A descriptor of a lock file that this process holds until it closes it or dies.
+
+    Args:
+        path: the file, which is made.
+        patience: seconds to wait for one who only asks, and holds it for a moment.
 
     Returns:
         None where another process holds the lock.
@@ -21,6 +26,7 @@ def take_lock(path: Path) -> int | None:
     Raises:
         StorageError: the file cannot be created or locked.
     """
+    deadline = time.monotonic() + patience
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,6 +37,9 @@ def take_lock(path: Path) -> int | None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
+            if time.monotonic() < deadline:
+                time.sleep(0.01)
+                continue
             return None
         except OSError as error:
             os.close(lock)
@@ -50,7 +59,7 @@ def release_lock(lock: int, path: Path) -> None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock; touches nothing."""
+    """Whether a process holds the lock; writes nothing."""
     try:
         lock = os.open(path, os.O_RDONLY)
     except OSError:

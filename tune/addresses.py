@@ -16,7 +16,7 @@ def default_tracking_uri(storage: str | Path) -> str:
 
 def redact(text: str) -> str:
     """The text with user names, passwords and tokens in its addresses replaced by `***`."""
-    text = re.sub(r"(?<!sqlite)(://)[^\s'\"]*@", r"\1***@", text)
+    text = re.sub(r"(?<!sqlite)(://)[^\s\"]*@", r"\1***@", text)
     return re.sub(
         r"([?&][^=&\s]*(?:pass|pwd|token|secret|key|sig|credential)[^=&\s]*=)[^&\s'\"]*",
         r"\1***",

@@ -35,7 +35,7 @@ async def claim(
     waited = False
     while True:
         try:
-            lock = take_lock(path)
+            lock = take_lock(path, patience=0.0)
         except StorageError:  # no locks on this file system, or no room for one more file
             return lambda: None
         if lock is not None:

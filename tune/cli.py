@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,13 +14,15 @@ from rich.table import Table
 
 from magtkd.artifacts import Store
 from magtkd.cli import JsonOption, Overrides, StorageOption, app, run_app, write_text
-from magtkd.config import dump_yaml
+from magtkd.config import dump_yaml, validate
 from magtkd.errors import StorageError, SweepError
 from tune.addresses import default_tracking_uri, redact
 from tune.ledger import read_sweep
 from tune.results import FORMATS, best, sweep_cost, trial_rows, write_trials
 from tune.selection import exported_config, reveal_test
 from tune.state import SweepState
+from tune.status import mlflow_status, sweep_status
+from tune.status_text import print_status
 from tune.sweep_config import SweepConfig, load_sweep
 from tune.sweep_folder import sweep_folder
 
@@ -178,6 +181,68 @@ def show_best(
         print(json.dumps(rows[0] if one else rows, indent=2))
     else:
         write_trials(rows, "table", sys.stdout)
+
+
+@app.command()
+def status(
+    name: NameArgument, storage: StorageOption = "magtkd-results", as_json: JsonOption = False
+) -> None:
+    """Show what a sweep is doing: what runs, what waits, what failed, what MLflow lacks."""
+    folder = sweep_folder(storage, name)
+    told = sweep_status(folder, storage)
+    uri = default_tracking_uri(folder.parents[1])
+    told["mlflow"] = mlflow_status(folder, uri, is_tracked=told["is_tracked"])
+    if as_json:
+        print(json.dumps(told, indent=2))
+    else:
+        print_status(told, Console())
+
+
+@app.command("sync")
+def sync_sweep(
+    name: NameArgument,
+    storage: StorageOption = "magtkd-results",
+    tracking_uri: Annotated[
+        str | None, typer.Option(metavar="URI", help="MLflow's address; default as for `sweep`.")
+    ] = None,
+) -> None:
+    """Send to MLflow whatever it lacks of a sweep."""
+    from tune.tracking import sync
+    from tune.trial_files import files_of
+
+    folder = sweep_folder(storage, name)
+    state = read_sweep(folder)
+    config = validate(SweepConfig, state.config, f"sweep {name!r}")
+    uri = tracking_uri or default_tracking_uri(folder.parents[1])
+
+    def say(message: str) -> None:
+        print(f"magtkd: {message}", file=sys.stderr)
+
+    num_sent = sync(
+        folder / "ledger.jsonl", uri, artifacts_of=files_of(config, Store(storage)), say=say
+    )
+    print(f"MLflow: {redact(uri)}: sent {num_sent} events" if num_sent else "MLflow: up to date")
+
+
+# --- looking at this machine ------------------------------------------------------------------
+
+
+@app.command()
+def doctor(storage: StorageOption = "magtkd-results", as_json: JsonOption = False) -> None:
+    """Check versions, devices, storage, MLflow, Ray and the environment. Exit code 1 tells of a
+    problem."""
+    from tune.doctor import run_checks
+
+    console, checks = Console(), []
+    for check in run_checks(storage):
+        checks.append(check)
+        if not as_json:
+            line = f"{check.outcome:8} {check.name:16} {check.message}"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps([asdict(check) for check in checks], indent=2))
+    if any(check.outcome == "problem" for check in checks):
+        raise typer.Exit(1)
 
 
 def _send_to_mlflow(folder: Path) -> None:

@@ -81,7 +81,7 @@ def _encode(event: Event) -> bytes:
 def _decode(line: bytes, place: str) -> Event:
     try:
         event = _DECODER.decode(line.decode("utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         event = None
     if (
         isinstance(event, dict)

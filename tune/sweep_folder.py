@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+from magtkd.errors import SweepError
 
 __all__ = ["sweep_folder"]
 
@@ -12,7 +15,14 @@ def sweep_folder(storage: str, name: str) -> Path:
 
     Where artifacts go to a remote address, ledgers stay on this machine, in `magtkd-results`: an
     object store cannot append.
+
+    Raises:
+        SweepError: the name is none that a configuration can have, such as `../other`.
     """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise SweepError(
+            f"sweep {name[:100]!r}: not a name; use letters, digits, dot, underscore and hyphen"
+        )
     local = storage.removeprefix("file://")
     root = Path("magtkd-results") if "://" in local else Path(local).expanduser()
     return root.absolute() / "sweeps" / name

@@ -120,7 +120,9 @@ _WAY_OUT = (
 def _load(encoder: str, loader: str, **options: Any) -> Any:
     import transformers
 
+    # Code that comes with a model is not run, nor does anyone get asked whether it should be.
     load = getattr(transformers, loader).from_pretrained
+    options["trust_remote_code"] = False
     folder = Path(encoder).expanduser()
     # What a broken folder raises differs by model: a missing file, JSON, a key, a tensor's shape.
     try:
