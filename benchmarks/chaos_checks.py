@@ -249,6 +249,8 @@ def unsaved_epochs(lines: Sequence[Line], storage: Path) -> dict[int, int]:
         reported = max(trial.reports, default=0)
         if trial.end is not None or (reported and trial.reports[1]["metrics"] in whole):
             continue
+        if trial.of("trial_changed"):
+            continue  # it went on from another's session, which may be many epochs younger
         folder = storage / "sessions/sweeps" / lines[0]["sweep_id"] / str(trial.number)
         files = folder.glob("**/*.safetensors")
         newest = max(files, key=lambda file: file.name, default=None)
