@@ -180,6 +180,9 @@ class Driver:
             self.send(signal.SIGKILL, to_group=False)
             self._process.wait()
         self._file.close()
+        # Ray's own agents, which train nothing, notice after half a minute that their raylet died.
+        agents = [one for one in _alive(self._seen) if title_of(one).endswith("Agent")]
+        kill_all(agents)
         _, left = psutil.wait_procs(_alive(self._seen), timeout=patience)
         left = _alive(left)
         titles = [f"{one.pid} {title_of(one)[:80]}" for one in left]
