@@ -41,12 +41,23 @@ class StackedLinear(nn.Module):
         num_sets, out_dim, in_dim = self.weight.shape
         if num_sets == 1:
             return F.linear(inputs, self.weight[0], None if self.bias is None else self.bias[0])
-        rows, weight = inputs.reshape(num_sets, -1, in_dim), self.weight.transpose(1, 2)
-        if self.bias is None:
-            outputs = torch.bmm(rows, weight)
+        rows = inputs.reshape(num_sets, -1, in_dim)
+        # Of a batch of products, the second factor's gradient comes out transposed and is copied
+        # to the parameter's layout. Where there are fewer rows than columns, it is less to copy
+        # the outputs and let the weights be the first factor.
+        if rows.shape[1] < in_dim:
+            outputs = _product(self.weight, rows.transpose(1, 2), self.bias, dim=2)
+            outputs = outputs.transpose(1, 2).contiguous()
         else:
-            outputs = torch.baddbmm(self.bias[:, None], rows, weight)
+            outputs = _product(rows, self.weight.transpose(1, 2), self.bias, dim=1)
         return outputs.view(*inputs.shape[:-1], out_dim)
+
+
+def _product(left: Tensor, right: Tensor, bias: Tensor | None, dim: int) -> Tensor:
+    """`left @ right` of each set, plus the bias [G, O], which is constant along `dim`."""
+    if bias is None:
+        return torch.bmm(left, right)
+    return torch.baddbmm(bias.unsqueeze(dim), left, right)
 
 
 class StackedLayerNorm(nn.Module):
