@@ -1,0 +1,155 @@
+"""How the field's tuples of features are told apart, and what their fields have in common.
+
+Public loaders agree on these orders. A tuple is recognised by its own content, never by its name:
+
+    SDT (12 for IEMOCAP, 13 for MELD)    ids, speakers, labels, 4 text, audio, video, sentences,
+                                         train ids, test ids
+    MMGCN (9 for IEMOCAP, 10 for MELD)   ids, speakers, labels, text, audio, video, sentences,
+                                         train ids, test ids
+    COSMIC (10; 11 for MELD)             speakers, labels (MELD: and sentiments), 4 text, sentences,
+                                         train ids, test ids, dev ids
+
+What follows the test ids is dev's ids where it is a collection of ids that are in neither, and
+otherwise something that is not needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from magtkd.data.conversion import Options, describe_names
+from magtkd.errors import DataError
+
+__all__ = ["Layout", "describe", "find_layout", "flat", "matrix", "speaker_name", "unfinished"]
+
+Features = Mapping[str, npt.NDArray[np.float32]]
+_SESSION = re.compile(r"(Ses\d\d)[FM]_")
+
+
+class Layout(NamedTuple):
+    """An order of fields. `kinds` has a letter a field: V for vectors, S for numbers or texts by
+    conversation, I for ids."""
+
+    name: str
+    kinds: re.Pattern[str]
+    fields: tuple[str, ...]
+
+
+def _layout(name: str, kinds: str, fields: str) -> Layout:
+    return Layout(name, re.compile(kinds), tuple(fields.split()))
+
+
+_LAYOUTS = (
+    _layout(
+        "SDT's",
+        "S[SV]SVVVVVVSII.?",
+        "ids speakers labels text1 text2 text3 text4 audio video sentences train test rest",
+    ),
+    _layout(
+        "MMGCN's",
+        "S[SV]SVVVSII.?",
+        "ids speakers labels text1 audio video sentences train test rest",
+    ),
+    _layout(
+        "COSMIC's",
+        "[SV]SVVVVSII.?",
+        "speakers labels text1 text2 text3 text4 sentences train test rest",
+    ),
+    _layout(
+        "COSMIC's",
+        "[SV]SSVVVVSII.?",
+        "speakers labels sentiments text1 text2 text3 text4 sentences train test rest",
+    ),
+)
+
+
+def find_layout(content: Any) -> Layout | None:
+    """The order of a tuple's fields; None where it is none of these."""
+    if not isinstance(content, tuple | list) or len(content) > 20:
+        return None
+    kinds = "".join(_kind(value) for value in content)
+    return next((layout for layout in _LAYOUTS if layout.kinds.fullmatch(kinds)), None)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Mapping):
+        first = next((item for item in value.values() if np.size(item)), None)
+        if first is None or isinstance(first, str):
+            return "?"
+        return "V" if np.ndim(first[0]) == 1 else "S" if np.ndim(first[0]) == 0 else "?"
+    if isinstance(value, list | tuple | set | frozenset | np.ndarray):
+        return "I" if all(np.ndim(item) == 0 for item in value) else "?"
+    return "?"
+
+
+def describe(content: Any) -> str:
+    """What a pickle holds, in a few words, with a letter a field."""
+    if isinstance(content, tuple | list):
+        return f"a {type(content).__name__} of {len(content)} ({''.join(map(_kind, content))})"
+    return f"a {type(content).__name__}"
+
+
+def flat(labels: Any) -> list[Any]:
+    """One conversation's labels, whichever container they are in."""
+    return list(np.asarray(labels).reshape(-1))
+
+
+def speaker_name(value: Any, key: str) -> str:
+    """A name; `S3` for the third place of a one-hot row, `Ses01_F` for a session's F."""
+    if isinstance(value, str):
+        session = _SESSION.match(key)
+        return f"{session[1]}_{value}" if session and value in {"F", "M"} else value
+    if np.ndim(value) == 0:
+        return f"S{int(value) + 1}"
+    return f"S{int(np.argmax(value)) + 1}" if np.any(value) else "other"
+
+
+def matrix(
+    field: Mapping[Any, Any], name: str, lengths: Mapping[Any, int], source: Path
+) -> npt.NDArray[np.float32]:
+    """A feature of some conversations as [utterances, width].
+
+    Raises:
+        DataError: a conversation has another number of rows than utterances, or another width.
+    """
+    parts: list[npt.NDArray[np.float32]] = []
+    for key, length in lengths.items():
+        try:
+            part = np.asarray(field[key], np.float32)
+        except (KeyError, TypeError, ValueError, IndexError):
+            part = np.empty(0, np.float32)
+        width = parts[0].shape[1] if parts else part.shape[-1]
+        if part.shape != (length, width) or not width:
+            raise DataError(
+                f"{source}: conversation {key}: {name} features have the shape {part.shape}, not "
+                f"{(length, width)}; fetch the file again"
+            )
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def unfinished(
+    features: Features, rows: Sequence[Mapping[str, Any]], options: Options, source: Path
+) -> dict[int, str]:
+    """The utterances, by row, that have features which are not finite.
+
+    Raises:
+        DataError: there are some, and `options` does not say to drop them.
+    """
+    finite = np.logical_and.reduce([np.isfinite(part).all(axis=1) for part in features.values()])
+    found = {
+        index: f"{rows[index]['dialogue_id']} utterance {rows[index]['utterance_id']}"
+        for index in np.flatnonzero(~finite).tolist()
+    }
+    if found and options.on_missing != "drop":
+        raise DataError(
+            f"{source}: {len(found)} utterances have features that are not finite: "
+            f"{describe_names([*found.values()])}; choose --on-missing drop"
+        )
+    return found
