@@ -2,7 +2,7 @@
 
 A reader takes the path of a release and `Options` and returns a `Conversion`. Media paths in its
 table are relative to the release's folder, with slashes, so that a table does not depend on where
-the release lies.
+the release lies. Where utterances share a file, each is the part from its `start` to its `end`.
 """
 
 from __future__ import annotations

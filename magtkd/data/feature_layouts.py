@@ -9,8 +9,8 @@ Public loaders agree on these orders. A tuple is recognised by its own content, 
     COSMIC (10; 11 for MELD)             speakers, labels (MELD: and sentiments), 4 text, sentences,
                                          train ids, test ids, dev ids
 
-What follows the test ids is dev's ids where it is a collection of ids that are in neither, and
-otherwise something that is not needed.
+What follows the test ids is dev's ids where it is a collection of ids, none of them test's; else it
+is not needed (MELD's sentiments). Dev's ids that are train's too are taken out of train.
 """
 
 from __future__ import annotations
@@ -79,13 +79,25 @@ def find_layout(content: Any) -> Layout | None:
 
 def _kind(value: Any) -> str:
     if isinstance(value, Mapping):
-        first = next((item for item in value.values() if np.size(item)), None)
-        if first is None or isinstance(first, str):
-            return "?"
-        return "V" if np.ndim(first[0]) == 1 else "S" if np.ndim(first[0]) == 0 else "?"
+        first = next((item for item in value.values() if not _is_empty(item)), "")
+        depth = -1 if isinstance(first, str) else _depth(first)
+        return {1: "S", 2: "V"}.get(depth, "?")
     if isinstance(value, list | tuple | set | frozenset | np.ndarray):
-        return "I" if all(np.ndim(item) == 0 for item in value) else "?"
+        return "I" if _depth(list(value)) == 1 else "?"
     return "?"
+
+
+def _is_empty(item: Any) -> bool:
+    return not hasattr(item, "__len__") or len(item) == 0
+
+
+def _depth(value: Any) -> int:
+    """1 of a list of numbers or texts, 2 of a list of such lists; -1 where that is not clear."""
+    try:
+        depths = {np.ndim(item) for item in value}
+    except (TypeError, ValueError):  # a list of lists of several lengths, or not a list
+        return -1
+    return 1 + depths.pop() if len(depths) == 1 else 1 if not depths else -1
 
 
 def describe(content: Any) -> str:

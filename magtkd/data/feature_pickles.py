@@ -114,17 +114,12 @@ def _by_count(fields: Mapping[str, Any]) -> dict[int, str]:
 
 def _splits(fields: Mapping[str, Any], source: Path) -> tuple[dict[Any, str], str]:
     """The split of each conversation that is in one, in their order, and a word on dev."""
-    ids = {split: list(fields[split]) for split in ("train", "test")}
-    rest = fields.get("rest")
-    known = {*ids["train"], *ids["test"]}
-    has_dev = (
-        isinstance(rest, list | tuple | set | frozenset)
-        and len(rest) > 0
-        and all(np.ndim(key) == 0 and key in fields["labels"] for key in rest)
-        and not known & {*rest}
-    )
-    if has_dev:
-        ids["dev"] = list(rest)  # type: ignore[arg-type]
+    dev = _dev_ids(fields)
+    ids = {
+        "train": [key for key in fields["train"] if key not in dev],
+        "dev": dev,
+        "test": [*fields["test"]],
+    }
     splits: dict[Any, str] = {}
     for split, keys in ids.items():
         for key in keys:
@@ -132,8 +127,18 @@ def _splits(fields: Mapping[str, Any], source: Path) -> tuple[dict[Any, str], st
                 other = f"in {splits[key]} too" if key in splits else "without labels"
                 raise DataError(f"{source}: conversation {key} of {split} is {other}; repair it")
             splits[key] = split
-    word = "dev is as in the file" if has_dev else "no dev ids; dev is taken from train"
-    return splits, word
+    if not dev:
+        return splits, "no dev ids; some of train's conversations become dev in training"
+    return splits, f"dev: the file's own {len(dev)} conversations"
+
+
+def _dev_ids(fields: Mapping[str, Any]) -> list[Any]:
+    rest = fields.get("rest")
+    if not isinstance(rest, list | tuple | set | frozenset | np.ndarray):
+        return []
+    is_ids = all(np.ndim(key) == 0 and key in fields["labels"] for key in rest)
+    leaves_train = any(key not in set(rest) for key in fields["train"]) if is_ids else False
+    return [*rest] if leaves_train and not {*rest} & {*fields["test"]} else []
 
 
 def _rows(

@@ -1,7 +1,7 @@
 """IEMOCAP's full release (Busso et al., 2008): five sessions of two speakers each.
 
 Labels and times come from `EmoEvaluation`, texts from `transcriptions`. A sentence has a wav file
-of its own; video is one file a conversation, of which the utterance is a part.
+of its own; video is one file a conversation, of which the utterance is the part between its times.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from magtkd.data.clips import join_clip
 from magtkd.data.conversion import Conversion, Options, make_table, settle
 from magtkd.data.labels import IEMOCAP
 from magtkd.data.paths import inside
@@ -131,7 +130,7 @@ def _read_session(
                 "start": start,
                 "end": end,
                 "audio_path": wav if files[0] else None,
-                "video_path": join_clip(avi, start, end) if files[1] else None,
+                "video_path": avi if files[1] else None,
             }
             reading.rows.append(row)
 

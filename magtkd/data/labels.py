@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from magtkd.errors import DataError
 
-__all__ = ["ALPHABETICAL", "IEMOCAP", "ORDERS", "label_names"]
+__all__ = ["ALPHABETICAL", "IEMOCAP", "IEMOCAP_OTHERS", "ORDERS", "label_names"]
 
 IEMOCAP = {
     "hap": "happy",
@@ -17,6 +17,9 @@ IEMOCAP = {
     "fru": "frustrated",
 }
 """IEMOCAP's six codes, in the order in which COSMIC, MMGCN and SDT number them."""
+
+IEMOCAP_OTHERS = frozenset({"dis", "fea", "oth", "sur", "xxx"})
+"""IEMOCAP's codes that nobody uses: too rare, other, or without agreement."""
 
 ORDERS = {
     "iemocap": tuple(IEMOCAP.values()),

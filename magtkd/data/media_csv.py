@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from magtkd.data.clips import join_clip
 from magtkd.data.columns import SPLITS
 from magtkd.data.conversion import Conversion, Options, make_table, read_csv, settle
 from magtkd.data.iemocap import rename_label
-from magtkd.data.labels import IEMOCAP
+from magtkd.data.labels import IEMOCAP, IEMOCAP_OTHERS
 from magtkd.data.meld import find_seconds
 from magtkd.data.paths import inside
 from magtkd.data.repair import repair_text
@@ -96,7 +95,8 @@ def read_media_csv(source: Path, options: Options) -> Conversion:
     for split in SPLITS:
         for row in _read_split(files[split], split) if split in files else ():
             code = row["label"]
-            label = rename_label(code, options) if code in IEMOCAP else code
+            is_code = code in IEMOCAP or code in IEMOCAP_OTHERS
+            label = rename_label(code, options) if is_code else code
             if label is None:
                 dropped[f"label {code}"] += 1
                 continue
@@ -105,12 +105,13 @@ def read_media_csv(source: Path, options: Options) -> Conversion:
                 missing[len(rows)] = absent
             rows.append(row | {"label": label})
     num_read = len(rows) + sum(dropped.values())
-    num_cut = _cut_shared_videos(rows)
     table, num_missing = settle(make_table(rows), missing, options, source)
     dropped["without a file that is named"] = num_missing
     notes = [f"no {split} file" for split in SPLITS if split not in files]
-    if num_cut:
-        notes.append(f"{num_cut} utterances are parts of a video that others share")
+    shared = Counter(row["video_path"] for row in rows if row["video_path"])
+    num_parts = sum(count for count in shared.values() if count > 1)
+    if num_parts:
+        notes.append(f"{num_parts} utterances are a part, from start to end, of a longer video")
     return Conversion(table, num_read, dropped, {"files not found": [*missing.values()]}, notes)
 
 
@@ -164,15 +165,3 @@ def _resolve(row: Row, media: _Files) -> str | None:
     for name, text in named.items():
         row[name] = media.find(text)
     return next((text or "no name" for name, text in named.items() if row[name] is None), None)
-
-
-def _cut_shared_videos(rows: list[Row]) -> int:
-    """Where several utterances name one video, each is the part that its times say."""
-    shared = Counter(row["video_path"] for row in rows)
-    num_cut = 0
-    for row in rows:
-        path = row["video_path"]
-        if path is not None and shared[path] > 1:
-            row["video_path"] = join_clip(path, row["start"], row["end"])
-            num_cut += 1
-    return num_cut
