@@ -82,11 +82,18 @@ class Conversion:
     notes: Sequence[str] = ()
 
 
-def make_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """A table of rows that have the same columns, all of them the schema's; no features."""
+def make_table(rows: Sequence[Mapping[str, Any]], source: str | Path) -> pa.Table:
+    """A table of rows that have the same columns, all of them the schema's; no features.
+
+    Raises:
+        DataError: a number is too large for its column.
+    """
     names = [name for name in SCHEMA.names if name in (rows[0] if rows else SCHEMA.names[:8])]
     schema = pa.schema([SCHEMA.field(name) for name in names])
-    return pa.Table.from_pylist(list(rows), schema)
+    try:
+        return pa.Table.from_pylist(list(rows), schema)
+    except (pa.ArrowInvalid, OverflowError) as error:
+        raise DataError(f"{source}: {str(error).splitlines()[0]}; number utterances anew") from None
 
 
 def describe_names(names: Sequence[str]) -> str:

@@ -68,7 +68,7 @@ def read_emorynlp(source: Path, options: Options) -> Conversion:
     for row in rows:
         del row["clip"]
     known = frozenset(row for row, name in missing.items() if name in KNOWN_MISSING)
-    table, num_dropped = settle(make_table(rows), missing, options, source, known)
+    table, num_dropped = settle(make_table(rows, source), missing, options, source, known)
     notes = [f"{num_odd} utterances have no times that can be read"] if num_odd else []
     if not any(folders.values()):
         notes.append("no clips: no emorynlp_train_splits")
@@ -100,7 +100,7 @@ def _row(values: dict[str, str], split: str, place: str) -> dict[str, Any]:
         # Scenes may be numbered anew in each file, as MELD's dialogues are.
         "dialogue_id": f"{split}/s{season:02d}e{episode:02d}c{scene:02d}",
         "utterance_id": utterance,
-        "speaker": _speaker(values["speaker"]),
+        "speaker": _speaker(repair_text(values["speaker"])),
         "text": repair_text(values["text"]).strip(),
         "label": label,
         "start": find_seconds(values["start"]),

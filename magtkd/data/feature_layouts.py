@@ -26,7 +26,17 @@ import numpy.typing as npt
 from magtkd.data.conversion import Options, describe_names
 from magtkd.errors import DataError
 
-__all__ = ["Layout", "describe", "find_layout", "flat", "matrix", "speaker_name", "unfinished"]
+__all__ = [
+    "Layout",
+    "column",
+    "describe",
+    "find_layout",
+    "is_id",
+    "matrix",
+    "numbers",
+    "speaker_name",
+    "unfinished",
+]
 
 Features = Mapping[str, npt.NDArray[np.float32]]
 _SESSION = re.compile(r"(Ses\d\d)[FM]_")
@@ -83,8 +93,13 @@ def _kind(value: Any) -> str:
         depth = -1 if isinstance(first, str) else _depth(first)
         return {1: "S", 2: "V"}.get(depth, "?")
     if isinstance(value, list | tuple | set | frozenset | np.ndarray):
-        return "I" if _depth(list(value)) == 1 else "?"
+        return "I" if all(is_id(item) for item in value) else "?"
     return "?"
+
+
+def is_id(item: Any) -> bool:
+    """Whether something can be a conversation's id."""
+    return isinstance(item, str | int | np.integer) and not isinstance(item, bool)
 
 
 def _is_empty(item: Any) -> bool:
@@ -107,19 +122,59 @@ def describe(content: Any) -> str:
     return f"a {type(content).__name__}"
 
 
-def flat(labels: Any) -> list[Any]:
-    """One conversation's labels, whichever container they are in."""
-    return list(np.asarray(labels).reshape(-1))
+def column(field: Any, name: str, key: Any, source: Path) -> list[Any]:
+    """One conversation's values of a field.
+
+    Raises:
+        DataError: it has none.
+    """
+    values: Any = field.get(key) if isinstance(field, Mapping) else None
+    values = values.tolist() if hasattr(values, "tolist") else values
+    if not isinstance(values, list | tuple):
+        raise DataError(f"{source}: conversation {key} has no {name}; fetch the file again")
+    return list(values)
 
 
-def speaker_name(value: Any, key: str) -> str:
-    """A name; `S3` for the third place of a one-hot row, `Ses01_F` for a session's F."""
+def numbers(field: Any, name: str, key: Any, source: Path) -> list[int]:
+    """One conversation's values of a field of whole numbers.
+
+    Raises:
+        DataError: it has none, or others.
+    """
+    found = []
+    for value in column(field, name, key, source):
+        try:
+            number = float(np.asarray(value).item())
+            found.append(int(number))
+        except (TypeError, ValueError, OverflowError):
+            number = np.nan
+        if not number.is_integer():
+            shown = ascii(value)[:40]
+            raise DataError(
+                f"{source}: conversation {key}: {name} has {shown}, which is no whole number; "
+                "fetch the file again"
+            )
+    return found
+
+
+def speaker_name(value: Any, key: str, source: Path) -> str:
+    """A name; `S3` for the third place of a one-hot row, `Ses01_F` for a session's F.
+
+    Raises:
+        DataError: it is neither a name, nor a number, nor a row of numbers.
+    """
     if isinstance(value, str):
         session = _SESSION.match(key)
         return f"{session[1]}_{value}" if session and value in {"F", "M"} else value
-    if np.ndim(value) == 0:
-        return f"S{int(value) + 1}"
-    return f"S{int(np.argmax(value)) + 1}" if np.any(value) else "other"
+    try:
+        row = np.asarray(value, np.float64)
+        if row.ndim == 0:
+            return f"S{int(row) + 1}"
+        if row.ndim == 1 and row.size:
+            return f"S{int(row.argmax()) + 1}" if row.any() else "other"
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise DataError(f"{source}: conversation {key}: a speaker is {ascii(value)[:40]}; repair it")
 
 
 def matrix(
@@ -133,10 +188,11 @@ def matrix(
     parts: list[npt.NDArray[np.float32]] = []
     for key, length in lengths.items():
         try:
-            part = np.asarray(field[key], np.float32)
-        except (KeyError, TypeError, ValueError, IndexError):
+            with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
+                part = np.asarray(field[key], np.float32)
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError):
             part = np.empty(0, np.float32)
-        width = parts[0].shape[1] if parts else part.shape[-1]
+        width = parts[0].shape[1] if parts else (part.shape or (0,))[-1]
         if part.shape != (length, width) or not width:
             raise DataError(
                 f"{source}: conversation {key}: {name} features have the shape {part.shape}, not "

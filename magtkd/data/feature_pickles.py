@@ -19,10 +19,12 @@ from magtkd.data.columns import FEATURES, features_column
 from magtkd.data.conversion import Conversion, Options, make_table, settle
 from magtkd.data.feature_layouts import (
     Layout,
+    column,
     describe,
     find_layout,
-    flat,
+    is_id,
     matrix,
+    numbers,
     speaker_name,
     unfinished,
 )
@@ -83,21 +85,27 @@ def _read_tuple(
 ) -> Conversion:
     fields: dict[str, Any] = dict(zip(layout.fields, content, strict=False))
     splits, dev_note = _splits(fields, source)
-    numbers = [int(number) for key in splits for number in flat(fields["labels"][key])]
-    names, label_note = label_names(numbers, options.labels, ORDERS, _by_count(fields), str(source))
-    rows = [row for key in splits for row in _rows(fields, key, splits[key], names, source)]
-    lengths = {key: len(flat(fields["labels"][key])) for key in splits}
+    labels = {key: numbers(fields["labels"], "labels", key, source) for key in fields["labels"]}
+    there = [number for key in splits for number in labels[key]]
+    names, label_note = label_names(there, options.labels, ORDERS, _by_count(fields), str(source))
+    rows = [
+        row
+        for key, split in splits.items()
+        for row in _rows(fields, key, split, [names[number] for number in labels[key]], source)
+    ]
+    lengths = {key: len(labels[key]) for key in splits}
     features, text_note = _features(fields, lengths, options, source)
-    table = make_table(rows)
+    table = make_table(rows, source)
     for modality, values in features.items():
         table = table.append_column(FEATURES[modality], features_column(values))
     missing = unfinished(features, rows, options, source)
     table, num_dropped = settle(table, missing, options, source)
-    left = {key: len(flat(labels)) for key, labels in fields["labels"].items() if key not in splits}
+    left = [key for key in labels if key not in splits]
+    num_left = sum(len(labels[key]) for key in left)
     return Conversion(
         table,
-        len(rows) + sum(left.values()),
-        {"in no split": sum(left.values()), "features that are not finite": num_dropped},
+        len(rows) + num_left,
+        {"in no split": num_left, "features that are not finite": num_dropped},
         {
             "conversations in no split": [str(key) for key in left],
             "features not finite": [*missing.values()],
@@ -136,17 +144,17 @@ def _dev_ids(fields: Mapping[str, Any]) -> list[Any]:
     rest = fields.get("rest")
     if not isinstance(rest, list | tuple | set | frozenset | np.ndarray):
         return []
-    is_ids = all(np.ndim(key) == 0 and key in fields["labels"] for key in rest)
+    is_ids = all(is_id(key) and key in fields["labels"] for key in rest)
     leaves_train = any(key not in set(rest) for key in fields["train"]) if is_ids else False
     return [*rest] if leaves_train and not {*rest} & {*fields["test"]} else []
 
 
 def _rows(
-    fields: Mapping[str, Any], key: Any, split: str, names: Sequence[str], source: Path
+    fields: Mapping[str, Any], key: Any, split: str, labels: Sequence[str], source: Path
 ) -> Iterator[dict[str, Any]]:
-    labels = flat(fields["labels"][key])
-    texts = fields["sentences"].get(key, ())
-    speakers = fields["speakers"].get(key, ())
+    texts, speakers = (
+        column(fields[name], name, key, source) for name in ("sentences", "speakers")
+    )
     for name, values in (("sentences", texts), ("speakers", speakers)):
         if len(values) != len(labels):
             raise DataError(
@@ -158,9 +166,9 @@ def _rows(
             "split": split,
             "dialogue_id": str(key),
             "utterance_id": index,
-            "speaker": speaker_name(speakers[index], str(key)),
+            "speaker": speaker_name(speakers[index], str(key), source),
             "text": repair_text(str(texts[index])).strip(),
-            "label": names[int(label)],
+            "label": label,
         }
 
 

@@ -18,7 +18,14 @@ import numpy.typing as npt
 
 from magtkd.data.columns import FEATURES, SPLITS, features_column
 from magtkd.data.conversion import Conversion, Options, make_table, settle
-from magtkd.data.feature_layouts import flat, matrix, speaker_name, unfinished
+from magtkd.data.feature_layouts import (
+    column,
+    is_id,
+    matrix,
+    numbers,
+    speaker_name,
+    unfinished,
+)
 from magtkd.data.labels import ALPHABETICAL, label_names
 from magtkd.data.pickles import read_pickle
 from magtkd.errors import DataError
@@ -86,21 +93,20 @@ def read_first_stage(contents: Contents, options: Options, source: Path) -> Conv
                 f"{source}: {split} lacks {absent[0]}; choose --no-distilled for the students that "
                 "learned alone"
             )
-    numbers = [
-        int(number)
-        for content in contents.values()
-        for key in content["vids"]
-        for number in flat(_field(content, "labels", key, source))
-    ]
+    labels = {split: _labels(content, source) for split, content in contents.items()}
+    there = [number for by_key in labels.values() for part in by_key.values() for number in part]
     by_count = {len(names): data_set for data_set, names in ALPHABETICAL.items()}
-    names, how = label_names(numbers, options.labels, ALPHABETICAL, by_count, str(source))
+    names, how = label_names(there, options.labels, ALPHABETICAL, by_count, str(source))
     rows = [
-        row for split, content in contents.items() for row in _rows(content, split, names, source)
+        row
+        for split, content in contents.items()
+        for key, part in labels[split].items()
+        for row in _rows(content, split, key, [names[number] for number in part], source)
     ]
-    table = make_table(rows)
+    table = make_table(rows, source)
     features = {}
     for modality, name in names_of.items():
-        features[modality] = _join(contents, name, source)
+        features[modality] = _join(contents, labels, name, source)
         table = table.append_column(FEATURES[modality], features_column(features[modality]))
     missing = unfinished(features, rows, options, source)
     table, num_dropped = settle(table, missing, options, source)
@@ -127,40 +133,47 @@ def load_first_stage(files: Mapping[str, Path]) -> Contents:
     return contents
 
 
-def _field(content: Mapping[str, Any], name: str, key: Any, source: Path) -> Any:
-    try:
-        return content[name][key]
-    except (KeyError, TypeError, IndexError):
-        raise DataError(f"{source}: conversation {key} has no {name}; write it again") from None
+def _labels(content: Mapping[str, Any], source: Path) -> dict[Any, list[int]]:
+    """The labels of each conversation, in the order of `vids`."""
+    keys = content["vids"]
+    keys = keys.tolist() if hasattr(keys, "tolist") else keys
+    if not isinstance(keys, list | tuple) or not all(is_id(key) for key in keys):
+        raise DataError(f"{source}: vids is no list of conversations; write it again")
+    if len(set(keys)) < len(keys):
+        raise DataError(f"{source}: vids has a conversation more than once; write it again")
+    return {key: numbers(content["labels"], "labels", key, source) for key in keys}
 
 
 def _rows(
-    content: Mapping[str, Any], split: str, names: tuple[str, ...], source: Path
+    content: Mapping[str, Any], split: str, key: Any, labels: list[str], source: Path
 ) -> Iterator[dict[str, Any]]:
-    for key in content["vids"]:
-        fields = [_field(content, name, key, source) for name in ("labels", "speakers", "dia2utt")]
-        if len({len(values) for values in fields}) > 1:
-            counts = ", ".join(str(len(values)) for values in fields)
-            raise DataError(
-                f"{source}: conversation {key} has as many labels, speakers and dia2utt as "
-                f"{counts}; write it again"
-            )
-        for label, speaker, number in zip(*fields, strict=True):
-            yield {
-                "split": split,
-                "dialogue_id": f"{split}/{key}",
-                "utterance_id": int(number),
-                "speaker": speaker_name(speaker, str(key)),
-                "text": "",
-                "label": names[int(label)],
-            }
+    speakers = column(content["speakers"], "speakers", key, source)
+    places = numbers(content["dia2utt"], "dia2utt", key, source)
+    counts = (len(labels), len(speakers), len(places))
+    if len(set(counts)) > 1:
+        raise DataError(
+            f"{source}: conversation {key} has as many labels, speakers and dia2utt as {counts}; "
+            "write it again"
+        )
+    for label, speaker, place in zip(labels, speakers, places, strict=True):
+        yield {
+            "split": split,
+            "dialogue_id": f"{split}/{key}",
+            "utterance_id": place,
+            "speaker": speaker_name(speaker, str(key), source),
+            "text": "",
+            "label": label,
+        }
 
 
-def _join(contents: Contents, name: str, source: Path) -> npt.NDArray[np.float32]:
+def _join(
+    contents: Contents, labels: Mapping[str, dict[Any, list[int]]], name: str, source: Path
+) -> npt.NDArray[np.float32]:
     parts = []
-    for content in contents.values():
-        lengths = {key: len(content["labels"][key]) for key in content["vids"]}
-        parts.append(matrix(content[name], name, lengths, source))
+    for split, content in contents.items():
+        lengths = {key: len(part) for key, part in labels[split].items()}
+        if lengths:
+            parts.append(matrix(content[name], name, lengths, source))
     if len({part.shape[1] for part in parts}) > 1:
         raise DataError(f"{source}: {name} is as wide as {[part.shape[1] for part in parts]}")
     return np.concatenate(parts)

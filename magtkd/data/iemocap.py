@@ -69,7 +69,7 @@ def read_iemocap(source: Path, options: Options) -> Conversion:
     for number, name in sessions.items():
         _read_session(source, name, number, (has_wavs, has_videos), options, reading)
     num_read = len(reading.rows) + sum(reading.dropped.values())
-    table, num_missing = settle(make_table(reading.rows), reading.missing, options, source)
+    table, num_missing = settle(make_table(reading.rows, source), reading.missing, options, source)
     reading.dropped["without a wav or avi file"] = num_missing
     listed = {
         "utterances without a wav or avi file": [*reading.missing.values()],

@@ -57,6 +57,8 @@ class _Files:
 
     def find(self, text: str) -> str | None:
         """The path of a file relative to `root`; None where there is none."""
+        if not text.isprintable():  # not even a damaged byte may reach the table
+            return None
         parts = [part for part in PureWindowsPath(text.strip()).parts if part not in {"..", "."}]
         for skip in (self.skip, *range(len(parts))):
             relative = "/".join(parts[skip:]).lstrip("/\\")
@@ -105,7 +107,7 @@ def read_media_csv(source: Path, options: Options) -> Conversion:
                 missing[len(rows)] = absent
             rows.append(row | {"label": label})
     num_read = len(rows) + sum(dropped.values())
-    table, num_missing = settle(make_table(rows), missing, options, source)
+    table, num_missing = settle(make_table(rows, source), missing, options, source)
     dropped["without a file that is named"] = num_missing
     notes = [f"no {split} file" for split in SPLITS if split not in files]
     shared = Counter(row["video_path"] for row in rows if row["video_path"])
@@ -129,16 +131,16 @@ def _files(source: Path) -> dict[str, Path]:
 def _read_split(path: Path, split: str) -> Iterator[Row]:
     count: Counter[str] = Counter()
     for place, values in read_csv(path, _COLUMNS):
-        dialogue, number = values["dialogue"].strip(), values["utterance"].strip()
+        dialogue, number = repair_text(values["dialogue"]).strip(), values["utterance"].strip()
         if not dialogue:
             raise DataError(f"{place}: Dialogue_ID is empty; correct it")
         yield {
             "split": split,
             "dialogue_id": f"{split}/{dialogue}",
             "utterance_id": int(number) if number.isdecimal() else count[dialogue],
-            "speaker": values["speaker"].strip(),
+            "speaker": repair_text(values["speaker"]).strip(),
             "text": repair_text(values["text"]).strip(),
-            "label": values["label"].strip().lower(),
+            "label": repair_text(values["label"]).strip().lower(),
             "start": _seconds(values["start"], "Start_Time", place),
             "end": _seconds(values["end"], "End_Time", place),
             "audio_path": values["wav"],

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from magtkd.data.columns import SCHEMA, SPLITS
+from magtkd.data.conversion import make_table
 from magtkd.data.repair import decode_bytes, repair_text
 from magtkd.errors import DataError
 
@@ -70,12 +71,8 @@ def read_meld(folder: str | Path) -> tuple[pa.Table, tuple[str, ...]]:
         split_rows, split_repaired = _read_split(csv_path(Path(folder), split), split)
         rows += split_rows
         num_repaired += split_repaired
-    columns = zip(*rows, strict=True) if rows else ((),) * len(_TABLE_COLUMNS)
-    arrays = [
-        pa.array(values, SCHEMA.field(name).type)
-        for name, values in zip(_TABLE_COLUMNS, columns, strict=True)
-    ]
-    return pa.table(arrays, _TABLE_COLUMNS), tuple(_warnings(rows, num_repaired))
+    table = make_table([dict(zip(_TABLE_COLUMNS, row, strict=True)) for row in rows], folder)
+    return table, tuple(_warnings(rows, num_repaired))
 
 
 def _read_split(path: Path, split: str) -> tuple[list[Row], int]:

@@ -152,7 +152,8 @@ def _list(value: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
         raise TypeError
     if not all(type(item) in {int, float} for item in items):
         raise TypeError
-    return np.array(items, np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as not finite
+        return np.array(items, np.float32)
 
 
 def _converters() -> Iterator[tuple[str, Callable[[Any], Any], str]]:

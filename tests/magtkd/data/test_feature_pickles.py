@@ -174,7 +174,7 @@ def test_features_that_are_not_finite(read: Read) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (1, without(SEXES, TRAIN[0]), "Ses02M_impro02: 6 labels but 0 speakers"),
+        (1, without(SEXES, TRAIN[0]), "conversation Ses02M_impro02 has no speakers"),
         (9, {**SENTENCES, TRAIN[1]: ["a"]}, "Ses01F_impro01: 3 labels but 1 sentences"),
         (3, without(TEXTS[0], TRAIN[0]), r"Ses02M_impro02: text1 features have the shape \(0,\)"),
         (7, {**AUDIO, TEST[0]: AUDIO[TEST[0]][:1]}, r"audio features have the shape \(1, 5\), not"),
@@ -183,6 +183,8 @@ def test_features_that_are_not_finite(read: Read) -> None:
         (10, [*TRAIN, "Ses09"], "conversation Ses09 of train is without labels"),
         (11, TRAIN[:1], "conversation Ses02M_impro02 of test is in train too"),
         (2, {**LABELS, TEST[0]: [-1, 0]}, "labels are numbers from 0"),
+        (2, {**LABELS, TEST[0]: ["sad", 0]}, "labels has 'sad', which is no whole number"),
+        (1, {**SEXES, TEST[0]: [None, "F"]}, "Ses05M_script03_2: a speaker is None; repair it"),
         (2, TRAIN, r"a tuple of 12 \(SSIVVVVVVSII\); known are the tuples of SDT, MMGCN and"),
         (4, "text", r"a tuple of 12 \(SSSV\?VVVVSII\)"),
         (4, {TRAIN[0]: [[1, [2]], [3]]}, r"a tuple of 12 \(SSSV\?VVVVSII\)"),

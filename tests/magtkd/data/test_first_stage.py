@@ -98,7 +98,10 @@ def test_a_file_without_the_students_that_were_taught(write: Write) -> None:
     [
         ("speakers", {0: [1, 2, 3]}, "conversation 4 has no speakers"),
         ("labels", {}, "conversation 4 has no labels"),
-        ("dia2utt", {0: [1], 4: list(range(7))}, "conversation 0 has as many .* as 3, 3, 1"),
+        ("dia2utt", {0: [1], 4: list(range(7))}, r"conversation 0 has as many .* as \(3, 3, 1\)"),
+        ("dia2utt", {0: ["a", 2, 3], 4: list(range(7))}, "dia2utt has 'a', which is no whole num"),
+        ("vids", [0, 4, 0], "vids has a conversation more than once"),
+        ("vids", [[0]], "vids is no list of conversations"),
         ("audio_kd", {}, r"conversation 4: audio_kd features have the shape \(0,\)"),
     ],
 )

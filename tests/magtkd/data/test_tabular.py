@@ -126,3 +126,10 @@ def test_other_files(tmp_path: Path, suffix: str, content: bytes, message: str) 
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_table(path, Options())
+
+
+def test_what_float32_cannot_hold_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.jsonl", [ROW | {"audio_features": [1e300]}])
+    table = read_table(tmp_path / "a.jsonl", Options()).table
+    with pytest.raises(DataError, match="non-finite values in audio_features of 1 utterances"):
+        make_corpus(table, "x")
