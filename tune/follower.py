@@ -55,6 +55,11 @@ class Follower:
         self._lock: int | None = None
 
     @property
+    def sent(self) -> int:
+        """Up to which byte the ledger was sent."""
+        return self._sent
+
+    @property
     def seconds(self) -> float:
         """Seconds of a core that the calling thread and those of requests have taken so far."""
         return time.thread_time() + self._sender.seconds

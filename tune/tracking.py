@@ -71,15 +71,17 @@ class Tracker:
     def close(self, timeout: float = 30.0) -> int:
         """Wait for MLflow to catch up; how many events are left.
 
-        At most `timeout` seconds, and not even that where the store is away: `sync` can send the
-        rest at any time.
+        For as long as it gets on: at most `timeout` seconds without any progress, and not even that
+        where the store is away. `sync` can send the rest at any time.
         """
         self._closing.set()
-        started = time.monotonic()
-        while self._thread.is_alive() and (waited := time.monotonic() - started) < timeout:
+        sent, since = self._follower.sent, time.monotonic()
+        while self._thread.is_alive() and (waited := time.monotonic() - since) < timeout:
             if self._away and waited >= PATIENCE_SECONDS:
                 break
             self._thread.join(0.05)
+            if self._follower.sent != sent:
+                sent, since = self._follower.sent, time.monotonic()
         self._abandoned.set()
         self._thread.join(min(timeout, 1.0))
         return self.num_left()

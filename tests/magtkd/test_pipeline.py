@@ -314,8 +314,11 @@ def test_a_folder_that_has_lost_its_manifest_is_no_artifact(
 ) -> None:
     store, config = Store(tmp_path), tiny_config()
     key = run_chain(config, store)["video"].key
-    (Path(store.folder("video", key)) / "manifest.json").unlink()
-    assert run_chain(config, store)["video"].key == key
+    manifest = Path(store.folder("video", key)) / "manifest.json"
+    manifest.unlink()
+    said: list[str] = []
+    assert run_chain(config, store, say=said.append)["video"].key == key
+    assert said[0].startswith(f"{manifest}: the file is missing; set aside as ")
     assert store.read("video", key).stage == "video"
     assert len(list((tmp_path / "damaged").iterdir())) == 1
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -535,3 +536,28 @@ def test_a_new_store_survives_two_at_once_and_a_kill(tmp_path: Path) -> None:
     assert not (tmp_path / "mlflow.db").exists()
     both = [start(path) for path in paths]
     assert [process.communicate() for process in both] == [("1\n", "")] * 2
+
+
+@pytest.mark.parametrize(("num_steps", "left"), [(6, 0), (10**9, 1)])
+def test_closing_waits_for_as_long_as_the_store_gets_on(monkeypatch, num_steps, left):
+    class Slow:
+        """Six steps of a tenth of a second each; then the end, or no progress any more."""
+
+        def __init__(self, *arguments):
+            self.sent, self.seconds, self._num_steps = 0, 0.0, 0
+
+        def step(self):
+            time.sleep(0.1)
+            self._num_steps += 1
+            self.sent = min(self._num_steps, 6)
+            return self._num_steps < num_steps
+
+        def num_left(self):
+            return int(self._num_steps < num_steps)
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("tune.tracking.Follower", Slow)
+    tracker = Tracker("ledger.jsonl", "sqlite:///nowhere.db", say=lambda message: None)
+    assert tracker.close(timeout=0.3) == left
