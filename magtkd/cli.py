@@ -65,6 +65,10 @@ def _complain(message: object, code: int) -> int:
     return code
 
 
+def _warn(message: str) -> None:
+    print(f"magtkd: warning: {message}", file=sys.stderr)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file at once, so that what was there stays whole if writing fails.
 
@@ -106,7 +110,7 @@ def train(
             records[stage] = record
             on_stage(stage)
 
-        artifacts = run_chain(resolved, store, report=report, on_stage=note)
+        artifacts = run_chain(resolved, store, report=report, on_stage=note, say=_warn)
     result = _result(resolved, artifacts, records)
     _write_run(store, resolved, result)
     if as_json:
