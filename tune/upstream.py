@@ -212,6 +212,8 @@ class Upstream:
             self._phases.pop(key, None)
         if isinstance(outcome, Failure):
             raise StageFailedError(outcome)
+        for warning in outcome.warnings:
+            self._say(warning)
         return Made(table, StageRecord(key, "trained", outcome.seconds), outcome.num_bytes)
 
     async def _prepare_data(self, config: Config, plan: Plan) -> Made:

@@ -37,10 +37,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class StageDone:
-    """A stage that was trained, in `seconds`; `num_bytes` is the size of its table."""
+    """A stage that was trained, in `seconds`; `num_bytes` is the size of its table; `warnings` is
+    what a person should know."""
 
     seconds: float
     num_bytes: int
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,15 +132,24 @@ class Worker:
         exports = stage_exports(self._store, stage, plan.keys[stage]) if is_shared else None
         try:
             given = dict(zip(names, upstream, strict=True))
-            artifact = train_stage(stage, config, plan, given, exports=exports, stages=self._stages)
+            artifact = train_stage(
+                stage,
+                config,
+                plan,
+                given,
+                exports=exports,
+                stages=self._stages,
+                scratch=self._store.local_path("tmp"),
+            )
             artifact.metrics["sweep"] = self._sweep_id
-            self._store.write(artifact)
+            artifact = self._store.write(artifact)
             if exports is not None:
                 exports.remove()
         except Exception as error:
             return failure_of(stage, error), None
         light = dataclasses.replace(artifact, weights=b"")
-        return StageDone(artifact.metrics["seconds"], artifact.table.nbytes), light
+        warnings = tuple(artifact.metrics.get("warnings", ()))
+        return StageDone(artifact.metrics["seconds"], artifact.table.nbytes, warnings), light
 
     def open(
         self,

@@ -51,7 +51,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def read_config_file(path: str | Path, _seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A configuration file with everything that it `extends` merged below it, as a plain tree.
 
-    `extends` and `data.path` are relative to the file that says them.
+    `extends`, `data.path` and `data.media` are relative to the file that says them.
 
     Raises:
         ConfigError: a file that cannot be read, is not YAML, or extends itself.
@@ -63,8 +63,9 @@ def read_config_file(path: str | Path, _seen: tuple[Path, ...] = ()) -> dict[str
     tree = _read_yaml(path)
     base = tree.pop("extends", None)
     data = tree.get("data")
-    if isinstance(data, dict) and isinstance(data.get("path"), str):
-        data["path"] = str((path.parent / Path(data["path"]).expanduser()).resolve())
+    for name in ("path", "media"):
+        if isinstance(data, dict) and isinstance(data.get(name), str):
+            data[name] = str((path.parent / Path(data[name]).expanduser()).resolve())
     if base is None:
         return tree
     if not isinstance(base, str):
@@ -109,7 +110,7 @@ def load_config(
         if not equals or not key.strip():
             raise ConfigError(f"override {override!r}: write it as key=value")
         value = _override_value(override, raw)
-        if key.strip() == "data.path" and isinstance(value, str):
+        if key.strip() in {"data.path", "data.media"} and isinstance(value, str):
             value = str(Path(value).expanduser().resolve())
         node: dict[str, Any] = tree
         *parents, last = key.strip().split(".")
