@@ -12,10 +12,7 @@ from magtkd.errors import StageMemoryError
 
 __all__ = ["MemoryPeak", "memory_named"]
 
-SIZES = (
-    *("batch_size", "accumulation", "max_length", "prompt_length", "hidden_dim", "depth", "model"),
-    *("encoder", "precision", "gradient_checkpointing"),
-)
+SIZES = ("batch_size", "max_length", "prompt_length", "hidden_dim", "depth", "model", "encoder")
 # What torch, numpy, the CUDA libraries and Python say.
 _SAYS = re.compile(r"out of memory|can't allocate memory|unable to allocate|bad_alloc", re.I)
 

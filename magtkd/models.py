@@ -31,18 +31,22 @@ def model_file(encoder: str, name: str) -> Path | None:
     where the model has no such file.
 
     Raises:
-        OSError: the hub cannot be asked.
+        Exception: the hub cannot be asked; of what kind is its client's affair.
     """
     folder = model_folder(encoder)
     if folder is not None:
         return folder / name if (folder / name).is_file() else None
     if encoder.startswith((".", "~")) or Path(encoder).is_absolute():
         return None
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    import huggingface_hub as hub
     from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
     try:
-        cached = try_to_load_from_cache(encoder, name)
-        return Path(cached if isinstance(cached, str) else hf_hub_download(encoder, name))
+        cached = hub.try_to_load_from_cache(encoder, name)
+        if isinstance(cached, str):
+            return Path(cached)
+        # Where nobody answers, a download would try for most of a minute.
+        hub.get_hf_file_metadata(hub.hf_hub_url(encoder, name), timeout=10)
+        return Path(hub.hf_hub_download(encoder, name))
     except (EntryNotFoundError, HFValidationError):
         return None

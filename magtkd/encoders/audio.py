@@ -70,7 +70,7 @@ class AudioEncoder(nn.Module):
         self._pooling = pooling
         self._normalises = bool(settings.get("do_normalize", True))
         # Models whose first layer normalises over time were trained without a mask.
-        has_mask = self.model.config.feat_extract_norm == "layer"
+        has_mask = getattr(self.model.config, "feat_extract_norm", "layer") == "layer"
         self._has_mask = bool(settings.get("return_attention_mask", has_mask))
         self._shortest = _num_samples(self.model.config, max(1, _mask_length(self.model.config)))
         for module in self.modules():

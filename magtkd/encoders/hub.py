@@ -91,6 +91,6 @@ def read_settings(encoder: str) -> dict[str, Any]:
     try:
         path = model_file(encoder, "preprocessor_config.json")
         tree = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
-    except (OSError, ValueError):
+    except Exception:  # the hub's client has many; the model itself was there a moment ago
         return {}
     return tree if isinstance(tree, dict) else {}

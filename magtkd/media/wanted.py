@@ -23,7 +23,10 @@ def wanted_frames(config: Config) -> tuple[int, int]:
     section = config.video_media
     if section.num_frames is not None and section.image_size is not None:
         return section.num_frames, section.image_size
-    says = _read_model_config(config.video.encoder)
+    try:
+        says = _read_model_config(config.video.encoder)
+    except Exception:  # a broken file, or one of the many of the hub's client
+        says = {}
     num_frames = section.num_frames or _whole(says, "num_frames")
     image_size = section.image_size or _whole(says, "image_size")
     if num_frames is None or image_size is None:
@@ -37,11 +40,8 @@ def wanted_frames(config: Config) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=32)
 def _read_model_config(encoder: str) -> dict[str, Any]:
-    try:
-        path = model_file(encoder, "config.json")
-        tree = json.loads(path.read_text(encoding="utf-8")) if path else {}
-    except (OSError, ValueError):
-        return {}
+    path = model_file(encoder, "config.json")
+    tree = json.loads(path.read_text(encoding="utf-8")) if path else {}
     return tree if isinstance(tree, dict) else {}
 
 

@@ -20,7 +20,8 @@ def test_a_stage_that_does_not_fit_is_named_with_its_sizes(
 ) -> None:
     config = tiny_config({"audio.hidden_dim": 2**45, "audio.batch_size": 13})  # weights of 1 PB
     message = (
-        r"^audio: out of memory with batch_size 13, hidden_dim 35184372088832: .*allocate.*; lower"
+        r"^audio: out of memory with batch_size 13, hidden_dim 35184372088832, encoder features: "
+        r".*allocate.*; lower audio\.batch_size, with audio\.accumulation raised"
     )
     with pytest.raises(StageMemoryError, match=message) as caught:
         run_chain(config, Store(tmp_path))
