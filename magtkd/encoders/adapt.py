@@ -34,9 +34,17 @@ def adapt(
             raise ConfigError(
                 f"{stage}.gradient_checkpointing: {type(model).__name__} has none; set it to false"
             )
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _checkpoint(model)
     if lora is not None:
         _add_lora(stage, model, *lora)
+
+
+def _checkpoint(model: Any) -> None:
+    options = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):  # its name in later versions
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
 
 
 def _add_lora(stage: str, model: nn.Module, rank: int, alpha: float) -> None:

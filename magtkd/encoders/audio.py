@@ -126,5 +126,5 @@ def _num_samples(config: Any, num_states: int) -> int:
 
 def _mask_length(config: Any) -> int:
     """Hidden states that SpecAugment masks at once, below which it refuses a batch."""
-    masks = getattr(config, "apply_spec_augment", False) and config.mask_time_prob > 0
+    masks = getattr(config, "apply_spec_augment", True) and config.mask_time_prob > 0
     return int(config.mask_time_length) if masks else 0

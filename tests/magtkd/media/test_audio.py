@@ -103,7 +103,7 @@ def test_what_is_no_sound(tmp_path: Path, make_clip: MakeClip, name: str) -> Non
     path = tmp_path / name
     for content in (b"", b"not a clip" * 100):
         path.write_bytes(content)
-        with pytest.raises(UnreadableError, match="invalid data|it has no sound"):
+        with pytest.raises(UnreadableError, match=r"invalid data|it has no sound"):
             read(path)
     silent = make_clip(tmp_path / "silent.mp4", has_audio=False)
     with pytest.raises(UnreadableError, match="it has no audio"):

@@ -25,3 +25,13 @@ def test_from_clips_to_the_fusion(tmp_path: Path, clip_config: MakeConfig) -> No
         assert metrics["peak_memory"] > 0
         assert 0 <= metrics["dev"]["weighted_f1"] <= 1
     assert store.read("audio_media", artifacts["audio_media"].key) == artifacts["audio_media"]
+
+
+def test_clips_are_decoded_once(tmp_path: Path, clip_config: MakeConfig) -> None:
+    store = Store(tmp_path)
+    run_chain(clip_config(), store)
+    outcomes: dict[str, str] = {}
+    other = clip_config({"audio.distill.temperature": 4.0, "seed": 3})
+    run_chain(other, store, on_stage=lambda stage, one: outcomes.update({stage: one.outcome}))
+    reused = {stage for stage, outcome in outcomes.items() if outcome == "reused"}
+    assert reused == {"audio_media", "video_media"}
