@@ -38,6 +38,7 @@ __all__ = [
     "source_of",
     "stage_exports",
     "train_stage",
+    "trained_record",
 ]
 
 _log = logging.getLogger(__name__)
@@ -77,12 +78,21 @@ class Plan:
 class StageRecord:
     """How a run came by a stage: `trained` or `reused`, the seconds that it spent on it, and for a
     reused stage the seconds that it `saved`, which is what its training had taken (None where that
-    is unknown)."""
+    is unknown). For a trained one, utterances a second and the most bytes of memory, where they
+    were measured."""
 
     key: str
     outcome: str
     seconds: float
     saved: float | None = None
+    samples_per_second: float | None = None
+    peak_memory: int | None = None
+
+
+def trained_record(key: str, metrics: Mapping[str, Any]) -> StageRecord:
+    """The record of a stage that was trained just now, from its artifact's metrics."""
+    measured = {name: metrics.get(name) for name in ("samples_per_second", "peak_memory")}
+    return StageRecord(key, "trained", metrics["seconds"], **measured)
 
 
 def source_of(corpus: Corpus) -> Source:
@@ -325,7 +335,7 @@ def run_chain(
                 say(warning)
             if exports is not None:
                 exports.remove()
-            record = StageRecord(key, "trained", artifacts[stage].metrics["seconds"])
+            record = trained_record(key, artifacts[stage].metrics)
         if on_stage is not None:
             on_stage(stage, record)
     return artifacts

@@ -214,7 +214,7 @@ class Upstream:
             raise StageFailedError(outcome)
         for warning in outcome.warnings:
             self._say(warning)
-        return Made(table, StageRecord(key, "trained", outcome.seconds), outcome.num_bytes)
+        return Made(table, outcome.record, outcome.num_bytes)
 
     async def _prepare_data(self, config: Config, plan: Plan) -> Made:
         try:

@@ -20,7 +20,14 @@ from magtkd.config import Config
 from magtkd.errors import DivergedError, StageMemoryError, StorageError
 from magtkd.exports import Exports
 from magtkd.memory import memory_named
-from magtkd.pipeline import Plan, describe_stage, stage_exports, train_stage
+from magtkd.pipeline import (
+    Plan,
+    StageRecord,
+    describe_stage,
+    stage_exports,
+    train_stage,
+    trained_record,
+)
 
 __all__ = ["Failure", "Opening", "StageDone", "Step", "Worker", "WorkerActor", "failure_of"]
 
@@ -37,10 +44,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class StageDone:
-    """A stage that was trained, in `seconds`; `num_bytes` is the size of its table; `warnings` is
-    what a person should know."""
+    """A stage that was trained; `num_bytes` is the size of its table; `warnings` is what a person
+    should know."""
 
-    seconds: float
+    record: StageRecord
     num_bytes: int
     warnings: tuple[str, ...] = ()
 
@@ -149,7 +156,8 @@ class Worker:
             return failure_of(stage, error), None
         light = dataclasses.replace(artifact, weights=b"")
         warnings = tuple(artifact.metrics.get("warnings", ()))
-        return StageDone(artifact.metrics["seconds"], artifact.table.nbytes, warnings), light
+        record = trained_record(artifact.key, artifact.metrics)
+        return StageDone(record, artifact.table.nbytes, warnings), light
 
     def open(
         self,
