@@ -257,9 +257,13 @@ class Store:
             weights: whether to return the weights as well.
             say: told in one line what was damaged, and where it lies now.
         """
-        if not self.exists(stage, key):
-            return None
+        folder = self.folder(stage, key)
         try:
+            if not self.exists(stage, key):
+                # On a local disk a folder comes with its manifest, or not at all.
+                if not self._is_local or not Path(folder).is_dir():
+                    return None
+                raise ArtifactError(f"{folder}/{MANIFEST}: the file is missing; delete {folder}")
             artifact = self.read(stage, key)
         except ArtifactError as error:
             told = str(error).rpartition("; delete ")[0]

@@ -19,6 +19,7 @@ from magtkd.config import Config
 from magtkd.data import Corpus, feature_widths, media_root, prepare, read_corpus
 from magtkd.errors import DataError
 from magtkd.exports import Exports
+from magtkd.fusion_inputs import fusion_reads, keyed_fusion
 from magtkd.media import MEDIA_STAGES, make_media, media_fingerprints, wanted_frames
 from magtkd.memory import memory_named
 from magtkd.models import model_folder
@@ -141,15 +142,19 @@ def make_plan(config: Config, source: Source) -> Plan:
     """The stages of a configuration and their keys (see `stage_key`).
 
     Raises:
-        DataError: the table has none of the modalities that the configuration could train on.
+        ConfigError: the weights to start from cannot be read.
+        DataError: the table has none of the modalities that the configuration could train on, or
+            not those that it fuses.
     """
-    reads = _reads(config, source)
+    reads = fusion_reads(_reads(config, source), config.fusion, source.with_features)
     keys: dict[str, str] = {}
     for stage, upstream in reads.items():
         keys[stage] = stage_key(
             stage,
             version=VERSIONS[stage],
-            section=_keyed_section(config, stage),
+            section=keyed_fusion(config.fusion, source.with_features)
+            if stage == "fusion"
+            else _keyed_section(config, stage),
             seed=_seed_of(stage, config),
             upstream=_source_keys(stage, source) or {name: keys[name] for name in upstream},
         )
@@ -173,6 +178,8 @@ def _keyed_section(config: Config, stage: str) -> dict[str, Any]:
     if stage == "data":
         # The fingerprint stands for where the table came from.
         del section["path"], section["media"], section["synthetic"]
+        if section["standardise"]:
+            del section["standardise"]  # which tables were before it was a choice
     if stage == "video_media":
         section["num_frames"], section["image_size"] = wanted_frames(config)
     folder = model_folder(section.get("encoder", "features"))
@@ -287,6 +294,7 @@ def run_chain(
     store: Store,
     *,
     reuse: bool = True,
+    with_fusion: bool = True,
     report: Callable[[str, Report], None] | None = None,
     on_stage: Callable[[str, StageRecord], None] | None = None,
     say: Callable[[str], None] = _log.warning,
@@ -299,6 +307,7 @@ def run_chain(
         config: the configuration.
         store: where artifacts are looked for and written.
         reuse: look for artifacts before training.
+        with_fusion: run the fusion stage too, and not only what it reads.
         report: called with the stage's name after each epoch.
         on_stage: called when a stage is there, trained or reused.
         say: told of a damaged artifact, which is set aside and trained again, and of clips that
@@ -312,7 +321,8 @@ def run_chain(
     corpus = read_corpus(config.data)
     plan = make_plan(config, source_of(corpus))
     artifacts: dict[str, Artifact] = {}
-    for stage, key in plan.keys.items():
+    for stage in plan.keys if with_fusion else plan.upstream:
+        key = plan.keys[stage]
         found = store.find(stage, key, say=say) if reuse else None
         if found is not None:
             artifacts[stage] = found

@@ -76,6 +76,8 @@ class Display:
             is_best = self._compare(trial)
             if self._live is None:
                 self.note(self._line(trial, is_best))
+        elif event["kind"] == "warning":
+            self.note(f"warning: {event['message']}")
         self._refresh()
 
     def _refresh(self) -> None:

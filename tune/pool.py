@@ -8,6 +8,7 @@ workers with nothing to do that hold it are ended, and sessions already open run
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskErro
 
 from magtkd.config import Resources
 
-__all__ = ["Pool", "PoolWorker", "Shape", "WorkerDiedError", "shape_of"]
+__all__ = ["Pool", "PoolWorker", "Shape", "WorkerDiedError", "reason_of", "shape_of"]
 
 T = TypeVar("T")
 
@@ -34,6 +35,14 @@ def shape_of(resources: Resources) -> Shape:
     """A stage's resources by Ray's names."""
     amounts = {"CPU": resources.cpu, "GPU": resources.gpu, "memory": float(resources.memory or 0)}
     return tuple(sorted((name, amount) for name, amount in amounts.items() if amount > 0))
+
+
+def reason_of(error: RayError) -> str:
+    """Why a process died, in one line. Ray tells of want of memory far down in its text."""
+    text = str(error)
+    if re.search(r"\bOOM\b|out of memory|memory pressure", text):
+        return "out of memory: Ray ended it before its node had none left; ask for more memory"
+    return text.splitlines()[0]
 
 
 class WorkerDiedError(Exception):
@@ -126,8 +135,7 @@ class Pool:
                 if worker is not None:
                     self.discard(worker)
                 await self.discard_dead()
-        reason = str(last).splitlines()[0]
-        raise WorkerDiedError(f"its worker died {max_failures + 1} times: {reason}")
+        raise WorkerDiedError(f"its worker died {max_failures + 1} times: {reason_of(last)}")
 
     async def acquire(self, shape: Shape, session: str | None = None) -> PoolWorker:
         """A worker for a stage to train, or for a session to live on; waits for one."""

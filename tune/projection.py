@@ -79,7 +79,8 @@ class Projection:
 
     def apply(self, event: Event) -> None:
         """Fold in one event; what it repeats is left out."""
-        if not self.state.apply(event):
+        is_new = self.state.apply(event)
+        if not is_new and event["kind"] != "warning":
             return
         project = _PROJECT.get(event["kind"])
         if project is not None:
@@ -193,6 +194,10 @@ class Projection:
         for name in ("accuracy", "weighted_f1"):
             update.metric(f"test/{name}", event["test"][name], event["time"], 0)
 
+    def warned(self, event: Event) -> None:
+        """Something that a person should know; the last of it is shown."""
+        self.sweep().tag("magtkd.warning", event["message"])
+
     def _chosen(self, trial: TrialState) -> dict[str, float | None]:
         """Dev metrics of the epoch that was chosen, where the table of runs shows the last."""
         names = (objective.metric for objective in self.state.objectives)
@@ -233,6 +238,7 @@ _PROJECT: dict[str, Callable[[Projection, Event], None]] = {
     "trial_report": Projection.reported,
     "trial_ended": Projection.ended,
     "test_revealed": Projection.revealed,
+    "warning": Projection.warned,
 }
 
 
@@ -249,9 +255,10 @@ def _legal(name: str) -> str:
 
 
 def _text(value: Any, max_length: int) -> str:
-    """A value as text: words as they are, the rest as JSON."""
+    """A value as text that every database takes: words as they are, the rest as JSON."""
     words = isinstance(value, str) and value
     text = redact(value if words else json.dumps(value, ensure_ascii=False))
+    text = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
     return text if len(text) <= max_length else text[: max_length - 1] + "…"
 
 

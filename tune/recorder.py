@@ -165,6 +165,8 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         }
         if news:
             self._record_trained(number, news)
+        if "fusion" in news:  # its artifact was there after all, though its worker had died
+            self._fusion.pop(number, None)
 
     def _record_trained(self, number: int, stages: dict[str, dict[str, Any]]) -> None:
         self.record("trial_stages", trial=number, stages=stages)

@@ -44,6 +44,8 @@ def _refusal(name: str) -> str | None:
         return "it says what a stage may use, not what it computes"
     if name in {"data.path", "data.media"} or name.startswith("data.synthetic."):
         return "trials on different data cannot be compared; run one sweep for each"
+    if name == "fusion.recipe":
+        return "it stands for several values; search these, or run one sweep for each"
     if name == "fusion.changes":
         return "scheduler pbt finds such changes; search the values themselves"
     return None

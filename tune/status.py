@@ -164,17 +164,15 @@ def _command(name: str, state: SweepState, storage: str) -> str:
 def mlflow_status(folder: Path, uri: str, *, is_tracked: bool = True) -> Status:
     """What MLflow lacks of a sweep: `state` is `up to date`, `behind` (by `num_events`), `not
     recorded` (as was asked for), or `unreachable` (for a `reason`)."""
-    import tune.tracking
+    from tune.tracking import num_behind
 
     told: Status = {"address": redact(uri)}
     try:
-        number: int | None = tune.tracking.num_behind(  # type: ignore[attr-defined, unused-ignore]
-            folder / "ledger.jsonl", uri
-        )
+        number = num_behind(folder / "ledger.jsonl", uri)
     except StorageError as error:
-        return told | {"state": "unreachable", "reason": redact(str(error))}
-    if number is None:
         if not is_tracked:
             return told | {"state": "not recorded"}
-        return told | {"state": "unreachable", "reason": f"no answer from {redact(uri)}"}
+        return told | {"state": "unreachable", "reason": redact(str(error))}
+    if number and not is_tracked:
+        return told | {"state": "not recorded"}
     return told | {"state": "behind" if number else "up to date", "num_events": number}

@@ -21,6 +21,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from magtkd.errors import InputError
 from magtkd.pipeline import StageRecord, trained_record
 from tune.engine import ENGINE_NAMESPACE, Opened
+from tune.pool import reason_of
 from tune.state import TrialState
 from tune.sweep_config import SweepConfig, config_of
 from tune.workers import Failure, Step
@@ -112,9 +113,7 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
                 self._num_failures += 1
                 self._opened = self._engine = None
                 if self._num_failures > self._max_failures:
-                    return self._ended(
-                        "failed", f"fusion: its worker died: {error}".splitlines()[0]
-                    )
+                    return self._ended("failed", f"fusion: its worker died: {reason_of(error)}")
                 ray.get(self._find_engine().worker_died.remote(self._number))
                 continue
             if result["epoch"] > self._epoch:

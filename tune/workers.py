@@ -7,6 +7,7 @@ wrong comes back as a `Failure`; only what happens to the process is raised, by 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import traceback
@@ -212,8 +213,13 @@ class Worker:
         return artifact.metrics
 
     def export(self, session_id: str) -> bytes:
-        """The session as bytes that `open` goes on from."""
-        exported: bytes = self._sessions[session_id].session.export()
+        """The session as bytes that `open` goes on from; the store gets them as well, since the
+        trial is being paused, or another one goes on from it."""
+        opened = self._sessions[session_id]
+        exported: bytes = opened.session.export()
+        if not opened.session.is_done and opened.session.epoch > 0:
+            with contextlib.suppress(StorageError):
+                opened.exports.save(exported)
         return exported
 
     def save(self, session_id: str) -> None:

@@ -50,6 +50,36 @@ class Section(BaseModel):
     )
 
 
+PUBLISHED: dict[str, Any] = {
+    "model": "magt",
+    "hidden_dim": 768,
+    "num_heads": 8,
+    "depth": 1,
+    "epochs": 30,
+    "batch_size": 16,
+    "learning_rate": 1e-4,
+    "weight_decay": 1e-6,
+    "dropout": 0.5,
+    "gradient_norm": 10.0,
+    "precision": "float32",
+    "schedule": "published",
+    "patience": None,
+    "class_weights": "none",
+    "temperature": 1.0,
+    "inter_weight": 1.0,
+    "intra_weight": 1.0,
+    "detach_anchor": False,
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "published_meld": PUBLISHED
+    | {"audio_weight": 0.01, "video_weight": 0.08, "feature_weight": 0.0},
+    "published_iemocap": PUBLISHED
+    | {"audio_weight": 0.7, "video_weight": 0.8, "feature_weight": 1.0},
+}
+"""MAGT's published values (arXiv 2506.18716 and its code), without those that make a baseline:
+`gate`, `anchor`, `modalities` and `inputs` may be given beside a recipe."""
+
+
 class SyntheticConfig(Section):
     """Conversations made up by a Markov chain of emotions; see `magtkd.data.synthetic`."""
 
@@ -101,6 +131,9 @@ class DataConfig(Section):
     """The folder that `audio_path` and `video_path` are relative to; null is the table's own."""
     synthetic: SyntheticConfig | None = None
     """Instead of `path`: a corpus that is made up."""
+    standardise: bool = True
+    """Bring each column of the features to mean 0 and standard deviation 1 on train; published
+    fusion weights expect features as they are."""
     dev_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the train conversations that become dev where the table has no dev split."""
     speakers: Literal["conversation", "name"] = "conversation"
@@ -309,6 +342,11 @@ class VideoConfig(StudentConfig):
 class FusionConfig(TrainingSection):
     """The fusion of the modalities."""
 
+    recipe: Literal["published_meld", "published_iemocap"] | None = None
+    """Sets all values of training, sizes and loss to MAGT's published ones for a corpus, the
+    schedule included. It is replaced by these values, so it is null wherever it is written down. A
+    value that differs beside it is refused; to start from a recipe, search or override the values
+    of the resolved configuration."""
     epochs: Positive = 30
     """Passes over train."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-4
@@ -317,26 +355,61 @@ class FusionConfig(TrainingSection):
     """AdamW's decoupled weight decay."""
     dropout: Rate = 0.5
     """Dropout rate."""
-    model: Literal["magt", "concat"] = "magt"
-    """The multi-modal anchor gated transformer, or two layers on the concatenated features."""
+    model: Literal["magt", "sdt", "concat"] = "magt"
+    """The multi-modal anchor gated transformer; the transformer with self-distillation (Ma et al.,
+    2023); or two layers on the concatenated features."""
+    inputs: Literal["stages", "table"] = "stages"
+    """What is fused: the features that teacher and students made, or those of the table as the
+    data stage gives them, without any teacher or student."""
+    modalities: (
+        Literal[
+            "text",
+            "audio",
+            "video",
+            "text+audio",
+            "text+video",
+            "audio+video",
+            "text+audio+video",
+        ]
+        | None
+    ) = None
+    """The modalities that are fused, `text+audio` or `[text, audio]`; null fuses all there are.
+    A stage that nobody needs then is not trained."""
+    gate: Literal["learned", "identity", "none"] = "learned"
+    """What is behind each encoder of MAGT and SDT: a gate with weights of its own; one with the
+    identity for these (SDT for MELD); or none, and SDT then averages the modalities."""
+    anchor: bool = True
+    """MAGT: text reads the others' refined states and predicts. Without it, all modalities read
+    each other as they come, and a head on all their states predicts and teaches."""
     depth: Positive = 1
-    """Layers of each of MAGT's encoders."""
+    """Layers of each of MAGT's and SDT's encoders."""
     num_heads: Positive = 8
     """Attention heads; they divide hidden_dim."""
     audio_weight: Weight = 0.01
-    """Weight of the audio head's loss."""
+    """MAGT: weight of the audio head's loss."""
     video_weight: Weight = 0.08
-    """Weight of the video head's loss."""
+    """MAGT: weight of the video head's loss."""
     feature_weight: Weight = 0.0
-    """Weight of the feature loss inside the audio and video heads' loss (IEMOCAP: 1)."""
+    """MAGT: weight of the feature loss inside the audio and video heads' loss (IEMOCAP: 1)."""
     temperature: Temperature = 1.0
-    """Temperature of the logit and feature losses between the heads."""
+    """MAGT: temperature of the logit and feature losses between the heads. SDT: temperature of the
+    self-distillation (IEMOCAP: 1, MELD: 8)."""
     inter_weight: Weight = 1.0
-    """Weight of the logit loss over the classes of each utterance."""
+    """MAGT: weight of the logit loss over the classes of each utterance."""
     intra_weight: Weight = 1.0
-    """Weight of the logit loss over the utterances of each class."""
+    """MAGT: weight of the logit loss over the utterances of each class."""
+    fused_weight: Weight = 1.0
+    """SDT: weight of the fused head's cross-entropy."""
+    modality_weight: Weight = 1.0
+    """SDT: weight of the cross-entropy of each modality's head."""
+    distill_weight: Weight = 1.0
+    """SDT: weight of the self-distillation, from the fused head to each modality's."""
     detach_anchor: bool = False
-    """Keep the audio and video losses from moving the text side, unlike the published code."""
+    """Keep the other heads' losses from moving the side that teaches them (MAGT's anchor, SDT's
+    fused head), unlike the published code."""
+    initial: str | None = None
+    """A file of weights to start from: what `magtkd import` or a fusion stage of the same sizes
+    wrote, `weights.safetensors`. A path as `data.path`; its content is part of the key."""
     changes: dict[int, dict[str, Any]] = {}
     """Values that change on the way: `{epoch: {name: value}}`, from that epoch (from 1) on. How a
     configuration that population based training found is written down."""
@@ -352,22 +425,53 @@ class FusionConfig(TrainingSection):
         "temperature",
         "inter_weight",
         "intra_weight",
+        "fused_weight",
+        "modality_weight",
+        "distill_weight",
         "detach_anchor",
     )
     """The values that leave shapes, data order and epochs alone, and so may change on the way."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_recipe(cls, tree: Any) -> Any:
+        name = tree.get("recipe") if isinstance(tree, dict) else None
+        if not isinstance(name, str) or name not in RECIPES:
+            return tree
+        for key, value in RECIPES[name].items():
+            if key in tree and tree[key] != value:
+                raise ValueError(
+                    f"recipe {name} sets {key} to {value!r}, but beside it {key} is "
+                    f"{tree[key]!r}; leave one of them out"
+                )
+        return {**tree, **RECIPES[name], "recipe": None}
+
+    @field_validator("modalities", mode="before")
+    @classmethod
+    def _in_order(cls, given: Any) -> Any:
+        names = given.split("+") if isinstance(given, str) else given
+        if not isinstance(names, (list, tuple)):
+            return given
+        ordered = [name for name in ("text", "audio", "video") if name in names]
+        return "+".join(ordered) if len(ordered) == len(names) else given
+
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
-        if self.model == "magt" and self.hidden_dim % self.num_heads:
+        if self.model != "concat" and self.hidden_dim % self.num_heads:
             raise ValueError(
                 f"num_heads is {self.num_heads}, which does not divide hidden_dim, "
                 f"{self.hidden_dim}; choose a divisor"
             )
-        if self.model == "magt" and self.hidden_dim % 2:
+        if self.model != "concat" and self.hidden_dim % 2:
             raise ValueError(
                 f"hidden_dim is {self.hidden_dim}; the sinusoidal position code needs an even one"
             )
         return self
+
+    @property
+    def fused_modalities(self) -> tuple[str, ...] | None:
+        """The modalities that are fused, the anchor first; None for all there are."""
+        return None if self.modalities is None else tuple(self.modalities.split("+"))
 
     @field_validator("changes")
     @classmethod

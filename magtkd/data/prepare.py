@@ -51,10 +51,10 @@ def prepare(corpus: Corpus, config: DataConfig, seed: int) -> pa.Table:
     """The table that all stages train on.
 
     Columns: split, dialogue_id, utterance_id, speaker, text, label (int32, index in the metadata's
-    labels), speaker_index (int32), and the `*_features` that the corpus has, standardised: mean 0
-    and standard deviation 1 on train, columns constant there 0 everywhere. Where there are clips:
-    audio_path, video_path, start and end. Rows are sorted by split, dialogue and utterance.
-    `read_metadata` reads the rest.
+    labels), speaker_index (int32), and the `*_features` that the corpus has, standardised
+    unless the configuration says otherwise: mean 0 and standard deviation 1 on train, columns
+    constant there 0 everywhere. Where there are clips: audio_path, video_path, start and end. Rows
+    are sorted by split, dialogue and utterance. `read_metadata` reads the rest.
 
     Args:
         corpus: validated conversations.
@@ -76,7 +76,9 @@ def prepare(corpus: Corpus, config: DataConfig, seed: int) -> pa.Table:
     widths = feature_widths(table)
     is_train = pc.equal(table["split"], "train").to_numpy()
     for modality in widths:
-        values = _standardise(feature_matrix(table, modality), is_train)
+        values = feature_matrix(table, modality)
+        if config.standardise:
+            values = _standardise(values, is_train)
         columns[FEATURES[modality]] = features_column(values)
     if any(table[name].null_count < len(table) for name in _paths(table)):
         columns |= {name: table[name] for name in (*_paths(table), *_times(table))}

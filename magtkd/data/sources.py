@@ -51,7 +51,7 @@ def read_path(path: str | Path) -> Corpus:
     if not os.path.exists(Path(path) / file_name("train")):
         raise DataError(
             f"{path}: a folder without {file_name('train')}; set data.path to a Parquet file or to "
-            "a folder with MELD's CSV files"
+            "a folder with MELD's CSV files, or convert another release with magtkd data convert"
         )
     table, warnings = read_meld(path)
     return make_corpus(table, str(path), warnings)

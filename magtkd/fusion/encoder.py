@@ -10,6 +10,7 @@ S self streams, which lead; B conversations, L positions, H hidden_dim, I and O 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,21 +26,26 @@ NORM_EPSILON = 1e-6
 class StackedLinear(nn.Module):
     """G linear maps from I to O, one for each stream of [D, ..., I], or one for all of them.
 
-    `weight` is [G, O, I] and `bias` [G, O], initialised as `torch.nn.Linear` is.
+    `weight` is [G, O, I] and `bias` [G, O] or None, initialised as `torch.nn.Linear` is.
     """
 
-    def __init__(self, num_sets: int, in_dim: int, out_dim: int) -> None:
+    def __init__(self, num_sets: int, in_dim: int, out_dim: int, *, bias: bool = True) -> None:
         super().__init__()
         bound = 1 / math.sqrt(in_dim)
         self.weight = nn.Parameter(torch.empty(num_sets, out_dim, in_dim).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(num_sets, out_dim).uniform_(-bound, bound))
+        self.bias = (
+            nn.Parameter(torch.empty(num_sets, out_dim).uniform_(-bound, bound)) if bias else None
+        )
 
     def forward(self, inputs: Tensor) -> Tensor:
         num_sets, out_dim, in_dim = self.weight.shape
         if num_sets == 1:
-            return F.linear(inputs, self.weight[0], self.bias[0])
-        rows = inputs.reshape(num_sets, -1, in_dim)
-        outputs = torch.baddbmm(self.bias[:, None], rows, self.weight.transpose(1, 2))
+            return F.linear(inputs, self.weight[0], None if self.bias is None else self.bias[0])
+        rows, weight = inputs.reshape(num_sets, -1, in_dim), self.weight.transpose(1, 2)
+        if self.bias is None:
+            outputs = torch.bmm(rows, weight)
+        else:
+            outputs = torch.baddbmm(self.bias[:, None], rows, weight)
         return outputs.view(*inputs.shape[:-1], out_dim)
 
 
@@ -57,14 +63,30 @@ class StackedLayerNorm(nn.Module):
 
 
 class Gate(nn.Module):
-    """`sigmoid(relu(W x + b)) * x` for each stream of [D, B, L, H]: weights in [0.5, 1)."""
+    """`sigmoid(f(W x + b)) * x` for each stream of [D, B, L, H].
 
-    def __init__(self, num_sets: int, hidden_dim: int) -> None:
+    `f` is ReLU, so that weights are in [0.5, 1), or nothing. Without `learned`, `W` is the identity
+    and there is no `b`.
+    """
+
+    def __init__(
+        self,
+        num_sets: int,
+        hidden_dim: int,
+        *,
+        relu: bool = True,
+        bias: bool = True,
+        learned: bool = True,
+    ) -> None:
         super().__init__()
-        self.linear = StackedLinear(num_sets, hidden_dim, hidden_dim)
+        self.linear: nn.Module = (
+            StackedLinear(num_sets, hidden_dim, hidden_dim, bias=bias) if learned else nn.Identity()
+        )
+        self.relu = relu
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return torch.sigmoid(F.relu(self.linear(inputs))) * inputs
+        scores = self.linear(inputs)
+        return torch.sigmoid(F.relu(scores) if self.relu else scores) * inputs
 
 
 class Attention(nn.Module):
@@ -96,13 +118,22 @@ class Attention(nn.Module):
 class EncoderLayer(nn.Module):
     """One layer of D encoders: attention, then a feed-forward map of inner width H.
 
-    The first layer of a stack takes its queries as they come, the later ones normalise them.
+    The first layer of a stack takes its queries as they come, the later ones normalise them. The
+    GELU is exact, or approximated by tanh.
     """
 
     def __init__(
-        self, *, num_sets: int, hidden_dim: int, num_heads: int, dropout: float, first: bool
+        self,
+        *,
+        num_sets: int,
+        hidden_dim: int,
+        num_heads: int,
+        dropout: float,
+        first: bool,
+        gelu: Literal["none", "tanh"] = "none",
     ) -> None:
         super().__init__()
+        self.gelu = gelu
         self.query_norm = nn.Identity() if first else StackedLayerNorm(num_sets, hidden_dim)
         self.attention = Attention(num_sets, hidden_dim, num_heads, dropout)
         self.inner_norm = StackedLayerNorm(num_sets, hidden_dim)
@@ -117,7 +148,7 @@ class EncoderLayer(nn.Module):
         own, _ = query.split_with_sizes([len(query) - len(read), len(read)])
         attended: Tensor = self.attention(query, torch.cat([own, read]), mask_bias)
         attended = self.dropout(attended) + query
-        inner = self.dropout(F.gelu(self.inner(self.inner_norm(attended))))
+        inner = self.dropout(F.gelu(self.inner(self.inner_norm(attended)), approximate=self.gelu))
         output: Tensor = attended + self.dropout(self.outer(inner))
         return output
 

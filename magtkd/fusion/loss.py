@@ -1,4 +1,4 @@
-"""The loss of a fusion model.
+"""The losses of the fusion models.
 
 Shapes: B conversations, L positions, N valid utterances, C classes.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from magtkd.fusion.modalities import FusionOutput
-from magtkd.losses import cross_entropy, feature_loss, logit_loss
+from magtkd.losses import cross_entropy, divergence_loss, feature_loss, logit_loss
 
-__all__ = ["fusion_loss"]
+__all__ = ["fusion_loss", "self_distillation_loss"]
 
 
 def fusion_loss(
@@ -28,7 +28,8 @@ def fusion_loss(
     class_weights: Tensor | None = None,
 ) -> Tensor:
     """`CE(anchor) + audio_weight * K(audio) + video_weight * K(video)` over valid utterances, with
-    `K(m) = CE(m) + logit_loss(m, anchor) + feature_weight * feature_loss(m, anchor)`.
+    `K(m) = CE(m) + logit_loss(m, anchor) + feature_weight * feature_loss(m, anchor)`. Where the
+    model has a fused head instead of an anchor, that is what predicts and teaches.
 
     `mask` [B, L] is true (or 1) for a real utterance, `label` [B, L] its class; at least one
     utterance is real. Heads that are absent and terms of weight 0 are left out. Gradients flow from
@@ -37,29 +38,64 @@ def fusion_loss(
     """
     valid = mask.flatten().nonzero().squeeze(1)
     label = _rows(label, valid)
-    anchor_logits = _rows(output.anchor_logits, valid)
-    anchor_hidden = _rows(output.anchor_hidden, valid)
-    loss = cross_entropy(anchor_logits, label, class_weights)
+    target_logits = _rows(output.predicted_logits, valid)
+    target_hidden = _rows(output.predicted_hidden, valid)
+    loss = cross_entropy(target_logits, label, class_weights)
     if detach_anchor:
-        anchor_logits, anchor_hidden = anchor_logits.detach(), anchor_hidden.detach()
+        target_logits, target_hidden = target_logits.detach(), target_hidden.detach()
     weights = {"audio": audio_weight, "video": video_weight}
-    _, *others = output.logits
-    for modality in others:
+    for modality in output.taught:
         if not weights[modality]:
             continue
         logits = _rows(output.logits[modality], valid)
         term = cross_entropy(logits, label, class_weights) + logit_loss(
             logits,
-            anchor_logits,
+            target_logits,
             temperature=temperature,
             inter_weight=inter_weight,
             intra_weight=intra_weight,
         )
         if feature_weight:
             hidden = _rows(output.hidden[modality], valid)
-            distance = feature_loss(hidden, anchor_hidden, temperature=temperature)
+            distance = feature_loss(hidden, target_hidden, temperature=temperature)
             term = term + feature_weight * distance
         loss = loss + weights[modality] * term
+    return loss
+
+
+def self_distillation_loss(
+    output: FusionOutput,
+    mask: Tensor,
+    label: Tensor,
+    *,
+    fused_weight: float,
+    modality_weight: float,
+    distill_weight: float,
+    temperature: float,
+    detach_fused: bool,
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """`fused_weight * CE(fused) + sum over the modalities of modality_weight * CE(modality) +
+    distill_weight * divergence_loss(modality, fused)`, over valid utterances.
+
+    `mask` and `label` are [B, L] as in `fusion_loss`; terms of weight 0 are left out. Gradients
+    flow from the divergence into the fused head, as published, unless `detach_fused`.
+    `class_weights` [C] weigh every CE. Source: SDT (Ma et al., 2023), where all weights are 1.
+    """
+    valid = mask.flatten().nonzero().squeeze(1)
+    label = _rows(label, valid)
+    fused = _rows(output.predicted_logits, valid)
+    target = fused.detach() if detach_fused else fused
+    loss = fused.new_zeros(())
+    if fused_weight:
+        loss = loss + fused_weight * cross_entropy(fused, label, class_weights)
+    for modality in output.taught:
+        logits = _rows(output.logits[modality], valid)
+        if modality_weight:
+            loss = loss + modality_weight * cross_entropy(logits, label, class_weights)
+        if distill_weight:
+            divergence = divergence_loss(logits, target, temperature=temperature)
+            loss = loss + distill_weight * divergence
     return loss
 
 

@@ -1,26 +1,25 @@
 """The Multi-modal Anchor Gated Transformer (MAGT, arXiv 2506.18716).
 
 The audio and the video utterances first read themselves and every other modality; the anchor
-(text, or the first modality there is) then reads itself and the refined others. One block is one
-reading: an encoder and its gate.
+(text, or the first modality there is) then reads itself and the refined others.
 
-Shapes: B conversations, L positions, H hidden_dim, C classes, M modalities; R readers in a
-`Readers`, D = R * M readings, the R of themselves first.
+Shapes: B conversations, L positions, H hidden_dim, C classes, M modalities.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from magtkd.fusion.dropout import Dropout
-from magtkd.fusion.encoder import EncoderLayer, Gate, StackedLinear, mask_to_bias
+from magtkd.fusion.encoder import mask_to_bias
 from magtkd.fusion.modalities import FusionOutput, order_modalities, require_inputs
-from magtkd.fusion.published import correspondence, load_published, published_sizes
+from magtkd.fusion.place import Placed, require_sizes
+from magtkd.fusion.published import copy_published
+from magtkd.fusion.published_magt import correspondence, is_unused, published_sizes
+from magtkd.fusion.readers import MAGT_STYLE, GateKind, Readers
 
 __all__ = ["MAGT"]
 
@@ -28,15 +27,16 @@ SPEAKER_DEVIATION = 0.1
 PUBLISHED_PADDING_SPEAKER = 2
 
 
-class MAGT(nn.Module):
+class MAGT(Placed):
     """Fuses utterances of up to three modalities, each already `hidden_dim` wide.
 
     `num_heads` divides `hidden_dim`, which is even; `depth` is the number of layers of each
     encoder. Speakers are 0 to `num_speakers - 1`; padding has a row of its own. Blocks that
-    would read a modality outside `modalities` do not exist. Raises ValueError otherwise.
+    would read a modality outside `modalities` do not exist. `gate` says what is behind each
+    encoder, see `make_gate`. Without `anchor`, all modalities, text too, read each other as they
+    come, and a linear map of their states side by side has the head that predicts. Raises
+    ValueError otherwise.
     """
-
-    position_code: Tensor
 
     def __init__(
         self,
@@ -48,26 +48,45 @@ class MAGT(nn.Module):
         num_speakers: int,
         dropout: float,
         modalities: Sequence[str] = ("text", "audio", "video"),
+        gate: GateKind = "learned",
+        anchor: bool = True,
     ) -> None:
-        super().__init__()
-        _require_sizes(hidden_dim, num_heads)
-        self.hidden_dim, self.depth = hidden_dim, depth
+        require_sizes(hidden_dim, num_heads)
+        super().__init__(
+            hidden_dim=hidden_dim, num_speakers=num_speakers, deviation=SPEAKER_DEVIATION
+        )
+        self.depth, self.gate_kind = depth, gate
         self.modalities = order_modalities(modalities)
+        num_modalities = len(self.modalities)
         sizes: dict[str, Any] = {
-            "num_modalities": len(self.modalities),
+            "num_modalities": num_modalities,
             "hidden_dim": hidden_dim,
             "num_heads": num_heads,
             "depth": depth,
             "num_classes": num_classes,
             "dropout": dropout,
+            "gate": gate,
+            "style": MAGT_STYLE,
         }
-        self.speaker_embedding = nn.Embedding(num_speakers + 1, hidden_dim)
-        self.padding_speaker = num_speakers
-        nn.init.normal_(self.speaker_embedding.weight, std=SPEAKER_DEVIATION)
-        num_others = len(self.modalities) - 1
-        self.others = Readers(num_readers=num_others, shared=False, **sizes) if num_others else None
-        self.anchor = Readers(num_readers=1, shared=True, **sizes)
-        self.register_buffer("position_code", sinusoidal_code(32, hidden_dim), persistent=False)
+        readers = self.modalities[1:] if anchor else self.modalities
+        # Text's head would have no loss: only the audio and the video head have a weight.
+        self._predicting = tuple(reader for reader in readers if reader != "text")
+        self.others = (
+            Readers(
+                num_readers=len(readers),
+                num_predicting=len(self._predicting),
+                shared=False,
+                **sizes,
+            )
+            if readers
+            else None
+        )
+        self.anchor = (
+            Readers(num_readers=1, num_predicting=1, shared=True, **sizes) if anchor else None
+        )
+        if not anchor:
+            self.reduce = nn.Linear(num_modalities * hidden_dim, hidden_dim)
+            self.head = nn.Linear(hidden_dim, num_classes)
 
     def forward(
         self,
@@ -77,7 +96,8 @@ class MAGT(nn.Module):
         mask: Tensor,
         speaker: Tensor,
     ) -> FusionOutput:
-        """Logits and hidden states of each modality.
+        """Logits and hidden states of each modality; without an anchor, of the fused head too, and
+        then no logits of text.
 
         Modalities are [B, L, H], or None where built without; `mask` [B, L] is true (or 1) for a
         real utterance; `speaker` [B, L] are integers, of any value where padded. Raises ValueError
@@ -85,22 +105,38 @@ class MAGT(nn.Module):
         """
         given = require_inputs(self.modalities, self.hidden_dim, text, audio, video)
         mask = mask.bool()
-        place = self._place(speaker.masked_fill(~mask, self.padding_speaker))
+        place = self.place(mask, speaker)
         bias = mask_to_bias(mask, place.dtype)
-        anchor, *others = given
-        if self.others is None:
-            hidden, logits = place.new_empty(0, *place.shape), place.new_empty(0)
-        else:
-            readings = [given[read] for reader in others for read in given if read != reader]
-            own = torch.stack([given[reader] for reader in others])
-            hidden, logits = self.others(own + place, torch.stack(readings) + place, bias)
-        anchor_hidden, anchor_logits = self.anchor(
-            given[anchor][None] + place, hidden + place, bias
-        )
+        hidden, logits = self._read_others(given, place, bias)
+        if self.anchor is not None:
+            anchor, *others = given
+            states = (
+                torch.stack([hidden[reader] for reader in others]) + place
+                if others
+                else place.new_empty(0, *place.shape)
+            )
+            own_hidden, own_logits = self.anchor(given[anchor][None] + place, states, bias)
+            return FusionOutput.from_modalities(
+                {anchor: own_logits[0]} | logits, {anchor: own_hidden[0]} | hidden
+            )
+        fused = self.reduce(torch.cat(list(hidden.values()), dim=-1))
         return FusionOutput.from_modalities(
-            dict(zip(given, [anchor_logits[0], *logits], strict=True)),
-            dict(zip(given, [anchor_hidden[0], *hidden], strict=True)),
+            logits, hidden, fused_logits=self.head(fused), fused_hidden=fused
         )
+
+    def _read_others(
+        self, given: Mapping[str, Tensor], place: Tensor, mask_bias: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Hidden states [B, L, H] and logits [B, L, C] of the modalities that are no anchor."""
+        if self.others is None:
+            return {}, {}
+        readers = self.modalities[1:] if self.anchor is not None else self.modalities
+        own = torch.stack([given[reader] for reader in readers]) + place
+        readings = [given[read] for reader in readers for read in given if read != reader]
+        read = torch.stack(readings) + place if readings else place.new_empty(0, *place.shape)
+        hidden, logits = self.others(own, read, mask_bias)
+        predicted = {} if logits is None else dict(zip(self._predicting, logits, strict=True))
+        return dict(zip(readers, hidden, strict=True)), predicted
 
     @classmethod
     def from_published(
@@ -118,7 +154,8 @@ class MAGT(nn.Module):
         if num_heads is None:
             num_heads = 8 if sizes["hidden_dim"] == 768 else 4
         model = cls(**sizes, num_heads=num_heads, dropout=dropout)
-        load_published(dict(model.named_parameters()), state, sizes["depth"])
+        places = correspondence(sizes["depth"], sizes["hidden_dim"])
+        copy_published(dict(model.named_parameters()), state, places, is_unused, "MAGT")
         model.padding_speaker = min(PUBLISHED_PADDING_SPEAKER, sizes["num_speakers"])
         return model
 
@@ -126,104 +163,19 @@ class MAGT(nn.Module):
         """The weights under their published names, without the modules that are never used; the
         inverse of `from_published`.
 
-        The tensors are views of the parameters. Raises ValueError when a modality is absent.
+        The tensors are views of the parameters. Raises ValueError when a modality, the anchor
+        or a gate's weights are absent.
         """
         if len(self.modalities) < 3:
             raise ValueError(
                 f"built with {', '.join(self.modalities)}; the published model has all of "
                 "text, audio, video"
             )
+        if self.anchor is None or self.gate_kind != "learned":
+            raise ValueError(
+                f"built with gate {self.gate_kind!r} and anchor {self.anchor is not None}; the "
+                "published model has an anchor and learned gates"
+            )
         own = {name: parameter.detach() for name, parameter in self.named_parameters()}
         places = correspondence(self.depth, self.hidden_dim)
         return {name: own[place.parameter][place.index] for name, place in places.items()}
-
-    def _place(self, speaker: Tensor) -> Tensor:
-        """Position code plus speaker embedding, [B, L, H]."""
-        length = speaker.shape[1]
-        if length > len(self.position_code):
-            code = sinusoidal_code(2 * length, self.hidden_dim)
-            self.position_code = code.to(self.position_code)
-        place: Tensor = self.speaker_embedding(speaker) + self.position_code[:length]
-        return place
-
-
-class Readers(nn.Module):
-    """R modalities, each of which reads itself and M - 1 others, and is reduced to H again.
-
-    With `shared`, one encoder and one gate serve all readings; else each has its own.
-    """
-
-    def __init__(
-        self,
-        *,
-        num_readers: int,
-        shared: bool,
-        num_modalities: int,
-        hidden_dim: int,
-        num_heads: int,
-        depth: int,
-        num_classes: int,
-        dropout: float,
-    ) -> None:
-        super().__init__()
-        self.num_readers, self.num_others = num_readers, num_modalities - 1
-        num_sets = 1 if shared else num_readers * num_modalities
-        self.layers = nn.ModuleList(
-            EncoderLayer(
-                num_sets=num_sets,
-                hidden_dim=hidden_dim,
-                num_heads=num_heads,
-                dropout=dropout,
-                first=i == 0,
-            )
-            for i in range(depth)
-        )
-        self.gate = Gate(num_sets, hidden_dim)
-        self.reduce = StackedLinear(num_readers, num_modalities * hidden_dim, hidden_dim)
-        self.head = StackedLinear(num_readers, hidden_dim, num_classes)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, own: Tensor, read: Tensor, mask_bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states [R, B, L, H] and logits [R, B, L, C].
-
-        `own` [R, B, L, H] are the readers; `read` [R * (M - 1), B, L, H] what each of them reads,
-        reader by reader; both with position code and speaker.
-        """
-        # Only the cross encoders drop out their inputs.
-        read = self.dropout(read)
-        queries = torch.cat([own, self.dropout(own.repeat_interleave(self.num_others, dim=0))])
-        for layer in self.layers:
-            queries = layer(queries, read, mask_bias)
-        hidden = self.reduce(self._side_by_side(self.gate(queries)))
-        return hidden, self.head(hidden)
-
-    def _side_by_side(self, readings: Tensor) -> Tensor:
-        """[R, B, L, M * H] from [D, B, L, H]: each reader's readings, its own first."""
-        own, others = readings.split_with_sizes(
-            [self.num_readers, len(readings) - self.num_readers]
-        )
-        shape = own.shape[1:]
-        others = others.view(self.num_readers, self.num_others, *shape)
-        by_reader = torch.cat([own[:, None], others], dim=1)
-        return by_reader.movedim(1, 3).reshape(self.num_readers, *shape[:2], -1)
-
-
-def sinusoidal_code(length: int, hidden_dim: int) -> Tensor:
-    """Sinusoidal position code [length, hidden_dim] (Vaswani et al., 2017, section 3.5): sine in
-    the even columns, cosine in the odd ones."""
-    position = torch.arange(length, dtype=torch.float32)[:, None]
-    exponent = torch.arange(0, hidden_dim, 2, dtype=torch.float32) / hidden_dim
-    angle = position * torch.exp(-math.log(10_000.0) * exponent)
-    return torch.stack([torch.sin(angle), torch.cos(angle)], dim=-1).flatten(1)
-
-
-def _require_sizes(hidden_dim: int, num_heads: int) -> None:
-    if hidden_dim % num_heads:
-        raise ValueError(
-            f"num_heads is {num_heads}, which does not divide hidden_dim, {hidden_dim}; "
-            "choose a divisor"
-        )
-    if hidden_dim % 2:
-        raise ValueError(
-            f"hidden_dim is {hidden_dim}; the sinusoidal position code needs an even one"
-        )

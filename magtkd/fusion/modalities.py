@@ -5,7 +5,7 @@ Shapes: B conversations, L positions, H hidden_dim, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -19,7 +19,8 @@ MODALITIES = ("text", "audio", "video")
 class FusionOutput:
     """Logits [B, L, C] and hidden states [B, L, H] of each modality; None where there is none.
 
-    The anchor is the first of text, audio and video that is there; its logits are the prediction.
+    The anchor is the first of text, audio and video that is there; its logits are the prediction,
+    unless the model has a fused head, whose logits and hidden state are no modality's.
     """
 
     text_logits: Tensor | None = None
@@ -28,15 +29,24 @@ class FusionOutput:
     text_hidden: Tensor | None = None
     audio_hidden: Tensor | None = None
     video_hidden: Tensor | None = None
+    fused_logits: Tensor | None = None
+    fused_hidden: Tensor | None = None
 
     @classmethod
     def from_modalities(
-        cls, logits: Mapping[str, Tensor], hidden: Mapping[str, Tensor]
+        cls,
+        logits: Mapping[str, Tensor],
+        hidden: Mapping[str, Tensor],
+        *,
+        fused_logits: Tensor | None = None,
+        fused_hidden: Tensor | None = None,
     ) -> FusionOutput:
         """The output with the given modalities' logits and hidden states."""
         return cls(
             **{f"{modality}_logits": value for modality, value in logits.items()},
             **{f"{modality}_hidden": value for modality, value in hidden.items()},
+            fused_logits=fused_logits,
+            fused_hidden=fused_hidden,
         )
 
     @property
@@ -50,14 +60,20 @@ class FusionOutput:
         return self._present(self.text_hidden, self.audio_hidden, self.video_hidden)
 
     @property
-    def anchor_logits(self) -> Tensor:
-        """The anchor's logits [B, L, C]: the prediction."""
-        return next(iter(self.logits.values()))
+    def predicted_logits(self) -> Tensor:
+        """The logits [B, L, C] of the prediction: the fused head's, or the anchor's."""
+        return next(iter(self.logits.values())) if self.fused_logits is None else self.fused_logits
 
     @property
-    def anchor_hidden(self) -> Tensor:
-        """The anchor's hidden state [B, L, H]."""
-        return next(iter(self.hidden.values()))
+    def predicted_hidden(self) -> Tensor:
+        """The hidden state [B, L, H] behind the prediction."""
+        return next(iter(self.hidden.values())) if self.fused_hidden is None else self.fused_hidden
+
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """The modalities whose heads learn from the prediction: all with a head but the anchor."""
+        names = tuple(self.logits)
+        return names[1:] if self.fused_logits is None else names
 
     @staticmethod
     def _present(*values: Tensor | None) -> dict[str, Tensor]:
@@ -80,15 +96,16 @@ def order_modalities(modalities: Sequence[str]) -> tuple[str, ...]:
 
 
 def require_inputs(
-    modalities: Sequence[str],
-    hidden_dim: int,
+    modalities: Iterable[str],
+    width: int | None,
     text: Tensor | None,
     audio: Tensor | None,
     video: Tensor | None,
 ) -> dict[str, Tensor]:
-    """The inputs [B, L, H] by modality, when they are those that the model was built with.
+    """The inputs [B, L, F] by modality, when they are those that the model was built with.
 
-    Raises ValueError when other modalities are given, or one is not `hidden_dim` wide.
+    `width` is that of every modality; None where `modalities` maps each to its own. Raises
+    ValueError when other modalities are given, or one is not as wide as it should be.
     """
     every = zip(MODALITIES, (text, audio, video), strict=True)
     given = {modality: features for modality, features in every if features is not None}
@@ -98,9 +115,13 @@ def require_inputs(
             "give None for exactly the modalities it was built without"
         )
     for modality, features in given.items():
-        if features.shape[-1] != hidden_dim:
+        if width is not None and features.shape[-1] != width:
             raise ValueError(
-                f"{modality} is {features.shape[-1]} wide but hidden_dim is {hidden_dim}; "
+                f"{modality} is {features.shape[-1]} wide but hidden_dim is {width}; "
                 "map it to hidden_dim first"
+            )
+        if isinstance(modalities, Mapping) and features.shape[-1] != modalities[modality]:
+            raise ValueError(
+                f"{modality} is {features.shape[-1]} wide but was built for {modalities[modality]}"
             )
     return given

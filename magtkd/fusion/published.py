@@ -1,32 +1,20 @@
-"""Where each weight of the published MAGT (arXiv 2506.18716) lives in ours.
+"""Published weights: copying them into our parameters, whatever either calls them.
 
-Published encoders and gates are named `READ_READER` by first letters (`t_a`: audio reads text).
-Ours are stacked: `others` holds, in this order, the readings of `STACKED`, `anchor` the shared
-`t_t`. The published module also owns weights that it never uses; they are ignored.
+Published encoders and gates are named `READ_READER` by first letters (`t_a`: audio reads text);
+ours are stacked, so a published weight is a part of one of our parameters.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["correspondence", "load_published", "published_sizes"]
+__all__ = ["Place", "copy_published", "encoder_places", "require_weights"]
 
-STACKED = ("a_a", "v_v", "t_a", "v_a", "t_v", "a_v")
-UNUSED = re.compile(r"((a_t|v_t)(_gate)?|fc)\..*|\w_\w\.transformer_inter\.0\.layer_norm\..*")
-LAYER = re.compile(r"t_t\.transformer_inter\.(\d+)\..*")
-LAYER_MODULES = {
-    "self_attn.proj_q": "attention.query",
-    "self_attn.fc": "attention.output",
-    "feed_forward.layer_norm": "inner_norm",
-    "feed_forward.w_1": "inner",
-    "feed_forward.w_2": "outer",
-}
 NUM_NAMES_SHOWN = 3
 
 
@@ -38,48 +26,61 @@ class Place:
     index: Any
 
 
-def correspondence(depth: int, hidden_dim: int) -> dict[str, Place]:
-    """Published name to place, for every weight that is used."""
-    places = {"speaker_embeddings.weight": Place("speaker_embedding.weight", slice(None))}
-    for published, module, index in _modules(depth, hidden_dim):
-        for kind in ("weight", "bias"):
-            places[f"{published}.{kind}"] = Place(f"{module}.{kind}", index)
-    return places
+def encoder_places(
+    published: str,
+    ours: str,
+    index: int,
+    *,
+    depth: int,
+    hidden_dim: int,
+    attention: Sequence[str],
+) -> Iterator[tuple[str, Place]]:
+    """The places of a published encoder's weights, which is one stream of our stacked `ours`.
 
-
-def published_sizes(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The sizes of a published state, as keywords of `MAGT`.
-
-    Raises ValueError when a weight that tells one is missing.
+    `attention` has the published names of its maps: query, key, value, output.
     """
-    tellers = ("w_t.weight", "speaker_embeddings.weight")
-    layers = [int(found[1]) for found in map(LAYER.fullmatch, state) if found]
-    missing = [name for name in tellers if name not in state]
-    if not layers:
-        missing.append("t_t.transformer_inter.0.self_attn.proj_q.weight")
+    keys, values = slice(hidden_dim), slice(hidden_dim, None)
+    query_name, key_name, value_name, output_name = attention
+    for layer in range(depth):
+        block, module = f"{published}.transformer_inter.{layer}", f"{ours}.layers.{layer}"
+        pairs: list[tuple[str, str, Any]] = [
+            (f"self_attn.{query_name}", "attention.query", index),
+            (f"self_attn.{key_name}", "attention.key_value", (index, keys)),
+            (f"self_attn.{value_name}", "attention.key_value", (index, values)),
+            (f"self_attn.{output_name}", "attention.output", index),
+            ("feed_forward.layer_norm", "inner_norm", index),
+            ("feed_forward.w_1", "inner", index),
+            ("feed_forward.w_2", "outer", index),
+        ]
+        if layer:
+            pairs.append(("layer_norm", "query_norm", index))
+        for theirs, mine, part in pairs:
+            for kind in ("weight", "bias"):
+                yield f"{block}.{theirs}.{kind}", Place(f"{module}.{mine}.{kind}", part)
+
+
+def require_weights(state: Mapping[str, Any], names: Sequence[str], model: str) -> None:
+    """Raise ValueError when a weight that tells a size is missing."""
+    missing = [name for name in names if name not in state]
     if missing:
-        raise ValueError(f"not a published MAGT state: missing {_some(missing)}")
-    num_classes, hidden_dim = state["w_t.weight"].shape
-    return {
-        "hidden_dim": hidden_dim,
-        "depth": max(layers) + 1,
-        "num_classes": num_classes,
-        "num_speakers": len(state["speaker_embeddings.weight"]) - 1,
-    }
+        raise ValueError(f"not a published {model} state: missing {_some(missing)}")
 
 
-def load_published(own: Mapping[str, Tensor], state: Mapping[str, Any], depth: int) -> None:
+def copy_published(
+    own: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    places: Mapping[str, Place],
+    is_unused: Callable[[str], bool],
+    model: str,
+) -> None:
     """Copy a published state into our parameters, given by name.
 
     Raises ValueError that names what is missing, unknown, or of another shape.
     """
-    hidden_dim = own["speaker_embedding.weight"].shape[1]
-    places = correspondence(depth, hidden_dim)
     targets = {name: own[place.parameter].detach()[place.index] for name, place in places.items()}
-    unknown = [name for name in state if name not in targets and not UNUSED.fullmatch(name)]
     problems = {
         "missing": [name for name in targets if name not in state],
-        "unknown": unknown,
+        "unknown": [name for name in state if name not in targets and not is_unused(name)],
         "of another shape": [
             f"{name} {list(state[name].shape)} (not {list(target.shape)})"
             for name, target in targets.items()
@@ -88,29 +89,10 @@ def load_published(own: Mapping[str, Tensor], state: Mapping[str, Any], depth: i
     }
     if any(problems.values()):
         told = "; ".join(f"{what} {_some(names)}" for what, names in problems.items() if names)
-        raise ValueError(f"not a published MAGT state: {told}")
+        raise ValueError(f"not a published {model} state: {told}")
     for name, target in targets.items():
         value = state[name]
         target.copy_(value if isinstance(value, Tensor) else torch.tensor(value))
-
-
-def _modules(depth: int, hidden_dim: int) -> Iterator[tuple[str, str, Any]]:
-    """(published module, our module, index into its stacked weights)."""
-    encoders = [(name, "others", i) for i, name in enumerate(STACKED)] + [("t_t", "anchor", 0)]
-    keys, values = slice(hidden_dim), slice(hidden_dim, None)
-    for name, ours, i in encoders:
-        for layer in range(depth):
-            published, module = f"{name}.transformer_inter.{layer}", f"{ours}.layers.{layer}"
-            for theirs, mine in LAYER_MODULES.items():
-                yield f"{published}.{theirs}", f"{module}.{mine}", i
-            yield f"{published}.self_attn.proj_k", f"{module}.attention.key_value", (i, keys)
-            yield f"{published}.self_attn.proj_v", f"{module}.attention.key_value", (i, values)
-            if layer:
-                yield f"{published}.layer_norm", f"{module}.query_norm", i
-        yield f"{name}_gate.fc", f"{ours}.gate.linear", i
-    for letter, ours, i in (("t", "anchor", 0), ("a", "others", 0), ("v", "others", 1)):
-        yield f"features_reduce_{letter}", f"{ours}.reduce", i
-        yield f"w_{letter}", f"{ours}.head", i
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
-"""What a student learns from a teacher: the logit loss and the feature loss (arXiv 2506.18716).
+"""What a student learns from a teacher: the logit loss and the feature loss (arXiv 2506.18716), and
+the plain divergence of the predictions.
 
-Both are zero when student and teacher are equal, and both let gradients into the teacher: pass
+All are zero when student and teacher are equal, and let gradients into the teacher: pass
 `teacher.detach()` where the teacher is not to move.
 
 Shapes: N valid utterances, C classes, H features.
@@ -12,9 +13,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["feature_loss", "logit_loss"]
+__all__ = ["divergence_loss", "feature_loss", "logit_loss"]
 
 EPSILON = 1e-8
+
+
+def divergence_loss(
+    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float
+) -> Tensor:
+    """Mean over utterances of `KL(softmax(teacher / temperature) || softmax(student /
+    temperature))`, not multiplied by `temperature` squared (SDT, Ma et al., 2023).
+
+    Both logits are [N, C] with N >= 1. Raises ValueError when the shapes differ.
+    """
+    _require_same_shape(student_logits, teacher_logits)
+    student = F.log_softmax(_at_least_single(student_logits) / temperature, dim=1)
+    teacher = F.log_softmax(_at_least_single(teacher_logits) / temperature, dim=1)
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
 def logit_loss(

@@ -1,4 +1,4 @@
-"""The fusion stage: MAGT, or a baseline, on the features of the stages before it.
+"""The fusion stage: MAGT, SDT or a baseline, on what the stages before it made, or on the table.
 
 Shapes: B conversations, L positions, F a stage's width, H hidden_dim.
 """
@@ -7,31 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from magtkd.config import FusionConfig
 from magtkd.data import list_matrix
 from magtkd.data.conversations import Batch, Conversations
-from magtkd.fusion import MAGT, Concat, FusionOutput, fusion_loss
+from magtkd.fusion import MAGT, SDT, Concat, FusionOutput, fusion_loss, self_distillation_loss
+from magtkd.fusion.weights import load_initial
+from magtkd.fusion_inputs import MODALITY_OF
 from magtkd.stages.inputs import Inputs
 from magtkd.training import Outputs
 
-__all__ = ["make_task"]
+__all__ = ["FusionTask", "make_task"]
 
-MODALITY_OF = {"teacher": "text", "audio": "audio", "video": "video"}
+FusionModel = MAGT | SDT | Concat
 
 
 class _Bridged(nn.Module):
-    """A fusion model behind a linear map for each modality whose width is not H."""
+    """A fusion model behind a linear map for each modality whose width is not H; SDT has such maps
+    of its own."""
 
-    def __init__(self, model: MAGT | Concat, widths: Mapping[str, int], hidden_dim: int) -> None:
+    def __init__(self, model: FusionModel, widths: Mapping[str, int], hidden_dim: int) -> None:
         super().__init__()
         self.bridges = nn.ModuleDict(
             {
                 modality: nn.Linear(width, hidden_dim)
                 for modality, width in widths.items()
-                if width != hidden_dim
+                if width != hidden_dim and not isinstance(model, SDT)
             }
         )
         self.model = model
@@ -51,24 +55,25 @@ class _Bridged(nn.Module):
         return output
 
 
-class _FusionTask:
+class FusionTask:
+    """The loss and the outputs of a fusion model on batches of conversations; `widths` has the
+    width of each modality that it is given."""
+
     model: _Bridged
 
     def __init__(self, section: FusionConfig, inputs: Inputs, device: torch.device) -> None:
-        features = {
-            MODALITY_OF[stage]: list_matrix(table, "features")
-            for stage, table in inputs.upstream.items()
-        }
+        features = _fusion_features(section, inputs)
         self._conversations = Conversations(inputs.data, features)
         self._batch_size = section.batch_size
         self._device = device
         self.num_items = self._conversations.num_conversations("train")
         self._class_weights = inputs.class_weights(section.class_weights, device)
         self._evaluation: dict[str, list[Batch]] = {}
-        widths = {modality: matrix_.shape[1] for modality, matrix_ in features.items()}
-        self.model = _Bridged(
-            _make_model(section, inputs, tuple(widths)), widths, section.hidden_dim
-        )
+        self.widths = {modality: matrix.shape[1] for modality, matrix in features.items()}
+        model = _make_model(section, inputs, self.widths)
+        self.model = _Bridged(model, self.widths, section.hidden_dim)
+        if section.initial is not None:
+            load_initial(self.model, section.initial, inputs.labels)
 
     def batches(self, split: str, generator: torch.Generator | None) -> Iterator[Batch]:
         if generator is not None:
@@ -80,8 +85,21 @@ class _FusionTask:
         return iter(self._evaluation[split])
 
     def loss(self, batch: Batch, section: FusionConfig) -> Tensor:
+        output = self.model(batch)
+        if section.model == "sdt":
+            return self_distillation_loss(
+                output,
+                batch.mask,
+                batch.label,
+                fused_weight=section.fused_weight,
+                modality_weight=section.modality_weight,
+                distill_weight=section.distill_weight,
+                temperature=section.temperature,
+                detach_fused=section.detach_anchor,
+                class_weights=self._class_weights,
+            )
         return fusion_loss(
-            self.model(batch),
+            output,
             batch.mask,
             batch.label,
             audio_weight=section.audio_weight,
@@ -98,32 +116,65 @@ class _FusionTask:
         output = self.model(batch)
         return Outputs(
             batch.row[batch.mask],
-            output.anchor_hidden[batch.mask],
-            output.anchor_logits[batch.mask],
+            output.predicted_hidden[batch.mask],
+            output.predicted_logits[batch.mask],
         )
 
 
-def _make_model(
-    section: FusionConfig, inputs: Inputs, modalities: tuple[str, ...]
-) -> MAGT | Concat:
+def _fusion_features(section: FusionConfig, inputs: Inputs) -> dict[str, np.ndarray]:
+    """The features [num_utterances, F] of each modality that is fused."""
+    if section.inputs == "table":
+        found = {
+            modality: list_matrix(inputs.data, f"{modality}_features")
+            for modality in inputs.metadata.features
+        }
+    else:
+        found = {
+            MODALITY_OF[stage]: list_matrix(table, "features")
+            for stage, table in inputs.upstream.items()
+            if stage in MODALITY_OF
+        }
+    wanted = section.fused_modalities or tuple(found)
+    return {modality: matrix for modality, matrix in found.items() if modality in wanted}
+
+
+def _make_model(section: FusionConfig, inputs: Inputs, widths: Mapping[str, int]) -> FusionModel:
+    num_classes, num_speakers = len(inputs.labels), inputs.metadata.num_speakers
     if section.model == "concat":
         return Concat(
             hidden_dim=section.hidden_dim,
-            num_classes=len(inputs.labels),
+            num_classes=num_classes,
             dropout=section.dropout,
-            modalities=modalities,
+            modalities=tuple(widths),
+        )
+    if section.model == "sdt":
+        return SDT(
+            widths=widths,
+            hidden_dim=section.hidden_dim,
+            num_heads=section.num_heads,
+            depth=section.depth,
+            num_classes=num_classes,
+            num_speakers=num_speakers,
+            dropout=section.dropout,
+            gate=section.gate,
         )
     return MAGT(
         hidden_dim=section.hidden_dim,
         num_heads=section.num_heads,
         depth=section.depth,
-        num_classes=len(inputs.labels),
-        num_speakers=inputs.metadata.num_speakers,
+        num_classes=num_classes,
+        num_speakers=num_speakers,
         dropout=section.dropout,
-        modalities=modalities,
+        modalities=tuple(widths),
+        gate=section.gate,
+        anchor=section.anchor,
     )
 
 
-def make_task(section: FusionConfig, inputs: Inputs, device: torch.device) -> _FusionTask:
-    """The task of the fusion stage over whichever modalities there are."""
-    return _FusionTask(section, inputs, device)
+def make_task(section: FusionConfig, inputs: Inputs, device: torch.device) -> FusionTask:
+    """The task of the fusion stage over whichever modalities there are.
+
+    Raises:
+        ConfigError: the weights to start from are not of this model.
+    """
+    return FusionTask(section, inputs, device)

@@ -404,3 +404,112 @@ def test_names_that_look_like_something_else(tmp_path: Path, name: str) -> None:
 def test_json_is_canonical(config: Config) -> None:
     tree = json.loads(config.model_dump_json())
     assert Config.model_validate(tree) == config
+
+
+# --- fusion: recipes and modalities -----------------------------------------------------------
+
+PUBLISHED = {
+    "model": "magt",
+    "hidden_dim": 768,
+    "num_heads": 8,
+    "depth": 1,
+    "epochs": 30,
+    "batch_size": 16,
+    "learning_rate": 1e-4,
+    "weight_decay": 1e-6,
+    "dropout": 0.5,
+    "gradient_norm": 10.0,
+    "schedule": "published",
+    "detach_anchor": False,
+    "class_weights": "none",
+}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "weights"),
+    [
+        ("published_meld", {"audio_weight": 0.01, "video_weight": 0.08, "feature_weight": 0.0}),
+        ("published_iemocap", {"audio_weight": 0.7, "video_weight": 0.8, "feature_weight": 1.0}),
+    ],
+)
+def test_a_recipe_stands_for_its_values(recipe: str, weights: dict[str, float]) -> None:
+    section = FusionConfig(recipe=recipe)
+    values = section.model_dump()
+    assert values["recipe"] is None
+    assert values.items() >= (PUBLISHED | weights).items()
+    assert section == FusionConfig.model_validate(values)
+
+
+def test_what_makes_a_baseline_may_stand_beside_a_recipe() -> None:
+    values = {"gate": "none", "anchor": False, "modalities": "text", "inputs": "table"}
+    section = FusionConfig(recipe="published_meld", epochs=30, **values)
+    assert section.model_dump().items() >= (values | {"hidden_dim": 768}).items()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"epochs": 5},
+            r"recipe published_meld sets epochs to 30, but beside it epochs is 5; leave",
+        ),
+        ({"model": "sdt"}, r"sets model to 'magt', but beside it model is 'sdt'"),
+        ({"audio_weight": 0.7}, r"sets audio_weight to 0\.01, but beside it audio_weight is 0\.7"),
+    ],
+)
+def test_a_value_that_differs_from_the_recipe_is_refused(
+    values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^here: fusion: .*{message}"):
+        validate(Config, {"fusion": {"recipe": "published_meld"} | values}, "here")
+    with pytest.raises(ConfigError, match=r"fusion\.recipe: 'published' is not legal"):
+        validate(Config, {"fusion": {"recipe": "published"}}, "here")
+
+
+def test_a_resolved_recipe_is_a_start(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.yaml", "fusion: {recipe: published_meld}")
+    config = load_config(file)
+    assert load_config(write(tmp_path / "b.yaml", dump_yaml(config))) == config
+    assert with_values(config, {"fusion.epochs": 3}).fusion.hidden_dim == 768
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("text", "text"),
+        (["audio", "text"], "text+audio"),
+        ("video+audio", "audio+video"),
+        (["video", "audio", "text"], "text+audio+video"),
+        (None, None),
+    ],
+)
+def test_modalities_in_order(given: Any, read: str | None) -> None:
+    section = FusionConfig(modalities=given)
+    assert section.modalities == read
+    assert section.fused_modalities == (tuple(read.split("+")) if read else None)
+
+
+@pytest.mark.parametrize("given", ["", "speech", ["text", "text"], [], ["text", "speech"], 3])
+def test_wrong_modalities(given: Any) -> None:
+    with pytest.raises(ConfigError, match=r"fusion\.modalities: .* is not legal"):
+        validate(Config, {"fusion": {"modalities": given}}, "here")
+
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+@pytest.mark.parametrize("corpus", ["meld", "iemocap"])
+def test_published_experiments(corpus: str) -> None:
+    magt = load_config(EXPERIMENTS / f"published_{corpus}.yaml").fusion
+    assert magt == FusionConfig(recipe=f"published_{corpus}", inputs="table")
+    sdt = load_config(EXPERIMENTS / f"sdt_{corpus}.yaml").fusion
+    assert (sdt.model, sdt.hidden_dim, sdt.num_heads, sdt.depth) == ("sdt", 1024, 8, 1)
+    gate, temperature = {"meld": ("identity", 8.0), "iemocap": ("learned", 1.0)}[corpus]
+    assert (sdt.gate, sdt.temperature) == (gate, temperature)
+
+
+def test_initial_is_relative_to_its_file(tmp_path: Path) -> None:
+    file = write(tmp_path / "sub/a.yaml", "fusion: {initial: ../w.safetensors}")
+    assert load_config(file).fusion.initial == str(tmp_path / "w.safetensors")
+    override = load_config(file, ["fusion.initial=w.safetensors"]).fusion.initial
+    assert override == str(Path.cwd() / "w.safetensors")

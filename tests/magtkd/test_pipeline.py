@@ -47,10 +47,13 @@ CANDIDATES: tuple[Any, ...] = (
     *(None, True, False, 0.25, 1, 2, 3, 16, 24, 32, 96, 0.0625, {4: {"dropout": 0.25}}),
     *("balanced", "loss", "accuracy", "linear", "published", "bfloat16", "float16", "prompt"),
     *("features", "some/model", "concat", "name", "another", "silence", "black", "never", "mean"),
-    *("head", 1600),
+    *("head", 1600, "identity"),
 )
+# Which stages there are, and what stands for other values, is told in test_fusion_inputs.py.
+ELSEWHERE = {"fusion.recipe", "fusion.inputs", "fusion.modalities", "fusion.initial"}
 # Another place changes nothing, but what is there does; see below.
-NAMES = [name for name in names_of() if name not in {"data.path", "data.media"}]
+PLACES = {"data.path", "data.media"}
+NAMES = [name for name in names_of() if name not in PLACES | ELSEWHERE]
 # Without an encoder there are no clips; and null asks the encoder, of which there is none here.
 NOT_HERE = {(f"{modality}.encoder", "features") for modality in ("audio", "video")} | {
     (f"video_media.{name}", None) for name in ("num_frames", "image_size")
@@ -364,8 +367,11 @@ def test_a_folder_that_has_lost_its_manifest_is_no_artifact(
 ) -> None:
     store, config = Store(tmp_path), tiny_config()
     key = run_chain(config, store)["video"].key
-    (Path(store.folder("video", key)) / "manifest.json").unlink()
-    assert run_chain(config, store)["video"].key == key
+    manifest = Path(store.folder("video", key)) / "manifest.json"
+    manifest.unlink()
+    said: list[str] = []
+    assert run_chain(config, store, say=said.append)["video"].key == key
+    assert said[0].startswith(f"{manifest}: the file is missing; set aside as ")
     assert store.read("video", key).stage == "video"
     assert len(list((tmp_path / "damaged").iterdir())) == 1
 

@@ -18,6 +18,7 @@ from tune.addresses import default_tracking_uri, reason, redact
             "postgresql+psycopg2://***@h/db?sslkey=***&a=b",
         ),
         ("at 'http://ann:it's@host/': away", "at 'http://***@host/': away"),
+        ("'http://ann:pa'ss@host/'", "'http://***@host/'"),
         ("GET http://h/?Access_Token=abc: refused", "GET http://h/?Access_Token=*** refused"),
         ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
     ],

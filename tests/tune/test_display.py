@@ -121,3 +121,10 @@ def test_what_a_resumed_sweep_did_before_says_nothing_about_the_time_left():
     assert "4/5 trials" in first
     assert second.endswith(", 0:00 left")
     assert "best" not in second
+
+
+def test_a_warning_of_the_ledger_is_shown():
+    shown = Shown(num_trials=1, is_terminal=False)
+    with shown.display:
+        shown.tell("warning", message="x.arrow: the file is damaged; set aside as [y]")
+    assert shown.text == "warning: x.arrow: the file is damaged; set aside as [y]\n"

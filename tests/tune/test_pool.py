@@ -9,11 +9,11 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from ray.exceptions import RayActorError
+from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
 from magtkd.config import Resources
 from tune import pool as pool_module
-from tune.pool import Pool, shape_of
+from tune.pool import Pool, WorkerDiedError, reason_of, shape_of
 
 ONE = (("CPU", 1.0),)
 TWO = (("CPU", 2.0),)
@@ -411,3 +411,82 @@ class PoolMachine(RuleBasedStateMachine):
 
 TestPoolMachine = PoolMachine.TestCase
 TestPoolMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+# --- work that is done again where a process dies ---------------------------------------------
+
+
+def failing(*errors):
+    """Work that raises these one after another, then gives 7; and how often it was tried."""
+    left, tried = list(errors), []
+
+    async def work(handle):
+        tried.append(handle)
+        if left:
+            raise left.pop(0)
+        return 7
+
+    return work, tried
+
+
+@asynchronous
+async def test_work_is_done_again_on_another_worker():
+    cluster = Cluster(CPU=2)
+    work, tried = failing(RayActorError(), RayActorError())
+    worker, result = await cluster.pool.on_worker(ONE, work, 2)
+    assert result == 7
+    assert worker.is_training
+    assert len({id(handle) for handle in tried}) == 3
+    assert len(cluster.alive) == 1
+    cluster.pool.release(worker)
+    assert cluster.pool.counts()["idle"] == 1
+
+
+@asynchronous
+async def test_work_is_given_up_after_as_many_failures_as_allowed():
+    cluster = Cluster(CPU=2)
+    work, tried = failing(*[RayActorError()] * 5)
+    with pytest.raises(WorkerDiedError, match="its worker died 3 times: The actor"):
+        await cluster.pool.on_worker(ONE, work, 2)
+    assert len(tried) == 3
+    assert cluster.pool.counts() == dict.fromkeys(cluster.pool.counts(), 0)
+
+
+@asynchronous
+async def test_what_is_not_the_worker_s_fault_gives_it_back():
+    for error in (ObjectLostError("0" * 56, None, ""), RayTaskError("work", "wrong", ValueError())):
+        cluster = Cluster(CPU=2)
+        work, tried = failing(error)
+        with pytest.raises(type(error), match=r"."):
+            await cluster.pool.on_worker(ONE, work, 2)
+        assert len(tried) == 1
+        assert cluster.pool.counts()["idle"] == 1
+
+
+@asynchronous
+async def test_idle_workers_of_a_dead_node_are_not_tried_one_after_another():
+    cluster = Cluster(CPU=8)
+    workers = [await cluster.pool.acquire(ONE) for _ in range(5)]
+    for worker in workers:
+        cluster.pool.release(worker)
+    handles = {id(worker.handle) for worker in workers}
+    for worker in workers:
+        dead = asyncio.get_running_loop().create_future()
+        dead.set_exception(RayActorError())
+        worker.handle.ready = SimpleNamespace(remote=lambda dead=dead: dead)
+
+    async def work(handle):
+        if id(handle) in handles:
+            raise RayActorError
+        return 7
+
+    _, result = await cluster.pool.on_worker(ONE, work, 1)
+    assert result == 7
+    assert len(cluster.alive) == 1
+
+
+def test_a_death_for_want_of_memory_is_called_that():
+    error = RayActorError()
+    assert reason_of(error).startswith("The actor experienced")
+    text = "The actor died unexpectedly.\n1 worker killed due to memory pressure (OOM), 1 by others"
+    assert reason_of(RayError(text)).startswith("out of memory: Ray ended it")

@@ -88,6 +88,14 @@ def test_changed_values_are_metrics_and_tags_never_parameters() -> None:
     assert set(update.params) == set(VALUES)
 
 
+def test_the_last_warning_is_shown() -> None:
+    story = Story()
+    for message in ("no space at s3://ann:pa@host/x", "no space at s3://bob:pa@host/y"):
+        story.tell("warning", message=message)
+    tag = story.projection.updates[None].tags["magtkd.warning"]
+    assert tag == "no space at s3://***@host/y"
+
+
 def test_names_that_mlflow_refuses_stay_distinct() -> None:
     story = Story()
     story.suggest(0)

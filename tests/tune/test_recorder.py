@@ -227,6 +227,19 @@ def test_a_stage_that_was_trained_but_not_told_counts_as_trained_once(told):
     assert (second.outcome, second.seconds, second.saved) == ("reused", 0.0, 3.0)
 
 
+def test_a_fusion_whose_worker_died_after_its_last_epoch_is_recorded_once(told):
+    fusion = {"key": "ff", "outcome": "trained", "seconds": 1.5}
+    report(told, 1, 0.5, fusion=json.dumps(fusion))
+    found = {"fusion": fusion | {"outcome": "recovered", "seconds": 2.0}}
+    chosen = json.dumps({"epoch": 2, "metrics": metrics_of(0.5)})
+    last = report(
+        told, 2, 0.5, stages=json.dumps(found), done=True, state="completed", chosen=chosen
+    )
+    end(told, last)
+    assert kinds(told) == ["trial_report", "trial_stages", "trial_report", "trial_ended"]
+    assert told.state.trials[0].stages["fusion"].seconds == 2.0
+
+
 def test_a_stage_that_the_ledger_knows_as_trained_is_reused_after_a_resume(told):
     report(told, 1, 0.5, stages=json.dumps(STAGES))
     again = Recorder(SWEEP, told.recorder._ledger, told.state, [], lambda number: None)

@@ -281,7 +281,11 @@ def test_a_legal_space_passes():
         ({"fusion.depth": {"int": [0, 3]}}, r"fusion\.depth: 0 is not legal"),
         ({"fusion.dropout": {"float": [0.5, 1.0]}}, r"fusion\.dropout: 1\.0 is not legal"),
         ({"fusion.depth": {"float": [1, 3]}}, r"fusion\.depth: .*valid integer"),
-        ({"fusion.model": {"choice": ["magt", "sdt"]}}, r"fusion\.model: 'sdt' is not legal"),
+        ({"fusion.model": {"choice": ["magt", "mlp"]}}, r"fusion\.model: 'mlp' is not legal"),
+        (
+            {"fusion.recipe": {"choice": [None]}},
+            r"recipe: cannot be searched: it stands for several",
+        ),
         ({"teacher.hidden_dim": {"choice": ["64"]}}, r"'64' would be read as 64; write it so"),
         ({"fusion.hidden_dim": {"int": [16, 64]}}, r"num_heads is 8, which does not divide"),
         ({"name": {"choice": ["a"]}}, r"name: cannot be searched: it is a name for people"),

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from magtkd.errors import StorageError, SweepError
+from tests.integration.servers import free_port, wait_for
+from tests.tracked import rows, write_story
 from tune.ledger import Ledger, open_ledger, read_events
+from tune.mlflow_store import import_mlflow
 from tune.state import TrialState
-from tune.tracking import Tracker, sync
+from tune.tracking import Tracker, num_behind, sync
 
 # MLflow's own: it uses an option of SQLAlchemy that is going away.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -93,9 +93,7 @@ def expected_series(path: Path) -> dict[str, dict[str, list[tuple[int, float, in
 
 def snapshot(uri: str) -> dict[str, dict[str, Any]]:
     """Everything that a store knows of the only sweep in it, by name of run; NaN as None."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(uri)
+    client = client_of(uri)
     (experiment,) = [one for one in client.search_experiments() if one.name != "Default"]
     runs = client.search_runs([experiment.experiment_id])
     names = [run.info.run_name for run in runs]
@@ -145,18 +143,17 @@ def assert_equal_to_ledger(uri: str, path: Path) -> dict[str, dict[str, Any]]:
     return known
 
 
+def client_of(uri: str) -> Any:
+    return import_mlflow().MlflowClient(uri)
+
+
+def run_ids(uri: str) -> dict[str, str]:
+    return {name: run["id"] for name, run in snapshot(uri).items()}
+
+
 def forget_cursor(uri: str) -> None:
     """Make the next sending start at the beginning."""
-    from mlflow import MlflowClient
-
-    MlflowClient(uri).delete_tag(snapshot(uri)["mosi"]["id"], "magtkd.cursor")
-
-
-def wait_for(condition: Any, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+    client_of(uri).delete_tag(snapshot(uri)["mosi"]["id"], "magtkd.cursor")
 
 
 # --- a store in a file ------------------------------------------------------------------------
@@ -169,9 +166,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with open_sweep(folder / "sweeps" / "first") as ledger:
         pass
     assert sync(ledger.path, f"sqlite:///{folder}/mlflow.db") == 1
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    client = client_of(f"sqlite:///{folder}/mlflow.db")
     client.rename_experiment("1", "gone")
     client.delete_experiment("1")
     return folder / "mlflow.db"
@@ -239,8 +234,6 @@ def test_tracker_follows_and_goes_on_after_a_resume(tmp_path: Path, store: str) 
 
 
 def test_artifacts_are_in_the_storage_folder(tmp_path: Path, store: str) -> None:
-    from mlflow import MlflowClient
-
     def artifacts_of(trial: TrialState) -> dict[str, str | bytes]:
         if trial.number == 1:
             raise StorageError("no artifact 77")
@@ -263,7 +256,7 @@ def test_artifacts_are_in_the_storage_folder(tmp_path: Path, store: str) -> None
     assert "s3://***@host/" in (folder / "config.yaml").read_text()
     sweep = tmp_path / "mosi" / "mlflow" / known["mosi"]["id"] / "artifacts" / "sweep.yaml"
     assert "path: s3://***@host/mosi.parquet" in sweep.read_text()
-    listed = MlflowClient(store).list_artifacts(known["trial-0001"]["id"])
+    listed = client_of(store).list_artifacts(known["trial-0001"]["id"])
     assert [one.path for one in listed] == ["report.json"]
     assert said == ["tracking: trial-0001 lacks artifacts: no artifact 77"]
 
@@ -281,15 +274,13 @@ def test_artifacts_that_cannot_be_kept_do_not_hold_the_rest_up(tmp_path: Path, s
 
 
 def test_a_run_that_someone_deleted_is_left_out(tmp_path: Path, store: str) -> None:
-    from mlflow import MlflowClient
-
     said: list[str] = []
     ledger = open_sweep(tmp_path / "mosi")
     start_trial(ledger, 0)
     start_trial(ledger, 1)
     tracker = Tracker(ledger.path, store, say=said.append)
     wait_for(lambda: tracker.num_left() == 0)
-    MlflowClient(store).delete_run(snapshot(store)["trial-0000"]["id"])
+    client_of(store).delete_run(snapshot(store)["trial-0000"]["id"])
     for number in (0, 1):
         end_trial(ledger, number, "completed")
     ledger.close()
@@ -299,12 +290,10 @@ def test_a_run_that_someone_deleted_is_left_out(tmp_path: Path, store: str) -> N
 
 
 def test_a_run_made_twice_is_kept_once(tmp_path: Path, store: str) -> None:
-    from mlflow import MlflowClient
-
     with open_sweep(tmp_path / "mosi") as ledger:
         start_trial(ledger, 0)
     sync(ledger.path, store)
-    client = MlflowClient(store)
+    client = client_of(store)
     first = client.get_run(snapshot(store)["trial-0000"]["id"])
     tags = {name: first.data.tags[name] for name in ("magtkd.sweep", "magtkd.trial")}
     client.create_run(first.info.experiment_id, tags=tags, run_name="trial-0000")
@@ -337,20 +326,190 @@ def test_a_damaged_ledger_stops_tracking_and_says_so(tmp_path: Path, store: str)
         sync(ledger.path, store)
 
 
-def test_a_store_that_is_away_costs_nothing_and_is_said_once(tmp_path: Path) -> None:
+def test_a_run_made_twice_is_made_whole(tmp_path: Path, store: str) -> None:
+    path = write_story(tmp_path / "mosi")
+    sync(path, store)
+    found = rows(store, "mosi")
+    client, ids = client_of(store), run_ids(store)
+    for name in ("mosi", "trial-0000", "trial-0001"):
+        run = client.get_run(ids[name])
+        for _ in range(2):
+            client.create_run(run.info.experiment_id, run.info.start_time, run.data.tags, name)
+    # Whichever of the three stays, it gets everything.
+    assert sync(path, store) == len(list(read_events(path)))
+    assert rows(store, "mosi") == found
+    assert sync(path, store) == 0
+
+
+def test_a_store_that_is_put_back_from_a_copy_gets_the_rest(tmp_path: Path, store: str) -> None:
+    said: list[str] = []
+    file = Path(store.removeprefix("sqlite:///"))
+    ledger = open_sweep(tmp_path / "mosi")
+    tracker = Tracker(ledger.path, store, say=said.append)
+    start_trial(ledger, 0)
+    report(ledger, 0, 1)
+    wait_for(lambda: tracker.num_left() == 0)
+    early = file.read_bytes()
+    start_trial(ledger, 1)
+    for epoch in (2, 3):
+        report(ledger, 0, epoch)
+    wait_for(lambda: tracker.num_left() == 0)
+    file.write_bytes(early)
+    for number in (0, 1):
+        end_trial(ledger, number, "completed")
+    ledger.append("sweep_closed", reason="finished")
+    ledger.close()
+    assert tracker.close() == 0
+    assert_equal_to_ledger(store, ledger.path)
+    assert {line.split(":")[0] for line in said} <= {
+        "tracking is behind",
+        "tracking has caught up",
+    }
+
+
+def test_a_run_that_was_deleted_stays_so_after_a_resume(tmp_path: Path, store: str) -> None:
     said: list[str] = []
     ledger = open_sweep(tmp_path / "mosi")
-    uri = f"http://ann:secret@127.0.0.1:{free_port()}"
+    for number in (0, 1):
+        start_trial(ledger, number)
+    sync(ledger.path, store)
+    client_of(store).delete_run(run_ids(store)["trial-0000"])
+    for number in (0, 1):
+        end_trial(ledger, number, "completed")
+    ledger.close()
+    sync(ledger.path, store, say=said.append)
+    assert set(rows(store, "mosi")) == {"mosi", "trial-0001"}
+    assert [line[:34] for line in said] == ["tracking: trial-0000 is left out: "]
+    # Without the sweep's own run nothing is kept of it, and all is made anew.
+    for run_id in run_ids(store).values():
+        client_of(store).delete_run(run_id)
+    sync(ledger.path, store)
+    assert_equal_to_ledger(store, ledger.path)
+
+
+def test_a_parameter_that_is_refused_does_not_cost_the_metrics(tmp_path: Path, store: str) -> None:
+    said: list[str] = []
+    ledger = open_sweep(tmp_path / "mosi")
+    start_trial(ledger, 0)
+    sync(ledger.path, store)
+    run_id = run_ids(store)["trial-0000"]
+    client_of(store).log_param(run_id, "fusion.heads", "3")
+    ledger.close()
+    events = ledger.path.read_text().replace('"fusion.depth"', '"fusion.heads"')
+    ledger.path.write_text(events)
+    forget_cursor(store)
+    with Ledger(ledger.path) as ledger:
+        report(ledger, 0, 1)
+        end_trial(ledger, 0, "completed")
+    sync(ledger.path, store, say=said.append)
+    run = snapshot(store)["trial-0000"]
+    assert run["status"] == "FINISHED"
+    assert [point[0] for point in run["history"]["train/loss"]] == [1]
+    assert [line[:43] for line in said] == ["tracking: trial-0000 lacks its params: Chan"]
+
+
+def test_text_that_no_database_takes_is_replaced(tmp_path: Path, store: str) -> None:
+    with open_sweep(tmp_path / "mosi") as ledger:
+        start_trial(ledger, 0)
+        ledger.append("trial_ended", trial=0, state="failed", message="a\0b \ud800")
+    sync(ledger.path, store)
+    tags = rows(store, "mosi")["trial-0000"]["tags"]
+    assert tags["magtkd.message"] == "a\N{REPLACEMENT CHARACTER}b ?"
+
+
+# --- how far behind ---------------------------------------------------------------------------
+
+
+def test_how_far_behind_a_store_is_makes_nothing_in_it(tmp_path: Path, store: str) -> None:
+    ledger = open_sweep(tmp_path / "mosi")
+    start_trial(ledger, 0)
+    absent = tmp_path / "none.db"
+    assert num_behind(ledger.path, f"sqlite:///{absent}") == 3
+    assert not absent.exists()
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    assert num_behind(ledger.path, f"sqlite:///{empty}") == 3
+    assert empty.read_bytes() == b""
+    before = Path(store.removeprefix("sqlite:///")).read_bytes()
+    assert num_behind(ledger.path, store) == 3
+    assert Path(store.removeprefix("sqlite:///")).read_bytes() == before
+    sync(ledger.path, store)
+    assert num_behind(ledger.path, store) == 0
+    report(ledger, 0, 1)
+    assert num_behind(ledger.path, store) == 1
+    ledger.close()
+    with ledger.path.open("ab") as file:
+        file.write(b'{"kind":"trial_re')
+    assert num_behind(ledger.path, store) == 1
+
+
+@pytest.mark.parametrize("scheme", ["http", "postgresql"])
+def test_nobody_knows_how_far_behind_a_store_is_that_is_away(tmp_path: Path, scheme: str) -> None:
+    with open_sweep(tmp_path / "mosi") as ledger:
+        with pytest.raises(StorageError, match=r"tracking at \w+://\*\*\*@127") as caught:
+            num_behind(ledger.path, f"{scheme}://ann:secret@127.0.0.1:{free_port()}")
+        assert "secret" not in str(caught.value)
+    with pytest.raises(SweepError, match="cannot read the ledger"):
+        num_behind(tmp_path / "none.jsonl", "http://127.0.0.1:1")
+
+
+# --- a store that is away ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["http", "postgresql"])
+def test_a_store_that_is_away_costs_nothing_and_is_said_once(tmp_path: Path, scheme: str) -> None:
+    said: list[str] = []
+    ledger = open_sweep(tmp_path / "mosi")
+    uri = f"{scheme}://ann:secret@127.0.0.1:{free_port()}"
     tracker = Tracker(ledger.path, uri, say=said.append)
     write_sweep(ledger)
     wait_for(lambda: tracker.behind)
     ledger.close()
-    assert tracker.close(timeout=2.5) == len(list(read_events(ledger.path)))
+    assert tracker.close(timeout=1.5) == len(list(read_events(ledger.path)))
     (line,) = said
-    assert line.startswith("tracking is behind: http://***@127.0.0.1:")
-    assert "Connection refused; the sweep goes on" in line
-    with pytest.raises(StorageError, match=r"tracking at http://\*\*\*@.*: Connection refused"):
+    assert line.startswith(f"tracking is behind: {scheme}://***@127.0.0.1:")
+    assert "Connection refused; the sweep goes on" in line.replace("\n", "")
+    with pytest.raises(StorageError, match=r"tracking at \w+://\*\*\*@.*: .*Connection refused"):
         sync(ledger.path, uri)
+
+
+def test_a_sweep_does_not_wait_at_its_end_for_a_store_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune.tracking.PATIENCE_SECONDS", 0.1)
+    with open_sweep(tmp_path / "mosi") as ledger:
+        tracker = Tracker(ledger.path, f"http://127.0.0.1:{free_port()}", say=[].append)
+        wait_for(lambda: tracker.behind)
+        assert tracker.close(timeout=1e6) == 1
+
+
+def test_what_waits_for_a_store_is_not_in_memory(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune.follower.CHUNK_BYTES", 4096)
+    monkeypatch.setattr("tune.tracking.LONGEST_WAIT_SECONDS", 0.02)
+    ledger = open_sweep(tmp_path / "mosi")
+    start_trial(ledger, 0)
+    tracker = Tracker(ledger.path, store, say=[].append)
+    wait_for(lambda: tracker.num_left() == 0)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(import_mlflow().MlflowClient, "log_batch", refuse)
+        report(ledger, 0, 1)
+        wait_for(lambda: tracker.behind)
+        tracemalloc.start()
+        metrics = {f"dev/f1/{label}": 0.5 for label in range(100)}
+        for epoch in range(2, 2000):
+            ledger.append("trial_report", trial=0, epoch=epoch, metrics=metrics)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert ledger.num_bytes > 3_000_000
+        assert held < 1_000_000
+        assert tracker.close(timeout=0.1) == 1999
+    ledger.close()
 
 
 # --- processes --------------------------------------------------------------------------------
@@ -379,90 +538,26 @@ def test_a_new_store_survives_two_at_once_and_a_kill(tmp_path: Path) -> None:
     assert [process.communicate() for process in both] == [("1\n", "")] * 2
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    running = Server(tmp_path / "server")
-    running.start()
-    yield running
-    running.stop()
+@pytest.mark.parametrize(("num_steps", "left"), [(6, 0), (10**9, 1)])
+def test_closing_waits_for_as_long_as_the_store_gets_on(monkeypatch, num_steps, left):
+    class Slow:
+        """Six steps of a tenth of a second each; then the end, or no progress any more."""
 
+        def __init__(self, *arguments):
+            self.sent, self.seconds, self._num_steps = 0, 0.0, 0
 
-@pytest.mark.slow
-def test_an_outage_costs_nothing_and_is_caught_up(tmp_path: Path, server: Server) -> None:
-    said: list[str] = []
-    ledger = open_sweep(tmp_path / "mosi")
-    tracker = Tracker(ledger.path, server.uri, say=said.append)
-    for number in range(3):
-        start_trial(ledger, number)
-    report(ledger, 0, 1)
-    wait_for(lambda: tracker.num_left() == 0)
-    server.stop()
-    started = time.monotonic()
-    for epoch in range(2, 6):
-        for number in range(3):
-            report(ledger, number, epoch)
-    end_trial(ledger, 0, "completed")
-    assert time.monotonic() - started < 1
-    wait_for(lambda: tracker.behind)
-    end_trial(ledger, 1, "stopped")
-    server.start()
-    wait_for(lambda: not tracker.behind)
-    end_trial(ledger, 2, "diverged")
-    ledger.append("sweep_closed", reason="finished")
-    ledger.close()
-    assert tracker.close() == 0
-    known = assert_equal_to_ledger(server.uri, ledger.path)
-    assert [line.split(":")[0] for line in said] == [
-        "tracking is behind",
-        "tracking has caught up",
-    ]
-    forget_cursor(server.uri)
-    sync(ledger.path, server.uri)
-    assert snapshot(server.uri) == known
+        def step(self):
+            time.sleep(0.1)
+            self._num_steps += 1
+            self.sent = min(self._num_steps, 6)
+            return self._num_steps < num_steps
 
+        def num_left(self):
+            return int(self._num_steps < num_steps)
 
-class Server:
-    """A real `mlflow server` on the loopback address."""
+        def close(self):
+            pass
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self._folder, self._port = folder, free_port()
-        self.uri = f"http://127.0.0.1:{self._port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        options = {
-            "--backend-store-uri": f"sqlite:///{self._folder}/server.db",
-            "--artifacts-destination": str(self._folder / "artifacts"),
-            "--host": "127.0.0.1",
-            "--port": str(self._port),
-            "--workers": "1",
-        }
-        words = [word for pair in options.items() for word in pair]
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", *words],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        wait_for(self._answers, seconds=120)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=1) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    monkeypatch.setattr("tune.tracking.Follower", Slow)
+    tracker = Tracker("ledger.jsonl", "sqlite:///nowhere.db", say=lambda message: None)
+    assert tracker.close(timeout=0.3) == left

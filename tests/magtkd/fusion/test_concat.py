@@ -17,7 +17,7 @@ def build(*modalities: str) -> Concat:
 def test_only_the_anchor_has_logits() -> None:
     text, audio = torch.randn(2, 5, 7), torch.randn(2, 5, 7)
     output = build("text", "audio")(text, audio, None, MASK, SPEAKER)
-    assert output.anchor_logits is output.text_logits
+    assert output.predicted_logits is output.text_logits
     assert output.text_logits.shape == (2, 5, 3)
     assert output.text_hidden.shape == (2, 5, 7)
     assert output.audio_logits is output.video_logits is output.audio_hidden is None

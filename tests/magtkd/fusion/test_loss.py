@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from magtkd.fusion import FusionOutput, fusion_loss
-from magtkd.losses import cross_entropy, feature_loss, logit_loss
+from magtkd.fusion import FusionOutput, fusion_loss, self_distillation_loss
+from magtkd.losses import cross_entropy, divergence_loss, feature_loss, logit_loss
 
 WEIGHTS: dict[str, Any] = {
     "audio_weight": 0.7,
@@ -34,6 +34,10 @@ def draw(*modalities: str, seed: int = 0) -> FusionOutput:
     return FusionOutput(**{name: value.requires_grad_() for name, value in values.items()})
 
 
+def present(output: FusionOutput) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(output).items() if value is not None}
+
+
 def gradient(loss: Tensor, of: Tensor) -> Tensor:
     (found,) = torch.autograd.grad(loss, of, retain_graph=True, allow_unused=True)
     return torch.zeros_like(of) if found is None else found
@@ -46,7 +50,7 @@ def loss_of(output: FusionOutput, **changes: Any) -> Tensor:
 def test_it_is_the_sum_of_its_terms() -> None:
     output = draw(*MODALITIES)
     label = LABEL[MASK]
-    rows = {name: value[MASK] for name, value in vars(output).items()}
+    rows = {name: value[MASK] for name, value in present(output).items()}
     expected = cross_entropy(rows["text_logits"], label)
     for modality, weight in (("audio", 0.7), ("video", 0.8)):
         logits, hidden = rows[f"{modality}_logits"], rows[f"{modality}_hidden"]
@@ -65,15 +69,15 @@ def test_it_is_the_sum_of_its_terms() -> None:
 def test_what_is_padded_does_not_matter(seed: int) -> None:
     output, noise = draw(*MODALITIES), draw(*MODALITIES, seed=seed)
     mixed = {
-        name: torch.where(MASK[..., None], value, 100 * vars(noise)[name])
-        for name, value in vars(output).items()
+        name: torch.where(MASK[..., None], value, 100 * present(noise)[name])
+        for name, value in present(output).items()
     }
     torch.testing.assert_close(loss_of(FusionOutput(**mixed)), loss_of(output))
 
 
 def test_padding_gets_no_gradient() -> None:
     output = draw(*MODALITIES)
-    for value in vars(output).values():
+    for value in present(output).values():
         assert not gradient(loss_of(output), value)[~MASK].any()
 
 
@@ -122,4 +126,80 @@ def test_one_utterance_is_enough() -> None:
     mask[0, 1] = True
     loss = fusion_loss(output, mask.float(), LABEL, **WEIGHTS)
     assert loss.isfinite()
-    assert all(gradient(loss, value).isfinite().all() for value in vars(output).values())
+    assert all(gradient(loss, value).isfinite().all() for value in present(output).values())
+
+
+# --- with a fused head ------------------------------------------------------------------------
+
+SELF_WEIGHTS: dict[str, Any] = {
+    "fused_weight": 0.7,
+    "modality_weight": 0.5,
+    "distill_weight": 0.3,
+    "temperature": 2.0,
+    "detach_fused": False,
+}
+
+
+def self_loss_of(output: FusionOutput, **changes: Any) -> Tensor:
+    return self_distillation_loss(output, MASK, LABEL, **SELF_WEIGHTS | changes)
+
+
+def test_a_fused_head_teaches_in_the_anchors_place() -> None:
+    output = draw("audio", "video", "fused")
+    moved = FusionOutput(
+        text_logits=output.fused_logits,
+        text_hidden=output.fused_hidden,
+        audio_logits=output.audio_logits,
+        audio_hidden=output.audio_hidden,
+        video_logits=output.video_logits,
+        video_hidden=output.video_hidden,
+    )
+    torch.testing.assert_close(loss_of(output), loss_of(moved))
+
+
+def test_self_distillation_is_the_sum_of_its_terms() -> None:
+    output = draw(*MODALITIES, "fused")
+    label = LABEL[MASK]
+    rows = {name: value[MASK] for name, value in present(output).items()}
+    expected = 0.7 * cross_entropy(rows["fused_logits"], label)
+    for modality in MODALITIES:
+        logits = rows[f"{modality}_logits"]
+        expected = expected + 0.5 * cross_entropy(logits, label)
+        expected = expected + 0.3 * divergence_loss(logits, rows["fused_logits"], temperature=2.0)
+    torch.testing.assert_close(self_loss_of(output), expected)
+
+
+def test_self_distillation_reads_no_padding() -> None:
+    output, noise = draw(*MODALITIES, "fused"), draw(*MODALITIES, "fused", seed=7)
+    mixed = {
+        name: torch.where(MASK[..., None], value, 100 * present(noise)[name])
+        for name, value in present(output).items()
+    }
+    torch.testing.assert_close(self_loss_of(FusionOutput(**mixed)), self_loss_of(output))
+
+
+def test_the_fused_head_learns_from_its_students_unless_detached() -> None:
+    output = draw(*MODALITIES, "fused")
+    assert output.fused_logits is not None
+    alone = gradient(self_loss_of(output, distill_weight=0.0), output.fused_logits)
+    assert not torch.allclose(gradient(self_loss_of(output), output.fused_logits), alone)
+    detached = self_loss_of(output, detach_fused=True)
+    torch.testing.assert_close(gradient(detached, output.fused_logits), alone)
+    torch.testing.assert_close(detached, self_loss_of(output))
+
+
+@pytest.mark.parametrize("name", ["fused_weight", "modality_weight", "distill_weight"])
+def test_self_distillation_leaves_out_terms_of_weight_zero(name: str) -> None:
+    output = draw(*MODALITIES, "fused")
+    without, doubled = self_loss_of(output, **{name: 0.0}), SELF_WEIGHTS[name] * 2
+    term = self_loss_of(output) - without
+    torch.testing.assert_close(self_loss_of(output, **{name: doubled}), without + 2 * term)
+
+
+def test_self_distillation_weighs_classes() -> None:
+    output = draw(*MODALITIES, "fused")
+    plain = self_loss_of(output)
+    same = self_loss_of(output, class_weights=torch.full((3,), 5.0))
+    torch.testing.assert_close(same, plain)
+    weighted = self_loss_of(output, class_weights=torch.tensor([1.0, 2.0, 3.0]))
+    assert weighted.item() != pytest.approx(plain.item())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from magtkd.fusion import MAGT, FusionOutput
-from magtkd.fusion.magt import sinusoidal_code
+from magtkd.fusion.place import sinusoidal_code
 from magtkd.losses import cross_entropy
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -142,12 +142,12 @@ def test_it_runs_on_what_is_there(modalities: list[str]) -> None:
     model = build(modalities=modalities)
     output = model(**keep(draw([5, 2]), modalities))
     assert list(output.logits) == list(output.hidden) == modalities
-    assert output.anchor_logits is getattr(output, f"{modalities[0]}_logits")
-    assert output.anchor_hidden is getattr(output, f"{modalities[0]}_hidden")
+    assert output.predicted_logits is getattr(output, f"{modalities[0]}_logits")
+    assert output.predicted_hidden is getattr(output, f"{modalities[0]}_hidden")
     assert model.anchor.reduce.weight.shape == (1, 14, len(modalities) * 14)
     num_encoders = 0 if model.others is None else len(model.others.gate.linear.weight)
     assert num_encoders == (len(modalities) - 1) * len(modalities)
-    output.anchor_logits.sum().backward()
+    output.predicted_logits.sum().backward()
 
 
 def test_without_video_it_is_the_whole_model_with_videos_columns_at_zero() -> None:
@@ -290,3 +290,47 @@ def test_published_state_that_lacks_or_adds_is_refused() -> None:
 def test_published_form_needs_all_modalities() -> None:
     with pytest.raises(ValueError, match="built with text, audio; the published model has all"):
         build(modalities=("text", "audio")).to_published()
+
+
+# --- without an anchor, without gates ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("modalities", [["text"], ["text", "audio"], list(MODALITIES)])
+def test_without_an_anchor_a_fused_head_predicts(modalities: list[str]) -> None:
+    model = build(modalities=modalities, anchor=False)
+    output = model(**keep(draw([5, 2]), modalities))
+    assert output.predicted_logits is output.fused_logits
+    assert list(output.hidden) == modalities
+    assert list(output.logits) == [modality for modality in modalities if modality != "text"]
+    total = sum(value.sum() for value in tensors(output) if value.requires_grad)
+    (total + output.predicted_logits.sum()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_without_an_anchor_no_modality_reads_a_refined_one() -> None:
+    """Text's state depends on audio through one reading only, so what audio reads in video cannot
+    reach it."""
+    model, batch = build(anchor=False), draw([5])
+    assert model.others is not None
+    text = model(**batch).text_hidden
+    with torch.no_grad():
+        model.others.reduce.weight[1] = 0  # audio's state, which nobody may read
+    torch.testing.assert_close(model(**batch).text_hidden, text)
+
+
+@pytest.mark.parametrize(("gate", "num_gates"), [("learned", 4), ("identity", 0), ("none", 0)])
+def test_gates(gate: str, num_gates: int) -> None:
+    model = build(gate=gate)
+    assert len([name for name, _ in model.named_parameters() if "gate" in name]) == num_gates
+    logits = model(**draw([5, 2])).text_logits
+    assert logits.isfinite().all()
+    if gate != "learned":
+        learned = build()
+        learned.load_state_dict(model.state_dict(), strict=False)
+        assert not torch.allclose(learned(**draw([5, 2])).text_logits, logits)
+
+
+@pytest.mark.parametrize("changes", [{"gate": "none"}, {"anchor": False}])
+def test_published_form_needs_anchor_and_gates(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="the published model has an anchor and learned gates"):
+        build(**changes).to_published()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from magtkd.losses import cross_entropy, feature_loss, logit_loss
+from magtkd.losses import cross_entropy, divergence_loss, feature_loss, logit_loss
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "distillation_losses.npz"
 
@@ -32,6 +32,7 @@ def distances(student: Tensor, teacher: Tensor, temperature: float) -> list[Tens
     return [
         logit_loss(student, teacher, temperature=temperature),
         feature_loss(student, teacher, temperature=temperature),
+        divergence_loss(student, teacher, temperature=temperature),
     ]
 
 
@@ -110,7 +111,7 @@ def test_a_detached_teacher_gets_no_gradient_and_another_does() -> None:
         assert torch.autograd.grad(loss, teacher)[0].abs().sum() > 0
 
 
-@pytest.mark.parametrize("loss", [logit_loss, feature_loss])
+@pytest.mark.parametrize("loss", [logit_loss, feature_loss, divergence_loss])
 def test_gradients_agree_with_differences(loss) -> None:  # type: ignore[no-untyped-def]
     student, teacher = draw(5, 3, 5)
     inputs = (student.requires_grad_(), teacher.requires_grad_())
@@ -159,7 +160,7 @@ def test_half_precision_gives_finite_gradients(dtype: torch.dtype) -> None:
         assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
 
 
-@pytest.mark.parametrize("loss", [logit_loss, feature_loss])
+@pytest.mark.parametrize("loss", [logit_loss, feature_loss, divergence_loss])
 def test_different_widths_are_refused(loss) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=r"\[5, 7\] and the teacher's \[5, 11\] differ"):
         loss(torch.zeros(5, 7), torch.zeros(5, 11), temperature=1.0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 
 from magtkd.artifacts import Artifact, Store
 from magtkd.config import Config
-from magtkd.data import list_matrix
+from magtkd.data import MODALITIES, list_matrix
+from magtkd.data.columns import features_column
+from magtkd.errors import ConfigError
+from magtkd.fusion_inputs import MODALITY_OF
 from magtkd.pipeline import run_chain
 from magtkd.stages import open_session
 from magtkd.stages.inputs import Inputs
@@ -54,6 +59,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "changes": {"fusion.changes": {2: {"learning_rate": 0.02, "dropout": 0.1, "temperature": 3}}},
     "patience": {"fusion.patience": 1, "fusion.epochs": 9},
     "concat": {"fusion.model": "concat", "fusion.select": "loss"},
+    "sdt": {"fusion.model": "sdt"},
+    "sdt, changes": {
+        "fusion.model": "sdt",
+        "fusion.gate": "identity",
+        "fusion.changes": {2: {"temperature": 8.0, "distill_weight": 0.5, "fused_weight": 2.0}},
+    },
+    "without an anchor": {"fusion.anchor": False},
+    "without gates": {"fusion.gate": "none"},
+    "a pair": {"fusion.modalities": "audio+video"},
+    "of the table": {"fusion.inputs": "table"},
 }
 
 
@@ -213,6 +228,12 @@ def test_fusion_bridges_other_widths(tmp_path: Path, tiny_config: MakeConfig, mo
         {"fusion.gradient_norm": 0.01},
         {"fusion.batch_size": 3},
         {"fusion.schedule": "linear"},
+        {"fusion.gate": "identity"},
+        {"fusion.gate": "none"},
+        {"fusion.anchor": False},
+        {"fusion.modalities": "text+audio"},
+        {"fusion.inputs": "table"},
+        {"fusion.model": "sdt"},
     ],
 )
 def test_each_option_of_fusion_counts(
@@ -220,6 +241,124 @@ def test_each_option_of_fusion_counts(
 ) -> None:
     other = start("fusion", values).run()
     assert other.weights != artifacts["fusion"].weights
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"fusion.temperature": 5.0},
+        {"fusion.fused_weight": 5.0},
+        {"fusion.modality_weight": 5.0},
+        {"fusion.distill_weight": 5.0},
+        {"fusion.detach_anchor": True},
+        {"fusion.class_weights": "balanced"},
+        {"fusion.depth": 2},
+        {"fusion.gate": "identity"},
+        {"fusion.gate": "none"},
+    ],
+)
+def test_each_option_of_sdt_counts(start: OpenSession, values: dict[str, Any]) -> None:
+    base = start("fusion", {"fusion.model": "sdt"}).run()
+    assert start("fusion", {"fusion.model": "sdt"} | values).run().weights != base.weights
+
+
+MODALITY_SETS = ("text", "audio", "video", "text+audio", "text+video", "audio+video")
+
+
+@pytest.mark.parametrize("model", ["magt", "sdt", "concat"])
+@pytest.mark.parametrize("modalities", MODALITY_SETS)
+def test_what_is_left_out_cannot_influence_the_output(
+    artifacts: dict[str, Artifact], tiny_config: MakeConfig, model: str, modalities: str
+) -> None:
+    """Other features of the modalities left out, or none at all, give the same bits."""
+    values = {"fusion.model": model, "fusion.modalities": modalities, "fusion.epochs": 1}
+    kept = {"data", *(stage for stage, name in MODALITY_OF.items() if name in modalities)}
+    results = []
+    for of_others in ("zero", "as they are", "absent"):
+        upstream = {
+            stage: silenced(artifact) if of_others == "zero" and stage not in kept else artifact
+            for stage, artifact in artifacts.items()
+            if stage != "fusion" and (of_others != "absent" or stage in kept)
+        }
+        session = open_session("fusion", tiny_config(values), upstream, torch.device("cpu"))
+        results.append(session.run())
+    assert_same(results[0], results[1])
+    assert_same(results[0], results[2])
+    named = {part for name in load_tensors(results[0].weights) for part in name.split(".")}
+    assert named & set(MODALITIES) <= set(modalities.split("+"))
+
+
+def silenced(artifact: Artifact) -> Artifact:
+    table = artifact.table
+    zeros = features_column(np.zeros_like(list_matrix(table, "features")))
+    index = table.column_names.index("features")
+    return replace(artifact, table=table.set_column(index, "features", zeros))
+
+
+@pytest.mark.parametrize("model", ["magt", "sdt", "concat"])
+def test_fusion_of_the_tables_features_needs_no_other_stage(
+    tmp_path: Path, tiny_config: MakeConfig, model: str
+) -> None:
+    values = {"fusion.inputs": "table", "fusion.model": model, "fusion.epochs": 1}
+    artifacts = run_chain(tiny_config(values), Store(tmp_path))
+    assert set(artifacts) == {"data", "fusion"}
+    names = load_tensors(artifacts["fusion"].weights)
+    maps = "model.inputs" if model == "sdt" else "bridges"
+    shapes = {modality: tuple(names[f"{maps}.{modality}.weight"].shape) for modality in MODALITIES}
+    assert shapes == {"text": (6, 11), "audio": (6, 7), "video": (6, 5)}
+
+
+# --- starting from weights --------------------------------------------------------------------
+
+
+def test_training_goes_on_from_given_weights(
+    start: OpenSession, artifacts: dict[str, Artifact], tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(artifacts["fusion"].weights)
+    session = start("fusion", {"fusion.initial": str(path)})
+    own = session.task.model.state_dict()
+    given = load_tensors(artifacts["fusion"].weights)
+    assert own.keys() == given.keys()
+    assert all(torch.equal(own[name], given[name]) for name in own)
+    assert session.run().weights != artifacts["fusion"].weights
+    again = start("fusion", {"fusion.initial": str(path)})
+    assert_same(again.run(), session.result())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"fusion.depth": 2}, r"layers\.1\..* is absent there and \[.*\] in this model; set the"),
+        ({"fusion.hidden_dim": 12}, r"is absent there and \[12, 6\] in this model"),
+        ({"fusion.model": "concat"}, r"is absent there and \["),
+        ({"fusion.gate": "none"}, r"gate\.linear\..* is \[.*\] there and absent in this model"),
+    ],
+)
+def test_weights_of_another_model_are_refused(
+    start: OpenSession,
+    artifacts: dict[str, Artifact],
+    tmp_path: Path,
+    values: dict[str, Any],
+    message: str,
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(artifacts["fusion"].weights)
+    with pytest.raises(ConfigError, match=rf"fusion\.initial: {path}: .*{message}"):
+        start("fusion", {"fusion.initial": str(path)} | values)
+
+
+def test_weights_for_other_labels_are_refused(
+    start: OpenSession, artifacts: dict[str, Artifact], tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    tensors = load_tensors(artifacts["fusion"].weights)
+    path.write_bytes(save_tensors(tensors, metadata={"labels": '["joy", "anger"]'}))
+    with pytest.raises(ConfigError, match=r'its labels are \["joy", "anger"\]; the corpus has \['):
+        start("fusion", {"fusion.initial": str(path)})
+    path.write_bytes(b"weights")
+    with pytest.raises(ConfigError, match=r"fusion\.initial: .*not a safetensors file"):
+        start("fusion", {"fusion.initial": str(path)})
 
 
 # --- inputs -----------------------------------------------------------------------------------
