@@ -3,6 +3,7 @@
     ROOT/artifacts/STAGE/KEY/
         features.arrow       features and logits of every utterance (Arrow IPC file)
         weights.safetensors  the weights of the chosen epoch
+        media.bin            waveforms or frames of all clips, of the stages that decode them
         metrics.json         reports of all epochs and the chosen one's metrics
         config.json          the section and the keys that the key was made of
         manifest.json        path, size and SHA-256 of each file above
@@ -23,12 +24,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -38,6 +41,7 @@ from magtkd.errors import ArtifactError, StorageError
 __all__ = ["Artifact", "Store", "artifact_files", "stage_key", "table_bytes", "to_json"]
 
 MANIFEST = "manifest.json"
+MEDIA = "media.bin"
 _ENTRY = {"path", "size", "sha256"}
 _FILES = {"features.arrow", "metrics.json", "config.json"}
 LEFT_OVER_SECONDS = 6 * 3600.0
@@ -68,7 +72,8 @@ def stage_key(
 @dataclass(frozen=True)
 class Artifact:
     """What a stage made: `table` with a row per utterance, `metrics` and `config` as plain values,
-    `weights` as safetensors bytes (empty for the data stage)."""
+    `weights` as safetensors bytes (empty for the data stage). `media` is where the clips lie that
+    `table` points into: gigabytes, which are never read as a whole."""
 
     stage: str
     key: str
@@ -76,6 +81,7 @@ class Artifact:
     metrics: dict[str, Any]
     config: dict[str, Any]
     weights: bytes = b""
+    media: str = ""
 
 
 def table_bytes(table: pa.Table) -> pa.Buffer:
@@ -97,6 +103,13 @@ def artifact_files(artifact: Artifact) -> dict[str, bytes | pa.Buffer]:
     if artifact.weights:
         files["weights.safetensors"] = artifact.weights
     return files
+
+
+def _file_entry(path: str) -> dict[str, Any]:
+    """A manifest's entry for a file that is too large to be held."""
+    with Path(path).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"size": file.tell(), "sha256": digest}
 
 
 def _read_table(content: pa.Buffer) -> pa.Table:
@@ -190,8 +203,10 @@ class Store:
         info = self._filesystem.get_file_info(f"{self.folder(stage, key)}/{MANIFEST}")
         return bool(info.is_file)
 
-    def write(self, artifact: Artifact) -> None:
+    def write(self, artifact: Artifact) -> Artifact:
         """Publish an artifact: readers see all of it or none. The first of several writers wins.
+
+        Its media file is moved into the store; what is returned says where it is now.
 
         Raises:
             StorageError: it could not be written; nothing of it is left under its key.
@@ -213,6 +228,10 @@ class Store:
             self._filesystem.create_dir(f"{target}/{prefix}".rstrip("/"), recursive=True)
             for name, content in files.items():
                 self._write_file(f"{target}/{prefix}{name}", content)
+            if artifact.media:
+                entry = _file_entry(artifact.media)
+                manifest[MEDIA] = {"path": f"{prefix}{MEDIA}", **entry}
+                self._move_in(artifact.media, f"{target}/{prefix}{MEDIA}")
             if self._is_local or not self.exists(artifact.stage, artifact.key):
                 self._write_file(f"{target}/{MANIFEST}", to_json(manifest).encode())
             if target != final:
@@ -221,6 +240,9 @@ class Store:
             if target != final:
                 self._remove(target)
             raise self._cannot_write(final, error) from None
+        if not artifact.media:
+            return artifact
+        return replace(artifact, media=self._media(final, self._manifest(final)[MEDIA]))
 
     def find(
         self, stage: str, key: str, *, weights: bool = True, say: Callable[[str], None]
@@ -267,7 +289,8 @@ class Store:
         return place
 
     def read(self, stage: str, key: str, *, weights: bool = True) -> Artifact:
-        """Read an artifact and check it against its manifest.
+        """Read an artifact and check it against its manifest: its media by size alone, and by a
+        checksum of each clip when that is looked at.
 
         Args:
             stage: the stage's name.
@@ -279,7 +302,8 @@ class Store:
         """
         folder = self.folder(stage, key)
         manifest = self._manifest(folder)
-        wanted = [name for name in manifest if weights or name != "weights.safetensors"]
+        without = {MEDIA} if weights else {MEDIA, "weights.safetensors"}
+        wanted = [name for name in manifest if name not in without]
         content = {name: self._checked(folder, manifest[name]) for name in wanted}
         weights_content = content.get("weights.safetensors")
         return Artifact(
@@ -289,6 +313,7 @@ class Store:
             metrics=_parsed(folder, "metrics.json", content, _read_json),
             config=_parsed(folder, "config.json", content, _read_json),
             weights=b"" if weights_content is None else weights_content.to_pybytes(),
+            media=self._media(folder, manifest[MEDIA]) if MEDIA in manifest else "",
         )
 
     def read_metrics(self, stage: str, key: str) -> dict[str, Any]:
@@ -414,6 +439,31 @@ class Store:
                 f"not {entry['size']} with {entry['sha256'][:12]}; delete {folder}"
             )
         return content
+
+    def _media(self, folder: str, entry: Mapping[str, Any]) -> str:
+        """The address of a media file that has the size it should have."""
+        path = f"{folder}/{entry['path']}"
+        found = self._filesystem.get_file_info(path).size
+        if found != entry["size"]:
+            raise ArtifactError(
+                f"{path}: the file is damaged: {found} bytes, not {entry['size']}; delete {folder}"
+            )
+        if self._is_local:
+            return path
+        parts = urlsplit(self.address)
+        below = path.removeprefix(self._root)
+        return parts._replace(path=f"{parts.path.rstrip('/')}{below}").geturl()
+
+    def _move_in(self, source: str, target: str) -> None:
+        if self._is_local:
+            shutil.move(source, target)
+            return
+        with (
+            Path(source).open("rb") as content,
+            self._filesystem.open_output_stream(target) as out,
+        ):
+            shutil.copyfileobj(content, out, 1 << 24)
+        Path(source).unlink(missing_ok=True)
 
     def _publish(self, artifact: Artifact, temporary: str) -> None:
         final = self.folder(artifact.stage, artifact.key)

@@ -18,11 +18,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from magtkd.artifacts import Artifact, Store
+from magtkd.cli_data import data_app
 from magtkd.cli_import import import_weights
 from magtkd.cli_options import JsonOption, Overrides, StorageOption
-from magtkd.config import Config, SyntheticConfig, dump_yaml, load_config
-from magtkd.data import make_synthetic, read_path, write_parquet
-from magtkd.data.describe import describe, render
+from magtkd.config import Config, dump_yaml, load_config
 from magtkd.errors import DivergedError, InputError, MagtkdError
 from magtkd.metrics import dev_scores
 from magtkd.pipeline import StageRecord, run_chain
@@ -36,7 +35,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Train MAGTKD and search its hyperparameters.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Look at conversations, or make some up.")
 config_app = typer.Typer(no_args_is_help=True, help="About the configuration.")
 app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")
@@ -65,6 +63,10 @@ def run_app(application: typer.Typer, arguments: list[str] | None = None) -> int
 def _complain(message: object, code: int) -> int:
     print(f"magtkd: {' '.join(str(message).split())}", file=sys.stderr)
     return code
+
+
+def _warn(message: str) -> None:
+    print(f"magtkd: warning: {message}", file=sys.stderr)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -108,7 +110,7 @@ def train(
             records[stage] = record
             on_stage(stage)
 
-        artifacts = run_chain(resolved, store, report=report, on_stage=note)
+        artifacts = run_chain(resolved, store, report=report, on_stage=note, say=_warn)
     result = _result(resolved, artifacts, records)
     _write_run(store, resolved, result)
     if as_json:
@@ -197,43 +199,6 @@ def _result_table(artifacts: dict[str, Artifact], records: dict[str, StageRecord
             f"{scores['weighted_f1']:.4f}" if scores else "",
         )
     return table
-
-
-# --- data -------------------------------------------------------------------------------------
-
-
-@data_app.command("inspect")
-def inspect_data(
-    path: Annotated[Path, typer.Argument(help="A Parquet file or a folder of MELD's CSV files.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Check a table and show its counts, lengths, widths and warnings."""
-    corpus = read_path(path)
-    if as_json:
-        print(json.dumps(describe(corpus), indent=2, ensure_ascii=False))
-    else:
-        Console().print(render(corpus))
-
-
-@data_app.command("synth")
-def synthesise_data(
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The Parquet file to write.")],
-    overrides: Overrides = None,
-) -> None:
-    """Write made-up conversations to a Parquet file.
-
-    [dim]magtkd data synth --out toy.parquet num_dialogues=200 audio_signal=0.5[/dim]
-    """
-    settings = load_synthetic(overrides or [])
-    table = make_synthetic(settings)
-    write_parquet(table, out)
-    print(f"{out}: {table.num_rows} utterances of {settings.num_dialogues} conversations")
-
-
-def load_synthetic(overrides: list[str]) -> SyntheticConfig:
-    """The synthetic corpus's settings from `key=value` overrides."""
-    config = load_config(None, [f"data.synthetic.{override}" for override in overrides])
-    return config.data.synthetic or SyntheticConfig()
 
 
 # --- config -----------------------------------------------------------------------------------

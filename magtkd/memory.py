@@ -1,24 +1,59 @@
-"""What is said when a stage does not fit into memory."""
+"""What a stage takes of memory, and what is said when it does not fit."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from magtkd.errors import StageMemoryError
 
-__all__ = ["memory_named"]
+__all__ = ["MemoryPeak", "memory_named"]
 
 SIZES = ("batch_size", "max_length", "prompt_length", "hidden_dim", "depth", "model", "encoder")
 # What torch, numpy, the CUDA libraries and Python say.
 _SAYS = re.compile(r"out of memory|can't allocate memory|unable to allocate|bad_alloc", re.I)
 
 
+class MemoryPeak:
+    """The most memory in use in a block, as `num_bytes`: what torch allocated of a CUDA device,
+    or on a CPU what is resident of this process; 0 where the system does not say.
+
+    Args:
+        device: where the block computes.
+    """
+
+    num_bytes = 0
+
+    def __init__(self, device: Any) -> None:
+        self._device = device
+
+    def __enter__(self) -> MemoryPeak:
+        if self._device.type == "cuda":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self._device)
+        else:
+            with contextlib.suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")  # begin the peak anew
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._device.type == "cuda":
+            import torch
+
+            self.num_bytes = torch.cuda.max_memory_allocated(self._device)
+            return
+        with contextlib.suppress(OSError):
+            found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+            self.num_bytes = int(found[1]) * 1024 if found else 0
+
+
 @contextlib.contextmanager
 def memory_named(stage: str, section: Any) -> Iterator[None]:
-    """Name the stage and its sizes where the block runs out of memory.
+    """Name the stage, its sizes, and what helps, where the block runs out of memory.
 
     Args:
         stage: the stage's name.
@@ -37,6 +72,23 @@ def memory_named(stage: str, section: Any) -> Iterator[None]:
             f"{name} {getattr(section, name)}" for name in SIZES if hasattr(section, name)
         )
         raise StageMemoryError(
-            f"{stage}: out of memory with {sizes}: {said[:300]}; lower {stage}.batch_size, or "
-            f"give it a larger device with resources.{stage}"
+            f"{stage}: out of memory with {sizes}: {said[:300]}; lower {stage}.batch_size"
+            f"{''.join(f', {way}' for way in _ways_out(stage, section))}, or give it a larger "
+            f"device with resources.{stage}"
         ) from error
+
+
+def _ways_out(stage: str, section: Any) -> Iterator[str]:
+    """What else takes less memory, as far as the section does not do it already."""
+    if hasattr(section, "accumulation"):
+        yield f"with {stage}.accumulation raised to keep the step"
+    if getattr(section, "precision", "") == "float32":
+        yield f"set {stage}.precision=bfloat16 (on CUDA)"
+    if getattr(section, "encoder", "features") == "features":
+        return
+    if hasattr(section, "max_length"):
+        yield f"lower {stage}.max_length"
+    if not section.gradient_checkpointing:
+        yield f"set {stage}.gradient_checkpointing=true"
+    if section.lora is None:
+        yield f"set {stage}.lora.rank=8"

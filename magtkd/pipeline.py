@@ -10,17 +10,19 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from magtkd.artifacts import Artifact, Store, stage_key
 from magtkd.config import Config
-from magtkd.data import Corpus, feature_widths, prepare, read_corpus
+from magtkd.data import Corpus, feature_widths, media_root, prepare, read_corpus
 from magtkd.errors import DataError
 from magtkd.exports import Exports
 from magtkd.fusion_inputs import fusion_reads, keyed_fusion
+from magtkd.media import MEDIA_STAGES, make_media, media_fingerprints, wanted_frames
 from magtkd.memory import memory_named
+from magtkd.models import model_folder
 
 if TYPE_CHECKING:
     from magtkd.training import Report
@@ -37,24 +39,26 @@ __all__ = [
     "source_of",
     "stage_exports",
     "train_stage",
+    "trained_record",
 ]
 
 _log = logging.getLogger(__name__)
 
-STAGES = ("data", "teacher", "audio", "video", "fusion")
+STAGES = ("data", "teacher", "audio_media", "video_media", "audio", "video", "fusion")
 """All stages, in an order in which each comes after what it reads."""
 
-VERSIONS = {"data": 1, "teacher": 1, "audio": 1, "video": 1, "fusion": 2}
+VERSIONS = dict.fromkeys(STAGES, 1) | {"fusion": 2}
 """Raise a stage's version with each change of its code that changes its results."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What planning needs to know of a table: its fingerprint, and the modalities that come as
-    features."""
+    """What planning needs to know of a table: its fingerprint, the modalities that come as
+    features, and for those that come as clips a hash of the files (`media_fingerprints`)."""
 
     fingerprint: str
     with_features: tuple[str, ...]
+    media: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,36 +79,63 @@ class Plan:
 class StageRecord:
     """How a run came by a stage: `trained` or `reused`, the seconds that it spent on it, and for a
     reused stage the seconds that it `saved`, which is what its training had taken (None where that
-    is unknown)."""
+    is unknown). For a trained one, utterances a second and the most bytes of memory, where they
+    were measured."""
 
     key: str
     outcome: str
     seconds: float
     saved: float | None = None
+    samples_per_second: float | None = None
+    peak_memory: int | None = None
+
+
+def trained_record(key: str, metrics: Mapping[str, Any]) -> StageRecord:
+    """The record of a stage that was trained just now, from its artifact's metrics."""
+    measured = {name: metrics.get(name) for name in ("samples_per_second", "peak_memory")}
+    return StageRecord(key, "trained", metrics["seconds"], **measured)
 
 
 def source_of(corpus: Corpus) -> Source:
     """What planning needs to know of a corpus."""
-    return Source(corpus.fingerprint, tuple(feature_widths(corpus.table)))
+    media = media_fingerprints(corpus.table, corpus.media)
+    return Source(corpus.fingerprint, tuple(feature_widths(corpus.table)), media)
 
 
 def _reads(config: Config, source: Source) -> dict[str, tuple[str, ...]]:
     """What each stage of this configuration reads; stages without their modality are left out."""
     has_teacher = "text" in source.with_features or config.teacher.encoder != "features"
-    if not has_teacher and not source.with_features:
+    reads: dict[str, tuple[str, ...]] = {"data": ()}
+    if has_teacher:
+        reads["teacher"] = ("data",)
+    for stage, modality in MEDIA_STAGES.items():
+        if _takes_clips(config, modality, source):
+            reads[stage] = ("data",)
+    for stage, section in (("audio", config.audio), ("video", config.video)):
+        if stage in source.with_features or f"{stage}_media" in reads:
+            clips = (f"{stage}_media",) if f"{stage}_media" in reads else ()
+            teacher = ("teacher",) if has_teacher and section.distill is not None else ()
+            reads[stage] = ("data", *teacher, *clips)
+    if len(reads) == 1:
         raise DataError(
             "teacher.encoder is 'features', but the table has no text_features and no other "
             "modality; set teacher.encoder to 'tiny' or a transformers model"
         )
-    reads: dict[str, tuple[str, ...]] = {"data": ()}
-    if has_teacher:
-        reads["teacher"] = ("data",)
-    for stage, section in (("audio", config.audio), ("video", config.video)):
-        if stage in source.with_features:
-            distills = has_teacher and section.distill is not None
-            reads[stage] = ("data", "teacher") if distills else ("data",)
-    reads["fusion"] = tuple(reads)
+    reads["fusion"] = tuple(stage for stage in reads if stage not in MEDIA_STAGES)
     return reads
+
+
+def _takes_clips(config: Config, modality: str, source: Source) -> bool:
+    encoder = getattr(config, modality).encoder
+    if encoder == "features":
+        return False
+    if modality not in source.media:
+        names = "audio_path and no video_path" if modality == "audio" else "video_path"
+        raise DataError(
+            f"{modality}.encoder is {encoder!r}, but the table has no {names}; add the paths of "
+            f"the clips, or set {modality}.encoder to 'features'"
+        )
+    return True
 
 
 def make_plan(config: Config, source: Source) -> Plan:
@@ -124,25 +155,36 @@ def make_plan(config: Config, source: Source) -> Plan:
             section=keyed_fusion(config.fusion, source.with_features)
             if stage == "fusion"
             else _keyed_section(config, stage),
-            seed=config.seed,
-            upstream={"table": source.fingerprint}
-            if stage == "data"
-            else {name: keys[name] for name in upstream},
+            seed=_seed_of(stage, config),
+            upstream=_source_keys(stage, source) or {name: keys[name] for name in upstream},
         )
     return Plan(keys, reads)
+
+
+def _seed_of(stage: str, config: Config) -> int:
+    """What a clip shows hangs on no seed, though data, which says where it lies, does."""
+    return 0 if stage in MEDIA_STAGES else config.seed
+
+
+def _source_keys(stage: str, source: Source) -> dict[str, str]:
+    """What a stage's key takes from the table itself, in place of the stages that it reads."""
+    if stage in MEDIA_STAGES:
+        return {"table": source.fingerprint, "media": source.media[MEDIA_STAGES[stage]]}
+    return {"table": source.fingerprint} if stage == "data" else {}
 
 
 def _keyed_section(config: Config, stage: str) -> dict[str, Any]:
     section: dict[str, Any] = getattr(config, stage).model_dump(mode="json")
     if stage == "data":
         # The fingerprint stands for where the table came from.
-        del section["path"], section["synthetic"]
+        del section["path"], section["media"], section["synthetic"]
         if section["standardise"]:
             del section["standardise"]  # which tables were before it was a choice
-    if stage == "teacher" and section["encoder"] not in {"features", "tiny"}:
-        folder = Path(section["encoder"]).expanduser()
-        if folder.is_dir():
-            section["encoder"] = _folder_fingerprint(folder)
+    if stage == "video_media":
+        section["num_frames"], section["image_size"] = wanted_frames(config)
+    folder = model_folder(section.get("encoder", "features"))
+    if folder is not None:
+        section["encoder"] = _folder_fingerprint(folder)
     return section
 
 
@@ -169,6 +211,7 @@ def train_stage(
     report: Callable[[Report], None] | None = None,
     exports: Exports | None = None,
     stages: Any = None,
+    scratch: Path | None = None,
 ) -> Artifact:
     """Train one stage to its end, from its last export where there is one.
 
@@ -181,8 +224,11 @@ def train_stage(
         report: called after each epoch.
         exports: where the session is exported while it trains; None for nowhere.
         stages: the module that trains; None for `magtkd.stages`.
+        scratch: where a media stage writes its clips until they are stored; None for the system's
+            temporary folder.
 
     Raises:
+        DataError: a clip cannot be read.
         DivergedError: a loss was not finite.
         StageMemoryError: it did not fit into memory.
     """
@@ -192,6 +238,16 @@ def train_stage(
         metrics = {"seconds": time.perf_counter() - started}
         return Artifact(
             stage, plan.keys[stage], table, metrics, describe_stage(stage, config, plan)
+        )
+    if stage in MEDIA_STAGES:
+        return make_media(
+            stage,
+            plan.keys[stage],
+            config,
+            upstream["data"].table,
+            media_root(config.data),
+            describe_stage(stage, config, plan),
+            scratch,
         )
     if stages is None:
         from magtkd import stages
@@ -216,7 +272,8 @@ def train_stage(
 
 def stage_exports(store: Store, stage: str, key: str) -> Exports | None:
     """Where a stage that others may share is exported while it trains."""
-    return None if stage == "data" else Exports(store, f"stages/{stage}-{key}")
+    is_trained = stage != "data" and stage not in MEDIA_STAGES
+    return Exports(store, f"stages/{stage}-{key}") if is_trained else None
 
 
 def describe_stage(stage: str, config: Config, plan: Plan) -> dict[str, Any]:
@@ -225,8 +282,10 @@ def describe_stage(stage: str, config: Config, plan: Plan) -> dict[str, Any]:
         "stage": stage,
         "version": VERSIONS[stage],
         "section": getattr(config, stage).model_dump(mode="json"),
-        "seed": config.seed,
-        "upstream": {name: plan.keys[name] for name in plan.reads[stage]},
+        "seed": _seed_of(stage, config),
+        "upstream": {}
+        if stage in MEDIA_STAGES
+        else {name: plan.keys[name] for name in plan.reads[stage]},
     }
 
 
@@ -251,7 +310,8 @@ def run_chain(
         with_fusion: run the fusion stage too, and not only what it reads.
         report: called with the stage's name after each epoch.
         on_stage: called when a stage is there, trained or reused.
-        say: told of a damaged artifact, which is set aside and trained again.
+        say: told of a damaged artifact, which is set aside and trained again, and of clips that
+            could not be read.
 
     Raises:
         InputError: the configuration or its table is wrong.
@@ -270,7 +330,7 @@ def run_chain(
         else:
             _use_threads(config, stage)
             exports = stage_exports(store, stage, key) if reuse else None
-            artifacts[stage] = train_stage(
+            trained = train_stage(
                 stage,
                 config,
                 plan,
@@ -278,11 +338,14 @@ def run_chain(
                 corpus=corpus,
                 report=functools.partial(report, stage) if report else None,
                 exports=exports,
+                scratch=store.local_path("tmp"),
             )
-            store.write(artifacts[stage])
+            artifacts[stage] = store.write(trained)
+            for warning in trained.metrics.get("warnings", ()):
+                say(warning)
             if exports is not None:
                 exports.remove()
-            record = StageRecord(key, "trained", artifacts[stage].metrics["seconds"])
+            record = trained_record(key, artifacts[stage].metrics)
         if on_stage is not None:
             on_stage(stage, record)
     return artifacts

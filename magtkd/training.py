@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from magtkd.config import TrainingSection
 from magtkd.errors import DivergedError
+from magtkd.memory import MemoryPeak
 from magtkd.metrics import classification_metrics
 
 __all__ = [
@@ -95,6 +96,8 @@ class _Progress:
     epoch: int = 0
     step: int = 0
     seconds: float = 0.0
+    train_seconds: float = 0.0
+    peak_memory: int = 0
     best_epoch: int = 0
     best_score: float = -math.inf
     reports: list[dict[str, Any]] = field(default_factory=list)
@@ -143,7 +146,9 @@ class Session(Generic[SectionT, BatchT]):
         with self._random(0):
             self.task = make_task()
         self.task.model.to(self.device)
-        self._parameters = [p for p in self.task.model.parameters() if p.requires_grad]
+        named = list(self.task.model.named_parameters())
+        self._parameters = [p for _, p in named if p.requires_grad]
+        self._frozen = {name for name, p in named if not p.requires_grad}
         self._optimizer = torch.optim.AdamW(
             self._parameters,
             lr=section.learning_rate,
@@ -193,13 +198,15 @@ class Session(Generic[SectionT, BatchT]):
         section = self.section.at_epoch(epoch)
         self._apply(section)
         steps_before = self._progress.step
-        with self._random(epoch) as generator:
+        with self._random(epoch) as generator, MemoryPeak(self.device) as peak:
             train_loss = self._train_epoch(epoch, section, generator)
+            self._progress.train_seconds += time.perf_counter() - started
         num_steps = self._progress.step - steps_before
         report = Report(epoch, {"train/loss": train_loss} | self._evaluate(epoch, num_steps))
         self._progress.epoch = epoch
         self._progress.reports.append({"epoch": epoch, "metrics": report.metrics})
         self._keep_best(report)
+        self._progress.peak_memory = max(self._progress.peak_memory, peak.num_bytes)
         self._progress.seconds += time.perf_counter() - started
         return report
 
@@ -224,27 +231,32 @@ class Session(Generic[SectionT, BatchT]):
         self.task.model.train()
         batches = list(self.task.batches("train", generator))
         losses: list[Tensor] = []
-        for batch in batches:
-            self._set_learning_rate(section, len(batches))
-            with torch.autocast(
-                self.device.type, dtype=getattr(torch, section.precision), enabled=self._autocast
-            ):
-                loss = self.task.loss(batch, section)
+        for start in range(0, len(batches), section.accumulation):
+            group = batches[start : start + section.accumulation]
+            self._set_learning_rate(section, math.ceil(len(batches) / section.accumulation))
             self._optimizer.zero_grad(set_to_none=True)
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            for batch in group:
+                with self._mixed_precision():
+                    loss = self.task.loss(batch, section)
+                self._scaler.scale(loss / len(group)).backward()  # type: ignore[no-untyped-call]
+                losses.append(loss.detach())
             self._scaler.unscale_(self._optimizer)
             nn.utils.clip_grad_norm_(self._parameters, section.gradient_norm)
             self._scaler.step(self._optimizer)
             self._scaler.update()
-            losses.append(loss.detach())
             self._progress.step += 1
         # One look at the end of the epoch: a look at each step would make a GPU wait.
         values = torch.stack(losses).float().cpu()
         bad = (~torch.isfinite(values)).nonzero()
         if len(bad):
-            step = int(bad[0])
-            raise DivergedError(self.stage, epoch, step + 1, float(values[step]))
+            first = int(bad[0])
+            step = first // section.accumulation + 1
+            raise DivergedError(self.stage, epoch, step, float(values[first]))
         return float(values.mean())
+
+    def _mixed_precision(self) -> torch.autocast:
+        dtype = getattr(torch, self.section.precision)
+        return torch.autocast(self.device.type, dtype=dtype, enabled=self._autocast)
 
     def _set_learning_rate(self, section: TrainingSection, num_batches: int) -> None:
         factor = _schedule_factor(
@@ -262,7 +274,7 @@ class Session(Generic[SectionT, BatchT]):
     def _predict(self, splits: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows, features and logits of the utterances of some splits."""
         self.task.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._mixed_precision():
             parts = [
                 self.task.outputs(batch)
                 for split in splits
@@ -290,15 +302,19 @@ class Session(Generic[SectionT, BatchT]):
         score = -value if self.section.select == "loss" else value
         if score > self._progress.best_score:
             self._progress.best_score, self._progress.best_epoch = score, report.epoch
-            self._best = {
-                name: tensor.detach().clone()
-                for name, tensor in self.task.model.state_dict().items()
-            }
+            self._best = self._copied_weights()
+
+    def _copied_weights(self) -> dict[str, Tensor]:
+        """The weights as they are now; those that are not trained are not copied."""
+        return {
+            name: tensor.detach() if name in self._frozen else tensor.detach().clone()
+            for name, tensor in self.task.model.state_dict().items()
+        }
 
     def result(self) -> TrainResult:
         """Features, logits, weights and metrics of the epoch that dev chose."""
         assert self._best, f"{self.stage} was not trained"
-        latest = {k: v.detach().clone() for k, v in self.task.model.state_dict().items()}
+        latest = self._copied_weights()
         self.task.model.load_state_dict(self._best)
         rows, features, logits = self._predict(["train", "dev", "test"])
         self.task.model.load_state_dict(latest)
@@ -309,6 +325,9 @@ class Session(Generic[SectionT, BatchT]):
         metrics = {
             "epoch": self._progress.best_epoch,
             "seconds": self._progress.seconds,
+            "samples_per_second": self._samples_per_second,
+            "peak_memory": self._progress.peak_memory,
+            "device": self.device.type,
             "reports": self._progress.reports,
             "dev": classification_metrics(
                 self._label[dev], logits[dev].argmax(axis=1), self._labels
@@ -317,12 +336,18 @@ class Session(Generic[SectionT, BatchT]):
         weights = {name: tensor.cpu().contiguous() for name, tensor in self._best.items()}
         return TrainResult(features, logits, save_tensors(weights), metrics)
 
+    @property
+    def _samples_per_second(self) -> float:
+        """Utterances of train that went through training each second, evaluation left out."""
+        num_samples = int((self._split == "train").sum()) * self._progress.epoch
+        return num_samples / max(self._progress.train_seconds, 1e-9)
+
     # --- export -------------------------------------------------------------------------------
 
     def export(self) -> bytes:
         """The whole session as safetensors, its progress as JSON in the header."""
         tensors = {f"model/{k}": v for k, v in self.task.model.state_dict().items()}
-        tensors |= {f"best/{k}": v for k, v in self._best.items()}
+        tensors |= {f"best/{k}": v for k, v in self._best.items() if k not in self._frozen}
         state = self._optimizer.state_dict()["state"]
         for index, values in state.items():
             tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v) for k, v in values.items()}
@@ -346,6 +371,9 @@ class Session(Generic[SectionT, BatchT]):
             groups[group][rest] = tensor
         self.task.model.load_state_dict(groups["model"])
         self._best = {name: tensor.to(self.device) for name, tensor in groups["best"].items()}
+        if self._best:
+            weights = self.task.model.state_dict()
+            self._best |= {name: weights[name].detach() for name in self._frozen}
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in groups["optimizer"].items():
             index, _, key = name.partition("/")
@@ -369,16 +397,21 @@ class _RandomState:
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self._seed = seed
+        self._numpy: Any = None
         devices = [device] if device.type == "cuda" else []
         self._fork = torch.random.fork_rng(devices=devices)
 
     def __enter__(self) -> torch.Generator:
         self._fork.__enter__()
+        # Speech encoders mask by numpy's numbers (SpecAugment).
+        self._numpy = np.random.get_state()
+        np.random.seed(self._seed % 2**32)
         torch.manual_seed(self._seed)
         return torch.Generator().manual_seed(self._seed)
 
     def __exit__(self, *error: Any) -> None:
         self._fork.__exit__(*error)
+        np.random.set_state(self._numpy)
 
 
 def _schedule_factor(

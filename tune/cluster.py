@@ -101,7 +101,7 @@ def check_resources(resources: StageResources, totals: Mapping[str, float]) -> N
         SweepError: the first stage that asks for more than there is.
     """
     fields = {"CPU": "cpu", "GPU": "gpu", "memory": "memory"}
-    for stage in ("teacher", "audio", "video", "fusion"):
+    for stage in type(resources).model_fields:
         for name, amount in shape_of(getattr(resources, stage)):
             have = totals.get(name, 0.0)
             if amount > have:

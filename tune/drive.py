@@ -17,6 +17,7 @@ from magtkd.pipeline import Source, make_plan
 from tune.cluster import driver_node
 from tune.display import Display
 from tune.engine import ENGINE_NAMESPACE, EngineActor, engine_name
+from tune.follower import UPLOADS
 from tune.ledger import Ledger
 from tune.recorder import Recorder
 from tune.schedule import make_scheduler, replay
@@ -94,7 +95,8 @@ def drive(
 def _tidy(store: Store, folder: Path, state: SweepState) -> None:
     """Remove what drivers that were killed left behind and nobody will ask for."""
     store.remove_left_overs()
-    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    for name in (SCRATCH, UPLOADS):
+        shutil.rmtree(folder / name, ignore_errors=True)
     sessions = f"sessions/sweeps/{state.sweep_id}"
     for name in store.list_folders(sessions):
         trial = state.trials.get(int(name)) if name.isdecimal() else None

@@ -17,9 +17,11 @@ from tune.mlflow_runs import SweepRuns
 from tune.mlflow_sender import ArtifactsOf, Sender
 from tune.projection import Projection
 
-__all__ = ["Follower", "num_events_after"]
+__all__ = ["UPLOADS", "Follower", "num_events_after"]
 
 CHUNK_BYTES = 1 << 18
+UPLOADS = "uploads"
+"""Folder beside the ledger, for files on their way to the store."""
 
 
 def num_events_after(ledger_path: Path, offset: int) -> int:
@@ -47,7 +49,7 @@ class Follower:
     ) -> None:
         self._path, self._uri = Path(ledger_path), tracking_uri
         self._say_to, self._said, self._saying = say, set[str](), threading.Lock()
-        self._sender = Sender(artifacts_of, self._say)
+        self._sender = Sender(artifacts_of, self._say, self._path.parent / UPLOADS)
         self._projection = Projection()
         self._runs: SweepRuns | None = None
         self._is_sure = True

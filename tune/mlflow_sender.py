@@ -31,8 +31,10 @@ REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS
 class Sender:
     """Sends updates to the runs of a sweep; `seconds` is the time of a core that threads took."""
 
-    def __init__(self, artifacts_of: ArtifactsOf | None, say: Callable[[str], None]) -> None:
-        self._artifacts_of, self._say = artifacts_of, say
+    def __init__(
+        self, artifacts_of: ArtifactsOf | None, say: Callable[[str], None], scratch: Path
+    ) -> None:
+        self._artifacts_of, self._say, self._scratch = artifacts_of, say, scratch
         self._side_by_side = SideBySide()
 
     @property
@@ -49,7 +51,9 @@ class Sender:
         Raises:
             Exception: whatever MLflow raises when its store is away.
         """
-        with tempfile.TemporaryDirectory(prefix="magtkd-") as folder:
+        # Beside the ledger, where the next driver removes what one that was killed left.
+        self._scratch.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             _Sending(runs, updates, self._artifacts_of, self._say, Path(folder)).run(
                 self._side_by_side
             )

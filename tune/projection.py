@@ -143,6 +143,9 @@ class Projection:
             update.tag(f"stage.{stage}.key", record.key)
             update.tag(f"stage.{stage}.outcome", record.outcome)
             update.metric(f"seconds/{stage}", record.seconds, event["time"], 0)
+            for name in ("samples_per_second", "peak_memory"):
+                if (value := getattr(record, name)) is not None:
+                    update.metric(f"{name}/{stage}", float(value), event["time"], 0)
 
     def changed(self, event: Event) -> None:
         """Values that population based training changed: numbers as metrics, the rest as tags."""

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 from magtkd.config import Config, get_value, names_of, nearest, with_values
 from magtkd.errors import ConfigError, SweepError
+from magtkd.pipeline import STAGES
 from tune.ranges import KINDS, Choice, Entry, FloatRange, IntRange, Scalar, Suggester, parse_entry
 
 __all__ = ["Choice", "Entry", "FloatRange", "IntRange", "Scalar", "Space", "Values"]
@@ -26,7 +27,7 @@ Values: TypeAlias = dict[str, Scalar]
 NUM_CHECKED = 2000
 """Combinations of ends and choices that are validated at most."""
 
-_STAGES = ("teacher", "audio", "video", "fusion")
+_STAGES = STAGES[1:]
 
 
 def _depth(name: str) -> int:
@@ -41,7 +42,7 @@ def _refusal(name: str) -> str | None:
         return "it is a name for people and changes no result"
     if name.startswith("resources."):
         return "it says what a stage may use, not what it computes"
-    if name == "data.path" or name.startswith("data.synthetic."):
+    if name in {"data.path", "data.media"} or name.startswith("data.synthetic."):
         return "trials on different data cannot be compared; run one sweep for each"
     if name == "fusion.recipe":
         return "it stands for several values; search these, or run one sweep for each"

@@ -143,7 +143,13 @@ def _trial_suggested(state: SweepState, event: Event) -> bool:
 def _trial_stages(trial: TrialState, event: Event) -> bool:
     before = dict(trial.stages)
     for stage, told in event["stages"].items():
-        record = StageRecord(told["key"], told["outcome"], told["seconds"], told.get("saved"))
+        optional = ("saved", "samples_per_second", "peak_memory")
+        record = StageRecord(
+            told["key"],
+            told["outcome"],
+            told["seconds"],
+            **{name: told[name] for name in optional if name in told},
+        )
         known = trial.stages.get(stage)
         # After a resume a trial finds what it trained itself; what that took must not be lost.
         if known and known.key == record.key and known.outcome == "trained" != record.outcome:

@@ -19,7 +19,7 @@ import ray.tune as ray_tune
 from ray.exceptions import RayActorError, RayTaskError
 
 from magtkd.errors import InputError
-from magtkd.pipeline import StageRecord
+from magtkd.pipeline import StageRecord, trained_record
 from tune.engine import ENGINE_NAMESPACE, Opened
 from tune.pool import reason_of
 from tune.state import TrialState
@@ -164,12 +164,18 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
     # --- results ------------------------------------------------------------------------------
 
     def _reported(self, step: Step) -> dict[str, Any]:
-        result = self._trained(step.epoch, step.metrics, step.seconds)
+        result = self._trained(step.epoch, step.metrics, step.seconds, step.final)
         return result if step.final is None else result | _completed(step.final)
 
-    def _trained(self, epoch: int, metrics: Mapping[str, float], seconds: float) -> dict[str, Any]:
+    def _trained(
+        self,
+        epoch: int,
+        metrics: Mapping[str, float],
+        seconds: float,
+        final: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         assert self._opened is not None
-        fusion = StageRecord(self._opened.fusion_key, "trained", seconds)
+        fusion = trained_record(self._opened.fusion_key, {**(final or {}), "seconds": seconds})
         return self._result(epoch, metrics) | {"fusion": json.dumps(_record(fusion))}
 
     def _replayed(self, opened: Opened) -> dict[str, Any]:

@@ -212,7 +212,9 @@ class Upstream:
             self._phases.pop(key, None)
         if isinstance(outcome, Failure):
             raise StageFailedError(outcome)
-        return Made(table, StageRecord(key, "trained", outcome.seconds), outcome.num_bytes)
+        for warning in outcome.warnings:
+            self._say(warning)
+        return Made(table, outcome.record, outcome.num_bytes)
 
     async def _prepare_data(self, config: Config, plan: Plan) -> Made:
         try:

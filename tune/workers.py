@@ -21,7 +21,14 @@ from magtkd.config import Config
 from magtkd.errors import DivergedError, StageMemoryError, StorageError
 from magtkd.exports import Exports
 from magtkd.memory import memory_named
-from magtkd.pipeline import Plan, describe_stage, stage_exports, train_stage
+from magtkd.pipeline import (
+    Plan,
+    StageRecord,
+    describe_stage,
+    stage_exports,
+    train_stage,
+    trained_record,
+)
 
 __all__ = ["Failure", "Opening", "StageDone", "Step", "Worker", "WorkerActor", "failure_of"]
 
@@ -38,10 +45,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class StageDone:
-    """A stage that was trained, in `seconds`; `num_bytes` is the size of its table."""
+    """A stage that was trained; `num_bytes` is the size of its table; `warnings` is what a person
+    should know."""
 
-    seconds: float
+    record: StageRecord
     num_bytes: int
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,15 +140,25 @@ class Worker:
         exports = stage_exports(self._store, stage, plan.keys[stage]) if is_shared else None
         try:
             given = dict(zip(names, upstream, strict=True))
-            artifact = train_stage(stage, config, plan, given, exports=exports, stages=self._stages)
+            artifact = train_stage(
+                stage,
+                config,
+                plan,
+                given,
+                exports=exports,
+                stages=self._stages,
+                scratch=self._store.local_path("tmp"),
+            )
             artifact.metrics["sweep"] = self._sweep_id
-            self._store.write(artifact)
+            artifact = self._store.write(artifact)
             if exports is not None:
                 exports.remove()
         except Exception as error:
             return failure_of(stage, error), None
         light = dataclasses.replace(artifact, weights=b"")
-        return StageDone(artifact.metrics["seconds"], artifact.table.nbytes), light
+        warnings = tuple(artifact.metrics.get("warnings", ()))
+        record = trained_record(artifact.key, artifact.metrics)
+        return StageDone(record, artifact.table.nbytes, warnings), light
 
     def open(
         self,

@@ -8,10 +8,13 @@ from magtkd.config.files import dump_yaml, load_config, read_config_file
 from magtkd.config.names import get_value, names_of, nearest
 from magtkd.config.sections import (
     AudioConfig,
+    AudioMediaConfig,
     Config,
     DataConfig,
     DistillConfig,
+    EncoderSection,
     FusionConfig,
+    LoraConfig,
     Resources,
     Section,
     StageResources,
@@ -20,14 +23,18 @@ from magtkd.config.sections import (
     TeacherConfig,
     TrainingSection,
     VideoConfig,
+    VideoMediaConfig,
 )
 
 __all__ = [
     "AudioConfig",
+    "AudioMediaConfig",
     "Config",
     "DataConfig",
     "DistillConfig",
+    "EncoderSection",
     "FusionConfig",
+    "LoraConfig",
     "Resources",
     "Section",
     "StageResources",
@@ -36,6 +43,7 @@ __all__ = [
     "TeacherConfig",
     "TrainingSection",
     "VideoConfig",
+    "VideoMediaConfig",
     "dump_yaml",
     "get_value",
     "load_config",

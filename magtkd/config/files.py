@@ -21,6 +21,9 @@ __all__ = ["dump_yaml", "load_config", "read_config_file"]
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
+_PATHS = {("data", "path"), ("data", "media"), ("fusion", "initial")}
+"""Values that are paths, relative to whatever says them."""
+
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
@@ -51,7 +54,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def read_config_file(path: str | Path, _seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A configuration file with everything that it `extends` merged below it, as a plain tree.
 
-    `extends`, `data.path` and `fusion.initial` are relative to the file that says them.
+    `extends`, `data.path`, `data.media` and `fusion.initial` are relative to the file that says
+    them.
 
     Raises:
         ConfigError: a file that cannot be read, is not YAML, or extends itself.
@@ -62,13 +66,10 @@ def read_config_file(path: str | Path, _seen: tuple[Path, ...] = ()) -> dict[str
         raise ConfigError(f"{path}: extends itself: {chain}")
     tree = _read_yaml(path)
     base = tree.pop("extends", None)
-    data = tree.get("data")
-    if isinstance(data, dict) and isinstance(data.get("path"), str):
-        data["path"] = str((path.parent / Path(data["path"]).expanduser()).resolve())
-    fusion = tree.get("fusion")
-    if isinstance(fusion, dict) and isinstance(fusion.get("initial"), str):
-        initial = Path(fusion["initial"]).expanduser()
-        fusion["initial"] = str((path.parent / initial).resolve())
+    for section, name in _PATHS:
+        inner = tree.get(section)
+        if isinstance(inner, dict) and isinstance(inner.get(name), str):
+            inner[name] = str((path.parent / Path(inner[name]).expanduser()).resolve())
     if base is None:
         return tree
     if not isinstance(base, str):
@@ -113,7 +114,7 @@ def load_config(
         if not equals or not key.strip():
             raise ConfigError(f"override {override!r}: write it as key=value")
         value = _override_value(override, raw)
-        if key.strip() in {"data.path", "fusion.initial"} and isinstance(value, str):
+        if tuple(key.strip().split(".")) in _PATHS and isinstance(value, str):
             value = str(Path(value).expanduser().resolve())
         node: dict[str, Any] = tree
         *parents, last = key.strip().split(".")

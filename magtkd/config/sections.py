@@ -18,10 +18,13 @@ from pydantic import (
 
 __all__ = [
     "AudioConfig",
+    "AudioMediaConfig",
     "Config",
     "DataConfig",
     "DistillConfig",
+    "EncoderSection",
     "FusionConfig",
+    "LoraConfig",
     "Resources",
     "Section",
     "StageResources",
@@ -30,6 +33,7 @@ __all__ = [
     "TeacherConfig",
     "TrainingSection",
     "VideoConfig",
+    "VideoMediaConfig",
 ]
 
 Positive = Annotated[int, Field(ge=1)]
@@ -123,6 +127,8 @@ class DataConfig(Section):
     path: str | None = None
     """A Parquet file in the schema, or a folder with MELD's three CSV files. In a file, relative
     to that file; on the command line, to the working directory."""
+    media: str | None = None
+    """The folder that `audio_path` and `video_path` are relative to; null is the table's own."""
     synthetic: SyntheticConfig | None = None
     """Instead of `path`: a corpus that is made up."""
     standardise: bool = True
@@ -148,6 +154,8 @@ class TrainingSection(Section):
     """Passes over train."""
     batch_size: Positive = 16
     """Conversations a batch."""
+    accumulation: Positive = 1
+    """Batches whose gradients are averaged before each step of the optimizer."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
     """AdamW's peak learning rate."""
     weight_decay: Weight = 1e-4
@@ -178,14 +186,44 @@ class TrainingSection(Section):
         return self
 
 
-class TeacherConfig(TrainingSection):
-    """The text teacher."""
+class LoraConfig(Section):
+    """Low-rank adaptation of an encoder's attention (Hu et al., ICLR 2022), by `peft`."""
+
+    rank: Positive = 8
+    """Rank of each update."""
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 16.0
+    """The update is scaled by `alpha / rank`."""
+
+
+class EncoderSection(TrainingSection):
+    """What a stage has that may train a transformers encoder."""
 
     batch_size: Positive = 32
     """Utterances a batch."""
     encoder: Annotated[str, Field(min_length=1)] = "features"
+    gradient_checkpointing: bool = False
+    """Compute the encoder's activations again instead of keeping them: less memory, more time."""
+    lora: LoraConfig | None = None
+    """Train low-rank updates of the encoder's attention instead of its weights."""
+
+    @model_validator(mode="after")
+    def _options_need_an_encoder(self) -> Self:
+        for name in ("lora", "gradient_checkpointing"):
+            if self.encoder == "features" and getattr(self, name):
+                raise ValueError(
+                    f"{name} is set, but encoder 'features' has nothing for it; set encoder to a "
+                    f"transformers model, or leave {name} out"
+                )
+        return self
+
+
+class TeacherConfig(EncoderSection):
+    """The text teacher."""
+
+    encoder: Annotated[str, Field(min_length=1)] = "features"
     """`features` for the table's text features; `tiny` for a small randomly initialised
-    transformer; or a transformers text encoder, by model id or folder."""
+    transformer; `minilm` for the one in `magtkd[offline]`; or a transformers text encoder, by
+    model id or folder."""
     prompt_length: Annotated[int, Field(ge=0)] = 0
     """Trained prompt vectors before the mask token; needs a transformers encoder."""
     train: Literal["full", "prompt"] = "full"
@@ -206,6 +244,8 @@ class TeacherConfig(TrainingSection):
             raise ValueError(
                 "train is 'prompt', but encoder 'features' has no prompt; set train to 'full'"
             )
+        if self.train == "prompt" and self.lora is not None:
+            raise ValueError("train is 'prompt', which leaves nothing to lora; set train to 'full'")
         if self.prompt_length > self.max_length // 2:
             raise ValueError(
                 f"prompt_length is {self.prompt_length}; keep it at most half of max_length, "
@@ -232,21 +272,71 @@ class DistillConfig(Section):
     """Temperature of the feature loss."""
 
 
-class StudentConfig(TrainingSection):
+class AudioMediaConfig(Section):
+    """The waveforms that an audio encoder hears: mono, decoded once for all trials."""
+
+    published_sample_rate: bool = False
+    """Resample to 22,050 Hz and call it 16,000 Hz, as the published code does."""
+    max_samples: Annotated[int, Field(ge=400)] = 400_000
+    """A longer clip is cut after so many samples."""
+    on_missing: Literal["error", "silence"] = "error"
+    """A clip that cannot be read ends the stage, or becomes a second of silence."""
+    cut: Literal["shared", "always", "never"] = "shared"
+    """Cut clips by `start` and `end`: where several utterances share a file, always, or never."""
+
+
+class VideoMediaConfig(Section):
+    """The frames that a video encoder sees: evenly spread, decoded once for all trials."""
+
+    num_frames: Positive | None = None
+    """Frames of each clip; null is what `video.encoder` asks for."""
+    image_size: Positive | None = None
+    """Height and width in pixels; null is what `video.encoder` asks for."""
+    on_missing: Literal["error", "black"] = "error"
+    """A clip that cannot be read ends the stage, or becomes black frames."""
+    cut: Literal["shared", "always", "never"] = "shared"
+    """Cut clips by `start` and `end`: where several utterances share a file, always, or never."""
+
+
+class StudentConfig(EncoderSection):
     """A student of one modality."""
 
-    batch_size: Positive = 32
-    """Utterances a batch."""
+    train: Literal["full", "head"] = "full"
+    """With an encoder: train everything, or only the layers on top of it."""
+    pooling: Literal["first", "mean"] = "first"
+    """With an encoder: its first hidden state, or the mean over all of the clip's."""
     distill: DistillConfig | None = DistillConfig()
     """Distillation from the teacher; null trains on the labels alone."""
+
+    @model_validator(mode="after")
+    def _head_needs_an_encoder(self) -> Self:
+        if self.encoder == "features" and self.train == "head":
+            raise ValueError(
+                "train is 'head', but encoder 'features' is nothing else; set train to 'full', or "
+                "encoder to a transformers model"
+            )
+        if self.train == "head" and (self.lora is not None or self.gradient_checkpointing):
+            raise ValueError(
+                "train is 'head', which leaves the encoder alone; leave lora and "
+                "gradient_checkpointing out, or set train to 'full'"
+            )
+        return self
 
 
 class AudioConfig(StudentConfig):
     """The audio student."""
 
+    encoder: Annotated[str, Field(min_length=1)] = "features"
+    """`features` for the table's audio features; or a transformers speech encoder (data2vec-audio,
+    wav2vec2, HuBERT, WavLM) by model id or folder, on the clips' waveforms."""
+
 
 class VideoConfig(StudentConfig):
     """The video student."""
+
+    encoder: Annotated[str, Field(min_length=1)] = "features"
+    """`features` for the table's video features; or a transformers video encoder (TimeSformer,
+    VideoMAE) by model id or folder, on the clips' frames."""
 
 
 class FusionConfig(TrainingSection):
@@ -437,9 +527,11 @@ class Resources(Section):
 
 
 class StageResources(Section):
-    """What each trained stage asks for."""
+    """What each trained stage asks for, and those that decode media, which need no GPU."""
 
     teacher: Resources = Resources()
+    audio_media: Resources = Resources()
+    video_media: Resources = Resources()
     audio: Resources = Resources()
     video: Resources = Resources()
     fusion: Resources = Resources()
@@ -454,6 +546,8 @@ class Config(Section):
     """Seed of everything random."""
     data: DataConfig = DataConfig()
     teacher: TeacherConfig = TeacherConfig()
+    audio_media: AudioMediaConfig = AudioMediaConfig()
+    video_media: VideoMediaConfig = VideoMediaConfig()
     audio: AudioConfig = AudioConfig()
     video: VideoConfig = VideoConfig()
     fusion: FusionConfig = FusionConfig()

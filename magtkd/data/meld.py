@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,14 +15,16 @@ from pathlib import Path
 import pyarrow as pa
 
 from magtkd.data.columns import SCHEMA, SPLITS
+from magtkd.data.conversion import make_table
 from magtkd.data.repair import decode_bytes, repair_text
 from magtkd.errors import DataError
 
-__all__ = ["BROKEN_CLIPS", "file_name", "read_meld"]
+__all__ = ["BROKEN_CLIPS", "csv_path", "file_name", "find_seconds", "read_meld"]
 
 # Clips of MELD.Raw, as (split, dialogue, utterance), found by those who read them.
 BROKEN_CLIPS = {
     ("train", 125, 3): "cannot be decoded",
+    ("train", 309, 0): "cut wrongly",
     ("dev", 110, 7): "missing",
     ("test", 38, 4): "305 s long, cut wrongly",
     ("test", 220, 0): "235 s long, cut wrongly",
@@ -47,6 +50,12 @@ def file_name(split: str) -> str:
     return f"{split}_sent_emo.csv"
 
 
+def csv_path(folder: Path, split: str) -> Path:
+    """Where a split's file lies: in the folder itself, or in one with the split's name."""
+    nested = folder / split / file_name(split)
+    return nested if os.path.exists(nested) else folder / file_name(split)
+
+
 def read_meld(folder: str | Path) -> tuple[pa.Table, tuple[str, ...]]:
     """The table of a folder with MELD's CSV files, and what is to be known about it.
 
@@ -59,15 +68,11 @@ def read_meld(folder: str | Path) -> tuple[pa.Table, tuple[str, ...]]:
     rows: list[Row] = []
     num_repaired = 0
     for split in SPLITS:
-        split_rows, split_repaired = _read_split(Path(folder) / file_name(split), split)
+        split_rows, split_repaired = _read_split(csv_path(Path(folder), split), split)
         rows += split_rows
         num_repaired += split_repaired
-    columns = zip(*rows, strict=True) if rows else ((),) * len(_TABLE_COLUMNS)
-    arrays = [
-        pa.array(values, SCHEMA.field(name).type)
-        for name, values in zip(_TABLE_COLUMNS, columns, strict=True)
-    ]
-    return pa.table(arrays, _TABLE_COLUMNS), tuple(_warnings(rows, num_repaired))
+    table = make_table([dict(zip(_TABLE_COLUMNS, row, strict=True)) for row in rows], folder)
+    return table, tuple(_warnings(rows, num_repaired))
 
 
 def _read_split(path: Path, split: str) -> tuple[list[Row], int]:
@@ -124,12 +129,19 @@ def _number(values: dict[str, str], name: str, place: str) -> int:
 
 
 def _seconds(values: dict[str, str], name: str, place: str) -> float:
-    """`00:20:57,256` as seconds; digits after the comma are milliseconds, as in subtitles."""
-    match = _TIME.fullmatch(values[name].strip())
-    if match is None:
+    found = find_seconds(values[name])
+    if found is None:
         raise DataError(
             f"{place}: {name}: {values[name]!r} is not a time such as 00:20:57,256; correct it"
         )
+    return found
+
+
+def find_seconds(text: str) -> float | None:
+    """`00:20:57,256` as seconds; digits after the comma are milliseconds, as in subtitles."""
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
+        return None
     hours, minutes, seconds, thousandths = map(int, match.groups())
     return hours * 3600 + minutes * 60 + seconds + thousandths / 1000
 

@@ -53,8 +53,8 @@ def prepare(corpus: Corpus, config: DataConfig, seed: int) -> pa.Table:
     Columns: split, dialogue_id, utterance_id, speaker, text, label (int32, index in the metadata's
     labels), speaker_index (int32), and the `*_features` that the corpus has, standardised
     unless the configuration says otherwise: mean 0 and standard deviation 1 on train, columns
-    constant there 0 everywhere. Rows are sorted by
-    split, dialogue and utterance. `read_metadata` reads the rest.
+    constant there 0 everywhere. Where there are clips: audio_path, video_path, start and end. Rows
+    are sorted by split, dialogue and utterance. `read_metadata` reads the rest.
 
     Args:
         corpus: validated conversations.
@@ -80,8 +80,18 @@ def prepare(corpus: Corpus, config: DataConfig, seed: int) -> pa.Table:
         if config.standardise:
             values = _standardise(values, is_train)
         columns[FEATURES[modality]] = features_column(values)
+    if any(table[name].null_count < len(table) for name in _paths(table)):
+        columns |= {name: table[name] for name in (*_paths(table), *_times(table))}
     metadata = Metadata(corpus.labels, num_speakers, _modalities(table), widths)
     return pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(asdict(metadata))})
+
+
+def _paths(table: pa.Table) -> list[str]:
+    return [name for name in ("audio_path", "video_path") if name in table.column_names]
+
+
+def _times(table: pa.Table) -> list[str]:
+    return [name for name in ("start", "end") if name in table.column_names]
 
 
 def _modalities(table: pa.Table) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from magtkd.config import DataConfig
@@ -12,7 +13,7 @@ from magtkd.data.synthetic import make_synthetic
 from magtkd.data.table import Corpus, make_corpus
 from magtkd.errors import ConfigError, DataError
 
-__all__ = ["read_corpus", "read_path"]
+__all__ = ["media_root", "read_corpus", "read_path"]
 
 
 def read_corpus(config: DataConfig) -> Corpus:
@@ -26,7 +27,16 @@ def read_corpus(config: DataConfig) -> Corpus:
         return make_corpus(make_synthetic(config.synthetic), "synthetic")
     if config.path is None:
         raise ConfigError("data.path: names no table; set data.path=FILE or use data.synthetic")
-    return read_path(config.path)
+    return replace(read_path(config.path), media=media_root(config))
+
+
+def media_root(config: DataConfig) -> Path:
+    """The folder that the clips' paths are relative to: what the configuration says, else the
+    table's own."""
+    if config.media is not None:
+        return Path(config.media)
+    path = Path(config.path or ".")
+    return path if os.path.isdir(path) else path.parent
 
 
 def read_path(path: str | Path) -> Corpus:
@@ -41,7 +51,7 @@ def read_path(path: str | Path) -> Corpus:
     if not os.path.exists(Path(path) / file_name("train")):
         raise DataError(
             f"{path}: a folder without {file_name('train')}; set data.path to a Parquet file or to "
-            "a folder with MELD's CSV files"
+            "a folder with MELD's CSV files, or convert another release with magtkd data convert"
         )
     table, warnings = read_meld(path)
     return make_corpus(table, str(path), warnings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +41,8 @@ class Corpus:
 
     `table` has the schema's columns that the source has, sorted by split (train, dev, test),
     dialogue and utterance; `labels` are those of train, sorted; `fingerprint` is a SHA-256 that
-    changes exactly when the content does; `source` is a path or `synthetic`.
+    changes exactly when the content does; `source` is a path or `synthetic`; `media` is the folder
+    that the clips' paths are relative to.
     """
 
     table: pa.Table
@@ -48,6 +50,7 @@ class Corpus:
     fingerprint: str
     source: str
     warnings: tuple[str, ...] = ()
+    media: Path | None = None
 
 
 def make_corpus(table: pa.Table, source: str, warnings: Sequence[str] = ()) -> Corpus:

@@ -1,26 +1,30 @@
-"""Transformers encoders and their tokenizers: `tiny`, from a folder, or from the hub.
+"""Text encoders and their tokenizers: `tiny`, from a folder, or from the hub.
 
 `transformers` is imported when it is needed: it takes seconds, and most teachers need none of it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from magtkd.encoders.hub import load_pretrained, quiet_transformers
 from magtkd.encoders.prompts import speaker_token, speaker_tokens
 from magtkd.encoders.tiny import tiny_model, tiny_tokenizer
 from magtkd.errors import ConfigError
 
-__all__ = ["Backbone", "load_backbone", "quiet_transformers"]
+__all__ = ["Backbone", "load_backbone"]
+
+PLACE = "teacher.encoder"
+_WAY_OUT = (
+    "give a model id that is cached or can be downloaded, a folder with config.json, weights and "
+    "tokenizer, or 'tiny'"
+)
 
 
 @dataclass(frozen=True)
@@ -39,28 +43,6 @@ class Backbone:
     position_offset: int | None
 
 
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' messages and progress bars, and keep the tokenizers on this thread."""
-    from transformers.utils import logging
-
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    parallelism = os.environ.get("TOKENIZERS_PARALLELISM")
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()
-        if parallelism is None:
-            del os.environ["TOKENIZERS_PARALLELISM"]
-        else:
-            os.environ["TOKENIZERS_PARALLELISM"] = parallelism
-
-
 def load_backbone(
     encoder: str,
     *,
@@ -72,7 +54,7 @@ def load_backbone(
     """An encoder that knows the speaker tokens.
 
     Args:
-        encoder: `tiny`, a folder in the hub's layout, or a model id.
+        encoder: `tiny`, `minilm`, a folder in the hub's layout, or a model id.
         texts: the utterances of train, from which the tokenizer of `tiny` is trained.
         known_speakers: normalised names that get a token beside the unknown speakers'.
         max_length: tokens that an input may have.
@@ -85,13 +67,15 @@ def load_backbone(
         if encoder == "tiny":
             tokenizer = tiny_tokenizer(texts, tokenizer_json)
         else:
-            tokenizer = _load(encoder, "AutoTokenizer")
+            tokenizer = load_pretrained(PLACE, encoder, "AutoTokenizer", way_out=_WAY_OUT)
         _check_tokens(encoder, tokenizer)
         tokenizer.add_tokens(list(speaker_tokens(known_speakers)), special_tokens=True)
         if encoder == "tiny":
             model = tiny_model(tokenizer, max_length)
         else:
-            model = _load(encoder, "AutoModel", dtype=torch.float32)
+            model = load_pretrained(
+                PLACE, encoder, "AutoModel", way_out=_WAY_OUT, dtype=torch.float32
+            )
         _check_model(encoder, model)
         _embed_speakers(model, tokenizer, known_speakers)
     if getattr(model, "pooler", None) is not None:
@@ -106,46 +90,6 @@ def load_backbone(
         pad_id=tokenizer.pad_token_id or 0,
         position_offset=offset,
     )
-
-
-# --- a folder or the hub ----------------------------------------------------------------------
-
-
-_WAY_OUT = (
-    "give a model id that is cached or can be downloaded, a folder with config.json, weights and "
-    "tokenizer, or 'tiny'"
-)
-
-
-def _load(encoder: str, loader: str, **options: Any) -> Any:
-    import transformers
-
-    # Code that comes with a model is not run, nor does anyone get asked whether it should be.
-    load = getattr(transformers, loader).from_pretrained
-    options["trust_remote_code"] = False
-    folder = Path(encoder).expanduser()
-    # What a broken folder raises differs by model: a missing file, JSON, a key, a tensor's shape.
-    try:
-        if folder.is_dir():
-            return load(str(folder), local_files_only=True, **options)
-        if encoder.startswith((".", "~")) or folder.is_absolute():
-            raise FileNotFoundError("there is no such folder")
-        with contextlib.suppress(OSError, ValueError):
-            return load(encoder, local_files_only=True, **options)
-        _ask_hub(encoder)
-        return load(encoder, **options)
-    except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ConfigError(
-            f"teacher.encoder: cannot load {encoder!r} ({reason.rstrip('.')}); {_WAY_OUT}"
-        ) from error
-
-
-def _ask_hub(encoder: str) -> None:
-    """Ask once whether the model is there: transformers would ask for most of a minute."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-
-    get_hf_file_metadata(hf_hub_url(encoder, "config.json"), timeout=10)
 
 
 def _separator_id(tokenizer: Any) -> Any:

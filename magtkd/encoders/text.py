@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from magtkd.encoders.backbone import load_backbone, quiet_transformers
+from magtkd.encoders.adapt import adapt
+from magtkd.encoders.backbone import load_backbone
+from magtkd.encoders.hub import quiet_transformers
 from magtkd.encoders.prompts import (
     build_prompt,
     conversation_rows,
@@ -32,7 +34,7 @@ class TextEncoder(nn.Module):
     tokenizer, and loaded, it computes the same. Seed torch before: new weights are random.
 
     Args:
-        encoder: `tiny`, a folder, or a model id.
+        encoder: `tiny`, `minilm`, a folder, or a model id.
         texts: the utterances of train; the tokenizer of `tiny` is trained on them.
         known_speakers: normalised names with a token of their own (`prompts.know_speakers`).
         hidden_dim: width H of what comes out.
@@ -42,6 +44,8 @@ class TextEncoder(nn.Module):
             the encoder's own dropout off.
         max_length: tokens of an input, prompt vectors included.
         tokenizer_json: for `tiny`, the tokenizer as it was saved, instead of training it.
+        gradient_checkpointing: compute activations again instead of keeping them.
+        lora: rank and alpha of the updates to train instead of the weights; None for none.
 
     Raises:
         ConfigError: an encoder that cannot be found or read, has no mask token, or is too short
@@ -60,6 +64,8 @@ class TextEncoder(nn.Module):
         train: Literal["full", "prompt"] = "full",
         max_length: int = 256,
         tokenizer_json: bytes | None = None,
+        gradient_checkpointing: bool = False,
+        lora: tuple[int, float] | None = None,
     ) -> None:
         super().__init__()
         backbone = load_backbone(
@@ -75,6 +81,7 @@ class TextEncoder(nn.Module):
         self.max_length = max_length
         self.is_frozen = train == "prompt"
         self.model.requires_grad_(not self.is_frozen)
+        adapt("teacher", self.model, gradient_checkpointing=gradient_checkpointing, lora=lora)
         self.prompt = _prompt_vectors(self.model, prompt_length) if prompt_length else None
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(self.model.config.hidden_size, hidden_dim)

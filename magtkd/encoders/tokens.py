@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["TokenBatch", "TokenizedUtterances"]
+from magtkd.encoders.batching import length_batches
 
-BUCKET = 50
-"""Shuffled batches that are sorted by length together."""
+__all__ = ["TokenBatch", "TokenizedUtterances"]
 
 
 @dataclass(frozen=True)
@@ -74,18 +73,5 @@ class TokenizedUtterances:
             batch_size: utterances a batch, fewer in at most one.
             generator: shuffles utterances and batches; None: by length, in a fixed order.
         """
-        chosen = np.asarray(rows, dtype=np.int64)
-        lengths = self.lengths[chosen]
-        if generator is None:
-            order = np.argsort(lengths, kind="stable")
-            for start in range(0, len(order), batch_size):
-                yield self.batch(chosen[order[start : start + batch_size]])
-            return
-        order = torch.randperm(len(chosen), generator=generator).numpy()
-        parts = []
-        for start in range(0, len(order), BUCKET * batch_size):
-            bucket = order[start : start + BUCKET * batch_size]
-            bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
-            parts += [bucket[at : at + batch_size] for at in range(0, len(bucket), batch_size)]
-        for part in torch.randperm(len(parts), generator=generator).tolist():
-            yield self.batch(chosen[parts[part]])
+        for part in length_batches(self.lengths, rows, batch_size, generator):
+            yield self.batch(part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from magtkd.data import SPLITS, Metadata, read_metadata
+from magtkd.media import Clips
 
 __all__ = ["Inputs"]
 
@@ -18,10 +19,11 @@ __all__ = ["Inputs"]
 @dataclass(frozen=True)
 class Inputs:
     """`data` is the data stage's table; `upstream` holds the tables of the trained stages that
-    this one reads, their rows in the same order."""
+    this one reads, their rows in the same order; `media` the clips by modality."""
 
     data: pa.Table
     upstream: Mapping[str, pa.Table]
+    media: Mapping[str, Clips] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for stage, table in self.upstream.items():

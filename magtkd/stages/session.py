@@ -10,6 +10,7 @@ import torch
 from magtkd.artifacts import Artifact
 from magtkd.config import Config
 from magtkd.data.columns import features_column
+from magtkd.media import MEDIA_STAGES, Clips
 from magtkd.stages import fusion, student, teacher
 from magtkd.stages.inputs import Inputs
 from magtkd.training import Session, TrainResult
@@ -32,8 +33,7 @@ def open_session(
         device: where to compute; CUDA where there is one, by default.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tables = {name: artifact.table for name, artifact in upstream.items() if name != "data"}
-    inputs = Inputs(upstream["data"].table, tables)
+    inputs = _inputs_of(upstream)
     section = getattr(config, stage)
 
     def make_task() -> Any:
@@ -53,6 +53,21 @@ def open_session(
         labels=inputs.labels,
         device=device,
     )
+
+
+def _inputs_of(upstream: Mapping[str, Artifact]) -> Inputs:
+    data = upstream["data"].table
+    tables = {
+        name: artifact.table
+        for name, artifact in upstream.items()
+        if name != "data" and name not in MEDIA_STAGES
+    }
+    media = {
+        modality: Clips(upstream[stage].table, upstream[stage].media, data)
+        for stage, modality in MEDIA_STAGES.items()
+        if stage in upstream
+    }
+    return Inputs(data, tables, media)
 
 
 def artifact_of(

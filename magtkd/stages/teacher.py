@@ -109,6 +109,8 @@ def _make_encoder(
         prompt_length=section.prompt_length,
         train=section.train,
         max_length=section.max_length,
+        gradient_checkpointing=section.gradient_checkpointing,
+        lora=(section.lora.rank, section.lora.alpha) if section.lora else None,
     )
 
 

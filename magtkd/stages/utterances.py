@@ -44,16 +44,23 @@ class FeatureTask:
         modality: whose features.
         section: the stage's section.
         device: where to compute.
+        features: [num_utterances, F] instead of those of the table.
     """
 
     model: nn.Module
 
     def __init__(
-        self, inputs: Inputs, modality: str, section: TrainingSection, device: torch.device
+        self,
+        inputs: Inputs,
+        modality: str,
+        section: TrainingSection,
+        device: torch.device,
+        features: Tensor | None = None,
     ) -> None:
-        self.features = torch.tensor(
-            list_matrix(inputs.data, f"{modality}_features"), device=device
-        )
+        if features is None:
+            table = list_matrix(inputs.data, f"{modality}_features")
+            features = torch.tensor(table, device=device)
+        self.features = features
         self.label = torch.from_numpy(inputs.label).to(device)
         self.class_weights = inputs.class_weights(section.class_weights, device)
         self._rows = {split: rows.to(device) for split, rows in inputs.rows_by_split().items()}

@@ -61,18 +61,21 @@ def test_train_in_the_default_folder(
     assert Store(tmp_path / "magtkd-results").exists("fusion", key)
 
 
-def test_a_damaged_artifact_is_no_fault_of_the_user(
+def test_a_damaged_artifact_is_said_and_trained_again(
     tmp_path: Path, config_file: Path, capsys: Capture
 ) -> None:
-    command = ["train", str(config_file), "--storage", str(tmp_path / "out")]
+    command = ["train", str(config_file), "--storage", str(tmp_path / "out"), "--json"]
     assert run_app(app, command) == 0
+    before = json.loads(capsys.readouterr().out)
     damaged = next((tmp_path / "out/artifacts/fusion").rglob("metrics.json"))
     damaged.write_text("{}")
-    capsys.readouterr()
-    assert run_app(app, command) == 1
-    error = capsys.readouterr().err
-    assert error.startswith(f"magtkd: {damaged}: the file is damaged: 2 bytes")
+    assert run_app(app, command) == 0
+    out, error = capsys.readouterr()
+    assert error.startswith(f"magtkd: warning: {damaged}: the file is damaged: 2 bytes")
     assert error.count("\n") == 1
+    after = json.loads(out)
+    assert after["dev"] == before["dev"]
+    assert after["outcomes"]["fusion"] == "trained"
 
 
 def test_synth_and_inspect(tmp_path: Path, capsys: Capture) -> None:

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from magtkd.artifacts import Store
-from magtkd.config import Config
+from magtkd.config import Config, TeacherConfig
 from magtkd.errors import StageMemoryError
-from magtkd.memory import memory_named
+from magtkd.memory import MemoryPeak, memory_named
 from magtkd.pipeline import run_chain
 
 MakeConfig = Callable[..., Config]
@@ -20,7 +21,8 @@ def test_a_stage_that_does_not_fit_is_named_with_its_sizes(
 ) -> None:
     config = tiny_config({"audio.hidden_dim": 2**45, "audio.batch_size": 13})  # weights of 1 PB
     message = (
-        r"^audio: out of memory with batch_size 13, hidden_dim 35184372088832: .*allocate.*; lower"
+        r"^audio: out of memory with batch_size 13, hidden_dim 35184372088832, encoder features: "
+        r".*allocate.*; lower audio\.batch_size, with audio\.accumulation raised"
     )
     with pytest.raises(StageMemoryError, match=message) as caught:
         run_chain(config, Store(tmp_path))
@@ -51,3 +53,33 @@ def test_other_errors_pass(tiny_config: MakeConfig) -> None:
         memory_named("teacher", tiny_config().teacher),
     ):
         raise RuntimeError("shapes do not match")
+
+
+def test_what_helps_is_named_as_far_as_it_is_not_done(tiny_config: MakeConfig) -> None:
+    section = tiny_config(
+        {"teacher.encoder": "tiny", "teacher.gradient_checkpointing": True, "teacher.lora": {}}
+    ).teacher
+
+    def told(section: TeacherConfig) -> str:
+        with pytest.raises(StageMemoryError) as caught, memory_named("teacher", section):
+            raise MemoryError
+        return str(caught.value)
+
+    plain = told(section.model_copy(update={"gradient_checkpointing": False, "lora": None}))
+    for option in ("batch_size", "accumulation", "precision=bfloat16", "max_length"):
+        assert f"teacher.{option}" in plain
+        assert f"teacher.{option}" in told(section)
+    for option in ("gradient_checkpointing=true", "lora.rank=8"):
+        assert f"set teacher.{option}" in plain
+        assert option not in told(section)
+
+
+def test_the_peak_of_a_block_is_its_own() -> None:
+    cpu = torch.device("cpu")
+    with MemoryPeak(cpu) as large:
+        held = bytearray(64 << 20)
+        held[::4096] = b"1" * len(held[::4096])
+        del held
+    with MemoryPeak(cpu) as small:
+        pass
+    assert large.num_bytes - small.num_bytes > 32 << 20

@@ -19,12 +19,26 @@ from magtkd.errors import ConfigError, DataError, DivergedError
 from magtkd.pipeline import STAGES, Source, StageRecord, make_plan, run_chain, source_of
 
 MakeConfig = Callable[..., Config]
-ALL = Source("f1e2d3", ("text", "audio", "video"))
-# With an encoder that has a prompt, and heads and widths that have room to change.
-BASE = with_values(Config(), {"teacher.encoder": "tiny", "data.synthetic": {}})
+CLIPS = {"audio": "a0", "video": "b1"}
+ALL = Source("f1e2d3", ("text", "audio", "video"), CLIPS)
+TRAINED = ("teacher", "audio", "video", "fusion")
+WITHOUT_CLIPS = ("data", *TRAINED)
+# With encoders that have a prompt and clips, and heads and widths that have room to change.
+BASE = with_values(
+    Config(),
+    {
+        "teacher.encoder": "tiny",
+        "data.synthetic": {},
+        "audio.encoder": "an/encoder",
+        "video.encoder": "a/watcher",
+        "video_media": {"num_frames": 4, "image_size": 8},
+    },
+)
 DOWNSTREAM = {
-    "data": set(STAGES),
-    "teacher": {"teacher", "audio", "video", "fusion"},
+    "data": set(WITHOUT_CLIPS),
+    "teacher": set(TRAINED),
+    "audio_media": {"audio_media", "audio", "fusion"},
+    "video_media": {"video_media", "video", "fusion"},
     "audio": {"audio", "fusion"},
     "video": {"video", "fusion"},
     "fusion": {"fusion"},
@@ -32,17 +46,26 @@ DOWNSTREAM = {
 CANDIDATES: tuple[Any, ...] = (
     *(None, True, False, 0.25, 1, 2, 3, 16, 24, 32, 96, 0.0625, {4: {"dropout": 0.25}}),
     *("balanced", "loss", "accuracy", "linear", "published", "bfloat16", "float16", "prompt"),
-    *("features", "some/model", "concat", "name", "another", "identity"),
+    *("features", "some/model", "concat", "name", "another", "silence", "black", "never", "mean"),
+    *("head", 1600, "identity"),
 )
 # Which stages there are, and what stands for other values, is told in test_fusion_inputs.py.
 ELSEWHERE = {"fusion.recipe", "fusion.inputs", "fusion.modalities", "fusion.initial"}
-NAMES = [name for name in names_of() if name not in {"data.path", *ELSEWHERE}]
+# Another place changes nothing, but what is there does; see below.
+PLACES = {"data.path", "data.media"}
+NAMES = [name for name in names_of() if name not in PLACES | ELSEWHERE]
+# Without an encoder there are no clips; and null asks the encoder, of which there is none here.
+NOT_HERE = {(f"{modality}.encoder", "features") for modality in ("audio", "video")} | {
+    (f"video_media.{name}", None) for name in ("num_frames", "image_size")
+}
 
 
 def legal_changes(name: str) -> list[Config]:
     """Configurations that differ from the base in one value."""
     found = []
     for candidate in CANDIDATES:
+        if isinstance(candidate, str | None) and (name, candidate) in NOT_HERE:
+            continue
         try:
             config = with_values(BASE, {name: candidate})
         except ConfigError:
@@ -55,7 +78,7 @@ def legal_changes(name: str) -> list[Config]:
 def expected_changes(name: str) -> set[str]:
     section = name.partition(".")[0]
     if section == "seed":
-        return set(STAGES)
+        return set(WITHOUT_CLIPS)
     if section in {"name", "resources"} or name.startswith("data.synthetic."):
         return set()
     return DOWNSTREAM[section]
@@ -86,27 +109,38 @@ def test_keys_of_several_changes_add_up(changes: dict[str, Any]) -> None:
         return
     if config.audio.distill is None or config.video.distill is None:
         return
+    if any((name, get_value(config, name)) in NOT_HERE for name, _ in NOT_HERE):
+        return
     differing = {name for name in NAMES if get_value(config, name) != get_value(BASE, name)}
     expected = set().union(*(expected_changes(name) for name in differing))
     assert changed_stages(BASE, config) == expected
 
 
 def test_where_the_table_came_from_is_in_no_key() -> None:
-    config = with_values(BASE, {"data.synthetic": None, "data.path": "/somewhere/t.parquet"})
+    config = with_values(
+        BASE,
+        {"data.synthetic": None, "data.path": "/somewhere/t.parquet", "data.media": "/elsewhere"},
+    )
     assert changed_stages(BASE, config) == set()
 
 
 def test_another_table_changes_all_keys() -> None:
     one = make_plan(BASE, ALL).keys
-    other = make_plan(BASE, Source("000000", ALL.with_features)).keys
+    other = make_plan(BASE, Source("000000", ALL.with_features, CLIPS)).keys
     assert not set(one.values()) & set(other.values())
+
+
+def test_other_clips_change_what_is_downstream_of_them() -> None:
+    one = make_plan(BASE, ALL).keys
+    other = make_plan(BASE, Source("f1e2d3", ALL.with_features, CLIPS | {"audio": "c2"})).keys
+    assert {stage for stage in one if one[stage] != other[stage]} == DOWNSTREAM["audio_media"]
 
 
 def test_a_student_without_distillation_does_not_depend_on_the_teacher() -> None:
     alone = with_values(BASE, {"audio.distill": None})
     other = with_values(alone, {"teacher.hidden_dim": 32})
     assert changed_stages(alone, other) == {"teacher", "video", "fusion"}
-    assert make_plan(alone, ALL).reads["audio"] == ("data",)
+    assert make_plan(alone, ALL).reads["audio"] == ("data", "audio_media")
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -117,6 +151,23 @@ def test_a_new_version_of_a_stages_code_changes_its_key(
     monkeypatch.setitem(pipeline.VERSIONS, stage, 99)
     after = make_plan(BASE, ALL).keys
     assert {name for name in before if before[name] != after[name]} == DOWNSTREAM[stage]
+
+
+def test_clips_are_read_by_their_student_alone() -> None:
+    reads = make_plan(BASE, ALL).reads
+    assert tuple(reads) == STAGES
+    assert reads["audio_media"] == ("data",)
+    assert reads["audio"] == ("data", "teacher", "audio_media")
+    assert reads["fusion"] == ("data", "teacher", "audio", "video")
+
+
+@pytest.mark.parametrize("modality", ["audio", "video"])
+def test_an_encoder_without_clips_is_an_error_that_says_so(modality: str) -> None:
+    config = with_values(Config(), {f"{modality}.encoder": "an/encoder"})
+    with pytest.raises(
+        DataError, match=f"{modality}.encoder is 'an/encoder', but the table has no"
+    ):
+        make_plan(config, Source("f", ("text", "audio", "video")))
 
 
 def test_equal_numbers_give_equal_keys() -> None:
@@ -154,7 +205,7 @@ def test_a_folder_with_an_encoders_name_changes_nothing(
 @pytest.mark.parametrize(
     ("features", "encoder", "stages"),
     [
-        (("text", "audio", "video"), "features", STAGES),
+        (("text", "audio", "video"), "features", WITHOUT_CLIPS),
         (("text",), "features", ("data", "teacher", "fusion")),
         (("audio",), "features", ("data", "audio", "fusion")),
         (("audio",), "tiny", ("data", "teacher", "audio", "fusion")),
@@ -188,12 +239,12 @@ def outcomes(config: Config, store: Store, **options: Any) -> dict[str, str]:
 
 def test_reuse(tmp_path: Path, tiny_config: MakeConfig) -> None:
     store = Store(tmp_path)
-    assert outcomes(tiny_config(), store) == dict.fromkeys(STAGES, "trained")
-    assert outcomes(tiny_config(), store) == dict.fromkeys(STAGES, "reused")
+    assert outcomes(tiny_config(), store) == dict.fromkeys(WITHOUT_CLIPS, "trained")
+    assert outcomes(tiny_config(), store) == dict.fromkeys(WITHOUT_CLIPS, "reused")
     changed = outcomes(tiny_config({"audio.dropout": 0.25}), store)
-    expected = dict.fromkeys(STAGES, "reused") | {"audio": "trained", "fusion": "trained"}
+    expected = dict.fromkeys(WITHOUT_CLIPS, "reused") | {"audio": "trained", "fusion": "trained"}
     assert changed == expected
-    assert outcomes(tiny_config(), store, reuse=False) == dict.fromkeys(STAGES, "trained")
+    assert outcomes(tiny_config(), store, reuse=False) == dict.fromkeys(WITHOUT_CLIPS, "trained")
 
 
 def test_records_and_reports(tmp_path: Path, tiny_config: MakeConfig) -> None:
@@ -235,7 +286,7 @@ def test_artifacts_carry_each_utterance(tmp_path: Path, tiny_config: MakeConfig)
 
 def test_reports_never_show_test(tmp_path: Path, tiny_config: MakeConfig) -> None:
     artifacts = run_chain(tiny_config(), Store(tmp_path))
-    for stage in STAGES[1:]:
+    for stage in TRAINED:
         assert "test" not in artifacts[stage].metrics
         for report in artifacts[stage].metrics["reports"]:
             assert not [name for name in report["metrics"] if "test" in name]
@@ -244,7 +295,7 @@ def test_reports_never_show_test(tmp_path: Path, tiny_config: MakeConfig) -> Non
 def test_same_seed_same_bits(tmp_path: Path, tiny_config: MakeConfig) -> None:
     one, two = (run_chain(tiny_config(), Store(tmp_path / name)) for name in ("one", "two"))
     other = run_chain(tiny_config({"seed": 1}), Store(tmp_path / "other"))
-    for stage in STAGES:
+    for stage in WITHOUT_CLIPS:
         assert one[stage].table.equals(two[stage].table)
         assert one[stage].weights == two[stage].weights
         if stage != "data":
@@ -450,8 +501,8 @@ def test_prompt_with_features_is_an_error_that_says_so(tiny_config: MakeConfig) 
 @pytest.mark.slow
 def test_mosi(tmp_path: Path, data_folder: Path) -> None:
     values: dict[str, Any] = {"data.path": str(data_folder / "mosi/mosi.parquet")}
-    values |= {f"{stage}.epochs": 2 for stage in STAGES[1:]}
-    values |= {f"{stage}.hidden_dim": 32 for stage in STAGES[1:]}
+    values |= {f"{stage}.epochs": 2 for stage in TRAINED}
+    values |= {f"{stage}.hidden_dim": 32 for stage in TRAINED}
     values |= {"fusion.learning_rate": 1e-3}
     artifacts = run_chain(with_values(Config(), values), Store(tmp_path))
     scores = cast(dict[str, Any], artifacts["fusion"].metrics["dev"])

@@ -259,3 +259,89 @@ def test_the_global_random_state_is_left_alone() -> None:
     before = torch.random.get_rng_state()
     make_session(ScriptedTask(SCRIPT), TrainingSection(epochs=2)).run()
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+# --- accumulation, speed and memory -----------------------------------------------------------
+
+
+class _Regression:
+    """Four utterances in each epoch, whose loss is a mean over each batch."""
+
+    def __init__(self, batch_size: int) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Linear(2, 3)
+        self.num_items, self._size = 4, batch_size
+        self._x = torch.linspace(-1.0, 2.0, 14).reshape(7, 2)
+
+    def batches(self, split: str, generator: torch.Generator | None) -> Iterator[Tensor]:
+        if generator is not None:
+            return iter(torch.split(torch.arange(4), self._size))
+        return iter([torch.from_numpy(np.flatnonzero(split == SPLIT))])
+
+    def loss(self, batch: Tensor, section: Any) -> Tensor:
+        return self.model(self._x[batch]).square().mean()
+
+    def outputs(self, batch: Tensor) -> Outputs:
+        logits = self.model(self._x[batch])
+        return Outputs(batch, logits, logits)
+
+
+@pytest.mark.parametrize(("size", "accumulation", "steps"), [(1, 4, 1), (2, 2, 1), (1, 2, 2)])
+def test_accumulated_batches_are_one(size: int, accumulation: int, steps: int) -> None:
+    def weights(batch_size: int, accumulation: int) -> dict[str, Tensor]:
+        section = TrainingSection(epochs=3, accumulation=accumulation)
+        session = make_session(_Regression(batch_size), section)  # type: ignore[arg-type]
+        while not session.is_done:
+            session.advance()
+        assert session._progress.step == 3 * steps
+        return dict(session.task.model.state_dict())
+
+    small, large = weights(size, accumulation), weights(size * accumulation, 1)
+    for name, tensor in large.items():
+        torch.testing.assert_close(small[name], tensor)
+
+
+def test_a_remainder_of_batches_counts_as_its_own_mean() -> None:
+    section = TrainingSection(epochs=1, accumulation=3)
+    session = make_session(_Regression(1), section)  # type: ignore[arg-type]
+    session.advance()
+    assert session._progress.step == 2
+
+
+def test_a_loss_that_is_not_finite_names_the_step_of_its_batches() -> None:
+    task = ScriptedTask(SCRIPT, losses=[1.0, 1.0, 1.0, float("nan")])
+    session = make_session(task, TrainingSection(epochs=1, accumulation=2))
+    with pytest.raises(DivergedError, match="epoch 1, step 2"):
+        session.advance()
+
+
+def test_speed_and_memory_are_measured_and_survive_an_export() -> None:
+    section = TrainingSection(epochs=2)
+    session = make_session(_Regression(2), section)  # type: ignore[arg-type]
+    session.advance()
+    other = make_session(_Regression(2), section)  # type: ignore[arg-type]
+    other.load(session.export())
+    other.advance()
+    metrics = other.result().metrics
+    assert metrics["samples_per_second"] > 0
+    assert metrics["peak_memory"] >= session._progress.peak_memory > 0
+    assert metrics["device"] == "cpu"
+
+
+def test_numbers_that_numpy_draws_repeat_too() -> None:
+    drawn: list[float] = []
+
+    class Noisy(_Regression):
+        def loss(self, batch: Tensor, section: Any) -> Tensor:
+            drawn.append(float(np.random.rand()))
+            return super().loss(batch, section)
+
+    np.random.seed(5)
+    outside = np.random.get_state()[1].tolist()
+    for _ in range(2):
+        session = make_session(Noisy(4), TrainingSection(epochs=2))  # type: ignore[arg-type]
+        session.advance()
+        session.advance()
+    assert drawn[:2] == drawn[2:]
+    assert drawn[0] != drawn[1]
+    assert np.random.get_state()[1].tolist() == outside

@@ -1,0 +1,15 @@
+"""Waveforms and frames of the utterances' clips, decoded once. Imports no torch."""
+
+from magtkd.media.clips import Clips, ClipWriter
+from magtkd.media.make import MEDIA_STAGES, make_media
+from magtkd.media.sources import media_fingerprints
+from magtkd.media.wanted import wanted_frames
+
+__all__ = [
+    "MEDIA_STAGES",
+    "ClipWriter",
+    "Clips",
+    "make_media",
+    "media_fingerprints",
+    "wanted_frames",
+]

@@ -1,0 +1,161 @@
+"""The media stages: every utterance's clip is decoded once, whatever trials do with it."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from magtkd.artifacts import Artifact
+from magtkd.config import Config
+from magtkd.data.paths import inside
+from magtkd.errors import DataError, StorageError
+from magtkd.media.audio import read_waveform
+from magtkd.media.clips import ClipWriter
+from magtkd.media.container import UnreadableError, need_media
+from magtkd.media.sources import ClipSource, clip_sources
+from magtkd.media.video import read_frames
+from magtkd.media.wanted import wanted_frames
+
+__all__ = ["MEDIA_STAGES", "make_media"]
+
+MEDIA_STAGES = {"audio_media": "audio", "video_media": "video"}
+"""The modality of each media stage."""
+
+RATE = 16_000
+PUBLISHED_RATE = 22_050
+BLOCK = 64
+"""Clips that are decoded before they are written."""
+NUM_NAMED = 10
+
+Clip = npt.NDArray[Any]
+Read = Callable[[Path, float | None, float | None], Clip]
+
+
+def make_media(
+    stage: str,
+    key: str,
+    config: Config,
+    data: pa.Table,
+    root: Path,
+    described: dict[str, Any],
+    scratch: Path | None = None,
+) -> Artifact:
+    """Decode all clips of a modality.
+
+    Rows are by dialogue and utterance, so that another seed, which carves another dev split, finds
+    the same artifact.
+
+    Args:
+        stage: `audio_media` or `video_media`.
+        key: its key.
+        config: the whole configuration.
+        data: the data stage's table.
+        root: the folder that the clips' paths are relative to.
+        described: what the key was made of.
+        scratch: where the clips are written; None for the system's temporary folder.
+
+    Raises:
+        DataError: a clip cannot be read, and the section says no other way; all are listed.
+        InputError: nothing to decode with is installed.
+        StorageError: there is no room.
+    """
+    need_media()
+    started = time.perf_counter()
+    data = data.sort_by([("dialogue_id", "ascending"), ("utterance_id", "ascending")])
+    section = getattr(config, stage)
+    sources = clip_sources(data, MEDIA_STAGES[stage], section.cut)
+    read, blank, shape, kind = _reader(stage, config)
+    path = (scratch or Path(tempfile.gettempdir())) / uuid.uuid4().hex
+    problems: list[str] = []
+    try:
+        with ClipWriter(path, kind) as writer:
+            threads = getattr(config.resources, stage).num_threads
+            for source, clip in _decoded(sources, root, read, threads):
+                if isinstance(clip, UnreadableError):
+                    problems.append(f"{source.place} ({source.path or 'no path'}: {clip})")
+                writer.append(blank if isinstance(clip, UnreadableError) else clip)
+        if problems and section.on_missing == "error":
+            raise DataError(_refusal(stage, problems, len(sources)))
+        table = writer.table(data.select(["dialogue_id", "utterance_id"]), shape)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise StorageError(
+            f"{path.parent}: cannot write the clips of {stage}: {error.strerror}; make room, or "
+            "choose another --storage"
+        ) from None
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    seconds = time.perf_counter() - started
+    metrics: dict[str, Any] = {
+        "seconds": seconds,
+        "samples_per_second": len(sources) / seconds,
+        "num_bytes": path.stat().st_size,
+        "missing": problems,
+    }
+    if problems:
+        told = f"{len(problems)} of {len(sources)} clips cannot be read and became"
+        metrics["warnings"] = [f"{stage}: {told} {section.on_missing}: {_listed(problems)}"]
+    return Artifact(stage, key, table, metrics, described, media=str(path))
+
+
+def _reader(stage: str, config: Config) -> tuple[Read, Clip, tuple[int, ...], str]:
+    """How to read a clip, what stands for one that cannot be read, the shape and the kind."""
+    if stage == "audio_media":
+        section = config.audio_media
+        rate = PUBLISHED_RATE if section.published_sample_rate else RATE
+        read = functools.partial(read_waveform, rate=rate, max_samples=section.max_samples)
+        return read, np.zeros(min(RATE, section.max_samples), np.int16), (), "waveform"
+    num_frames, size = wanted_frames(config)
+    shape = (num_frames, size, size, 3)
+    frames = functools.partial(read_frames, num_frames=num_frames, image_size=size)
+    return frames, np.zeros(shape, np.uint8), shape, "frames"
+
+
+def _decoded(
+    sources: Sequence[ClipSource], root: Path, read: Read, threads: int
+) -> Iterator[tuple[ClipSource, Clip | UnreadableError]]:
+    """Each clip in order, or why it cannot be read; decoders let other threads work."""
+    one = functools.partial(_decode, root=root, read=read)
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(sources), BLOCK):
+            block = sources[start : start + BLOCK]
+            yield from zip(block, pool.map(one, block), strict=True)
+
+
+def _decode(source: ClipSource, root: Path, read: Read) -> Clip | UnreadableError:
+    if source.path is None:
+        return UnreadableError("the table names no file")
+    try:
+        path = inside(root, source.path)
+    except DataError as error:
+        return UnreadableError(str(error).partition("; ")[0])
+    if not path.is_file():
+        return UnreadableError("there is no such file")
+    try:
+        return read(path, source.start, source.end)
+    except UnreadableError as error:
+        return error
+
+
+def _listed(problems: Sequence[str]) -> str:
+    more = len(problems) - NUM_NAMED
+    return "; ".join(problems[:NUM_NAMED]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _refusal(stage: str, problems: Sequence[str], total: int) -> str:
+    other = "silence" if stage == "audio_media" else "black"
+    return (
+        f"{stage}: {len(problems)} of {total} clips cannot be read: {_listed(problems)}; check "
+        f"data.media and the paths, drop these utterances, or set {stage}.on_missing={other}"
+    )

@@ -1,0 +1,102 @@
+"""Which file, and which part of it, is an utterance's clip."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from magtkd.data.paths import inside
+from magtkd.errors import DataError
+
+__all__ = ["ClipSource", "clip_sources", "media_fingerprints", "media_paths"]
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """An utterance's clip: `place` is what people call it, `path` None where the table has none,
+    `start` and `end` in seconds of the file, None for all of it."""
+
+    place: str
+    path: str | None
+    start: float | None = None
+    end: float | None = None
+
+
+def media_paths(table: pa.Table, modality: str) -> list[str | None]:
+    """The path of each utterance's clip as the table has it; audio is taken from the video where
+    there is no other.
+
+    Args:
+        table: conversations, with `audio_path` or `video_path` or neither.
+        modality: `audio` or `video`.
+    """
+    paths: list[str | None] = [None] * table.num_rows
+    for name in ("audio_path", "video_path") if modality == "audio" else ("video_path",):
+        if name in table.column_names:
+            column = table.column(name).to_pylist()
+            paths = [known or other or None for known, other in zip(paths, column, strict=True)]
+    return paths
+
+
+def media_fingerprints(table: pa.Table, root: Path | None) -> dict[str, str]:
+    """For each modality that has clips, a hash of their paths and sizes.
+
+    Not of what is in them: reading a corpus's clips takes minutes, and planning must not.
+
+    Args:
+        table: conversations.
+        root: the folder that the paths are relative to.
+    """
+    found = {}
+    for modality in ("audio", "video"):
+        paths = sorted({path for path in media_paths(table, modality) if path})
+        if paths:
+            digest = hashlib.sha256()
+            for path in paths:
+                digest.update(f"{path}\0{_size(root, path)}\0".encode())
+            found[modality] = digest.hexdigest()
+    return found
+
+
+def _size(root: Path | None, path: str) -> int:
+    try:
+        return inside(root or ".", path).stat().st_size
+    except (OSError, DataError):
+        return -1  # the stage says so, and of all of them at once
+
+
+def clip_sources(table: pa.Table, modality: str, cut: str) -> list[ClipSource]:
+    """The clip of each row of the data stage's table.
+
+    Args:
+        table: the data stage's table.
+        modality: `audio` or `video`.
+        cut: `shared` cuts by start and end where several utterances share a file, `always` and
+            `never` do what they say.
+    """
+    paths = media_paths(table, modality)
+    count = Counter(paths)
+    names = zip(
+        table.column("dialogue_id").to_pylist(),
+        table.column("utterance_id").to_pylist(),
+        strict=True,
+    )
+    places = [f"dialogue {dialogue}, utterance {utterance}" for dialogue, utterance in names]
+    starts, ends = (_times(table, name) for name in ("start", "end"))
+    sources = []
+    for place, path, start, end in zip(places, paths, starts, ends, strict=True):
+        cuts = cut == "always" or (cut == "shared" and count[path] > 1)
+        times = (start, end) if cuts else (None, None)
+        sources.append(ClipSource(place, path, *times))
+    return sources
+
+
+def _times(table: pa.Table, name: str) -> list[float | None]:
+    if name not in table.column_names:
+        return [None] * table.num_rows
+    times: list[float | None] = table.column(name).to_pylist()
+    return times
