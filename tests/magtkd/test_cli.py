@@ -11,8 +11,8 @@ from magtkd.artifacts import Artifact, Store
 from magtkd.cli import app, run_app, write_text
 from magtkd.config import Config, dump_yaml, load_config
 from magtkd.errors import ArtifactError, InputError
-from magtkd.pipeline import STAGES
 
+STAGES = ("data", "teacher", "audio", "video", "fusion")
 Capture = pytest.CaptureFixture[str]
 
 
@@ -131,10 +131,10 @@ def test_exit_codes(raised: BaseException, code: int, line: str, capsys: Capture
 def test_interrupted_train(
     tmp_path: Path, config_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    def interrupt(store: Store, artifact: Artifact) -> None:
+    def interrupt(store: Store, artifact: Artifact) -> Artifact:
         if artifact.stage == "audio":
             raise KeyboardInterrupt
-        write(store, artifact)
+        return write(store, artifact)
 
     write = Store.write
     monkeypatch.setattr(Store, "write", interrupt)

@@ -172,7 +172,9 @@ def test_names() -> None:
 
 @pytest.mark.parametrize("name", list(names_of()))
 def test_every_name_can_be_got_and_set(name: str) -> None:
-    config = with_values(Config(), {"data.synthetic": {}})
+    lora = {f"{stage}.lora": {} for stage in ("teacher", "audio", "video")}
+    encoders = {f"{stage}.encoder": "an/encoder" for stage in ("teacher", "audio", "video")}
+    config = with_values(Config(), {"data.synthetic": {}} | encoders | lora)
     value = get_value(config, name)
     if name != "data.path":  # which excludes data.synthetic
         assert with_values(config, {name: value}) == config
