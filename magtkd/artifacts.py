@@ -44,6 +44,7 @@ MANIFEST = "manifest.json"
 MEDIA = "media.bin"
 _ENTRY = {"path", "size", "sha256"}
 _FILES = {"features.arrow", "metrics.json", "config.json"}
+_MORE_FILES = {"weights.safetensors", MEDIA}
 LEFT_OVER_SECONDS = 6 * 3600.0
 """What lies in tmp for longer was left by a writer that died."""
 
@@ -415,7 +416,7 @@ class Store:
         path = f"{folder}/{MANIFEST}"
         try:
             manifest = json.loads(self._read_file(path).to_pybytes())
-            whole = set(manifest) >= _FILES and all(
+            whole = _FILES <= set(manifest) <= _FILES | _MORE_FILES and all(
                 set(entry) == _ENTRY and _is_inside(entry["path"]) for entry in manifest.values()
             )
         except OSError:

@@ -16,7 +16,7 @@ is not needed (MELD's sentiments). Dev's ids that are train's too are taken out 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,7 +103,8 @@ def is_id(item: Any) -> bool:
 
 
 def _is_empty(item: Any) -> bool:
-    return not hasattr(item, "__len__") or len(item) == 0
+    # An array without dimensions has a length that raises.
+    return not isinstance(item, Sized) or getattr(item, "ndim", 1) == 0 or len(item) == 0
 
 
 def _depth(value: Any) -> int:
