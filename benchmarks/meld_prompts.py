@@ -100,7 +100,7 @@ def flops_an_utterance(config: Any, data: Any) -> float:
 
 def main() -> None:
     parser = common.arguments(__doc__)
-    parser.add_argument("--data", required=True, help="the folder of MELD's three CSV files")
+    parser.add_argument("--data", default="", help="the folder of MELD's three CSV files")
     parser.add_argument("--conversations", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=0, help="of the teacher; 0 for the file's")
     parser.add_argument("--prompts", type=int, nargs="+", default=[0, 4, 16])
@@ -111,6 +111,8 @@ def main() -> None:
             answer = train(**child) if child else measure_limit()
         print(json.dumps(answer))
         return
+    if not options.data:
+        parser.error("--data: name the folder of MELD's three CSV files")
     result: dict[str, Any] = {"machine": common.machine(), "prompts": {}}
     with common.scratch() as folder:
         data = str(folder / "meld.parquet")
