@@ -13,7 +13,7 @@ from magtkd.artifacts import Store
 from magtkd.errors import StorageError
 from magtkd.locks import release_lock, take_lock
 
-__all__ = ["claim"]
+__all__ = ["claim", "remove_free_claims"]
 
 POLL_SECONDS = 0.2
 
@@ -45,3 +45,11 @@ async def claim(
             waited = True
             on_wait()
         await asyncio.sleep(POLL_SECONDS)
+
+
+def remove_free_claims(store: Store) -> None:
+    """Remove the files of claims whose process died; those that somebody holds stay."""
+    for name in store.list_files("locks"):
+        path = store.local_path(f"locks/{name}")
+        if path is not None and (lock := take_lock(path, patience=0.0)) is not None:
+            release_lock(lock, path)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from magtkd.artifacts import Store
 from magtkd.pipeline import Source, make_plan
+from tune.claims import remove_free_claims
 from tune.cluster import driver_node
 from tune.display import Display
 from tune.engine import ENGINE_NAMESPACE, EngineActor, engine_name
@@ -89,6 +90,7 @@ def drive(
         raise recorder.error
     if not interrupted:
         store.remove_folder(f"sessions/sweeps/{state.sweep_id}")
+        remove_free_claims(store)
     return state
 
 
