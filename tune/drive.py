@@ -47,6 +47,22 @@ def drive(
     events: list[Event],
     console: Console | None,
 ) -> SweepState:
+    """Run what a sweep's ledger lacks, to the end or until a signal.
+
+    Args:
+        sweep: the sweep, which was checked.
+        source: its table.
+        options: how it is run.
+        ledger: its ledger, which gets what happens.
+        events: what the ledger has already.
+        console: where to show it; None for stderr.
+
+    Returns:
+        its state.
+
+    Raises:
+        StorageError: the storage cannot be written any more; the sweep can be resumed.
+    """
     state = SweepState()
     for event in events:
         state.apply(event)
