@@ -207,10 +207,12 @@ class Chaos:
             pass
 
     def _catch_up(self) -> None:
-        """A sweep that ended while the server was away is sent afterwards, as the driver says."""
+        """A sweep that ended while the server was away is sent afterwards, as the driver says; also
+        one whose driver was killed when all that it had left to do was to tell MLflow."""
         self._site.tend(all_of_it=True)
         self._site.wait_for_server()
-        if not any("tracking is behind by" in line for line in self._driver.said(40)):
+        said = any("tracking is behind by" in line for line in self._driver.said(40))
+        if not said and self._driver.code == 0:
             return
         words = ["sync", self._round.name, "--storage", str(self._round.storage)]
         driver = Driver(words, self._round.folder / "sync.log", self._site.environment)
