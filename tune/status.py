@@ -18,10 +18,10 @@ from magtkd.locks import is_locked
 from tune.addresses import redact
 from tune.ledger import read_sweep
 from tune.state import SweepState, TrialState
+from tune.sweep_folder import LIVE_FILE
 
 __all__ = ["Status", "driver_of", "mlflow_status", "sweep_status"]
 
-LIVE_FILE = "live.json"
 STATES = ("running", "completed", "stopped", "diverged", "failed")
 
 Status = dict[str, Any]

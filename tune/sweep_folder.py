@@ -1,4 +1,4 @@
-"""Where a sweep's ledger is."""
+"""Where a sweep's ledger is, and what lies beside it for others to read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 from magtkd.errors import SweepError
 
-__all__ = ["sweep_folder"]
+__all__ = ["LIVE_FILE", "sweep_folder"]
+
+LIVE_FILE = "live.json"
+"""What goes on, as the driver said last; gone when the sweep ends."""
 
 
 def sweep_folder(storage: str, name: str) -> Path:

@@ -23,10 +23,10 @@ import ray.tune as ray_tune
 from ray.exceptions import RayError
 
 from tune.recorder import Recorder
+from tune.sweep_folder import LIVE_FILE
 
-__all__ = ["LIVE_FILE", "Stop", "Watch", "stop_signals"]
+__all__ = ["Stop", "Watch", "stop_signals"]
 
-LIVE_FILE = "live.json"
 INTERVAL_SECONDS = 2.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -44,11 +44,6 @@ class Stop(ray_tune.Stopper):  # type: ignore[misc]
         self._engine, self._recorder, self._say = engine, recorder, say
         self._signal: signal.Signals | None = None
         self._is_over = False
-
-    @property
-    def is_requested(self) -> bool:
-        """Whether a signal came."""
-        return self._signal is not None
 
     def request(self, number: int, *frame: Any) -> None:
         """The handler of the signals.

@@ -82,9 +82,14 @@ class _OpenSession:
     config: Config
     exports: Exports
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether there is something to lose: epochs, and no artifact of them yet."""
+        return not self.session.is_done and self.session.epoch > 0
+
     def save(self) -> None:
         """Export the session now."""
-        if not self.session.is_done and self.session.epoch > 0:
+        if self.is_under_way:
             self.exports.save(self.session.export())
 
 
@@ -217,7 +222,7 @@ class Worker:
         trial is being paused, or another one goes on from it."""
         opened = self._sessions[session_id]
         exported: bytes = opened.session.export()
-        if not opened.session.is_done and opened.session.epoch > 0:
+        if opened.is_under_way:
             with contextlib.suppress(StorageError):
                 opened.exports.save(exported)
         return exported
