@@ -92,6 +92,8 @@ def _kind(value: Any) -> str:
         first = next((item for item in value.values() if not _is_empty(item)), "")
         depth = -1 if isinstance(first, str) else _depth(first)
         return {1: "S", 2: "V"}.get(depth, "?")
+    if getattr(value, "ndim", 1) == 0:  # an array of one number cannot be iterated over
+        return "?"
     if isinstance(value, list | tuple | set | frozenset | np.ndarray):
         return "I" if all(is_id(item) for item in value) else "?"
     return "?"
