@@ -83,6 +83,10 @@ def test_a_tuple_with_another_field(
     read(tmp_path_factory.getbasetemp(), tuple(fields))
 
 
+def test_a_tuple_with_a_number_for_its_ids(tmp_path: Path) -> None:
+    assert read(tmp_path, (*TUPLE[:10], np.ones(()), TUPLE[11])) is None
+
+
 @settings(max_examples=300)
 @given(data=st.data())
 def test_a_first_stage_with_another_field(
