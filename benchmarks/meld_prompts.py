@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def train(data: str, prompt_length: int, epochs: int) -> dict[str, Any]:
         [
             f"data.path={data}",
             f"teacher.prompt_length={prompt_length}",
+            f"resources.teacher.cpu={os.cpu_count()}",  # the limit is that of all cores, too
             *([f"teacher.epochs={epochs}"] if epochs else []),
         ],
     )

@@ -38,6 +38,8 @@ __all__ = [
 BatchT = TypeVar("BatchT")
 SectionT = TypeVar("SectionT", bound=TrainingSection)
 
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+
 
 @dataclass(frozen=True)
 class Report:
@@ -149,7 +151,7 @@ class Session(Generic[SectionT, BatchT]):
         named = list(self.task.model.named_parameters())
         self._parameters = [p for _, p in named if p.requires_grad]
         self._frozen = {name for name, p in named if not p.requires_grad}
-        self._optimizer = torch.optim.AdamW(
+        self._optimizer = OPTIMIZERS[section.optimizer](
             self._parameters,
             lr=section.learning_rate,
             weight_decay=section.weight_decay,

@@ -57,6 +57,7 @@ PUBLISHED: dict[str, Any] = {
     "depth": 1,
     "epochs": 30,
     "batch_size": 16,
+    "optimizer": "adamw",
     "learning_rate": 1e-4,
     "weight_decay": 1e-6,
     "dropout": 0.5,
@@ -156,10 +157,12 @@ class TrainingSection(Section):
     """Conversations a batch."""
     accumulation: Positive = 1
     """Batches whose gradients are averaged before each step of the optimizer."""
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    """AdamW; or Adam, whose weight decay is an L2 term of the gradient (SDT's)."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
-    """AdamW's peak learning rate."""
+    """The optimizer's peak learning rate."""
     weight_decay: Weight = 1e-4
-    """AdamW's decoupled weight decay."""
+    """Weight decay: decoupled with AdamW, of the gradient with Adam."""
     hidden_dim: Positive = 64
     """Width of the stage's hidden features."""
     dropout: Rate = 0.1
@@ -350,9 +353,9 @@ class FusionConfig(TrainingSection):
     epochs: Positive = 30
     """Passes over train."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-4
-    """AdamW's peak learning rate."""
+    """The optimizer's peak learning rate."""
     weight_decay: Weight = 1e-6
-    """AdamW's decoupled weight decay."""
+    """Weight decay: decoupled with AdamW, of the gradient with Adam."""
     dropout: Rate = 0.5
     """Dropout rate."""
     model: Literal["magt", "sdt", "concat"] = "magt"

@@ -417,6 +417,7 @@ PUBLISHED = {
     "depth": 1,
     "epochs": 30,
     "batch_size": 16,
+    "optimizer": "adamw",
     "learning_rate": 1e-4,
     "weight_decay": 1e-6,
     "dropout": 0.5,

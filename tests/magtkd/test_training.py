@@ -241,6 +241,18 @@ def test_changes_reach_the_step() -> None:
     assert [one.dropout for one in task.sections] == [0.5, 0.125, 0.125]
 
 
+@pytest.mark.parametrize(("optimizer", "expected"), [("adamw", 1 - 0.125 * 0.5), ("adam", 0.875)])
+def test_weight_decay_of_a_loss_without_slope(optimizer: str, expected: float) -> None:
+    # Adam takes the decay for a gradient, and its first step has the size of the learning rate.
+    section = TrainingSection(
+        epochs=1, optimizer=optimizer, learning_rate=0.125, weight_decay=0.5, gradient_norm=1e9
+    )
+    session = make_session(ScriptedTask(SCRIPT), section)
+    session.advance()
+    weight = session.task.model.weight
+    assert weight.tolist() == pytest.approx([expected] * 5, rel=1e-6)
+
+
 # --- randomness -------------------------------------------------------------------------------
 
 
