@@ -58,7 +58,7 @@ def measure(encoder: str, option: str, batch: int) -> dict[str, Any]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     model, inputs = make(encoder, batch, device)
-    options = {"gradient_checkpointing": False, "lora": None} | OPTIONS[option]
+    options = {"dropout": 0.1, "gradient_checkpointing": False, "lora": None} | OPTIONS[option]
     adapt(ENCODERS[encoder], model, **options)
     model.to(device).train()
     trained = [p for p in model.parameters() if p.requires_grad]

@@ -1,4 +1,4 @@
-"""Options that make an encoder's training smaller: gradient checkpointing and LoRA."""
+"""What the configuration changes in an encoder: dropout, gradient checkpointing, LoRA."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ TARGETS = {"query", "value", "q_proj", "v_proj", "q_lin", "v_lin", "qkv"}
 
 
 def adapt(
-    stage: str, model: Any, *, gradient_checkpointing: bool, lora: tuple[int, float] | None
+    stage: str,
+    model: Any,
+    *,
+    dropout: float,
+    gradient_checkpointing: bool,
+    lora: tuple[int, float] | None,
 ) -> None:
     """Change an encoder in place.
 
     Args:
         stage: whose encoder it is, for messages.
         model: a transformers model.
+        dropout: rate of all its dropout layers.
         gradient_checkpointing: compute activations again instead of keeping them.
         lora: rank and alpha; all other weights are frozen. None for none.
 
@@ -37,6 +43,9 @@ def adapt(
         _checkpoint(model)
     if lora is not None:
         _add_lora(stage, model, *lora)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
 
 
 def _checkpoint(model: Any) -> None:

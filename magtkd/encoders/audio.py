@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from magtkd.encoders.adapt import adapt
-from magtkd.encoders.hub import load_pretrained, quiet_transformers, read_settings
+from magtkd.encoders.hub import load_clip_encoder, read_settings
 from magtkd.errors import ConfigError
 
 __all__ = ["AudioEncoder"]
@@ -22,7 +22,7 @@ __all__ = ["AudioEncoder"]
 PLACE = "audio.encoder"
 RATE = 16_000
 LOUDEST = 32767
-_MODELS = "data2vec-audio, wav2vec2, HuBERT or WavLM"
+WAY_OUT = "give the folder or the model id of data2vec-audio, wav2vec2, HuBERT or WavLM"
 
 
 class AudioEncoder(nn.Module):
@@ -49,23 +49,22 @@ class AudioEncoder(nn.Module):
         lora: tuple[int, float] | None = None,
     ) -> None:
         super().__init__()
-        way_out = f"give the folder or the model id of {_MODELS}"
-        with quiet_transformers():
-            self.model: Any = load_pretrained(
-                PLACE, encoder, "AutoModel", way_out=way_out, dtype=torch.float32
-            )
-        if not hasattr(self.model.config, "conv_kernel"):
-            raise ConfigError(
-                f"{PLACE}: {encoder!r} is a {type(self.model).__name__}, not a speech encoder; "
-                f"{way_out}"
-            )
+        self.model: Any = load_clip_encoder(
+            PLACE, encoder, has="conv_kernel", kind="speech", way_out=WAY_OUT
+        )
         settings = read_settings(encoder)
         if settings.get("sampling_rate", RATE) != RATE:
             raise ConfigError(
                 f"{PLACE}: {encoder!r} hears {settings['sampling_rate']} Hz, the clips have "
-                f"{RATE} Hz; {way_out}"
+                f"{RATE} Hz; {WAY_OUT}"
             )
-        adapt("audio", self.model, gradient_checkpointing=gradient_checkpointing, lora=lora)
+        adapt(
+            "audio",
+            self.model,
+            dropout=dropout,
+            gradient_checkpointing=gradient_checkpointing,
+            lora=lora,
+        )
         self.width: int = self.model.config.hidden_size
         self._pooling = pooling
         self._normalises = bool(settings.get("do_normalize", True))
@@ -73,9 +72,6 @@ class AudioEncoder(nn.Module):
         has_mask = getattr(self.model.config, "feat_extract_norm", "layer") == "layer"
         self._has_mask = bool(settings.get("return_attention_mask", has_mask))
         self._shortest = _num_samples(self.model.config, max(1, _mask_length(self.model.config)))
-        for module in self.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = dropout
 
     def collate(self, clips: list[npt.NDArray[np.int16]]) -> tuple[Tensor, Tensor]:
         """Samples [N, T] int16, padded on the right, and lengths [N]."""

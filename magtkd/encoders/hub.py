@@ -15,7 +15,7 @@ from typing import Any
 from magtkd.errors import ConfigError
 from magtkd.models import model_file, model_folder
 
-__all__ = ["load_pretrained", "quiet_transformers", "read_settings"]
+__all__ = ["load_clip_encoder", "load_pretrained", "quiet_transformers", "read_settings"]
 
 
 @contextlib.contextmanager
@@ -77,6 +77,30 @@ def load_pretrained(place: str, encoder: str, loader: str, *, way_out: str, **op
         raise ConfigError(
             f"{place}: cannot load {encoder!r} ({reason.rstrip('.')}); {way_out}"
         ) from error
+
+
+def load_clip_encoder(place: str, encoder: str, *, has: str, kind: str, way_out: str) -> Any:
+    """An encoder of clips, in float32.
+
+    Args:
+        place: the configuration's name for it, which leads an error's message.
+        encoder: a folder in the hub's layout, or a model id.
+        has: what only the configuration of such a model has.
+        kind: what the clips are.
+        way_out: what an error's message ends with.
+
+    Raises:
+        ConfigError: it cannot be found or read, or is of another kind.
+    """
+    import torch
+
+    with quiet_transformers():
+        model = load_pretrained(place, encoder, "AutoModel", way_out=way_out, dtype=torch.float32)
+    if not hasattr(model.config, has):
+        raise ConfigError(
+            f"{place}: {encoder!r} is a {type(model).__name__}, not a {kind} encoder; {way_out}"
+        )
+    return model
 
 
 def _ask_hub(encoder: str) -> None:

@@ -81,14 +81,17 @@ class TextEncoder(nn.Module):
         self.max_length = max_length
         self.is_frozen = train == "prompt"
         self.model.requires_grad_(not self.is_frozen)
-        adapt("teacher", self.model, gradient_checkpointing=gradient_checkpointing, lora=lora)
+        adapt(
+            "teacher",
+            self.model,
+            dropout=dropout,
+            gradient_checkpointing=gradient_checkpointing,
+            lora=lora,
+        )
         self.prompt = _prompt_vectors(self.model, prompt_length) if prompt_length else None
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(self.model.config.hidden_size, hidden_dim)
         self._backbone = backbone
-        for module in self.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = dropout
 
     @property
     def tokenizer_json(self) -> bytes:

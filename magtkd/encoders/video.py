@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from magtkd.encoders.adapt import adapt
-from magtkd.encoders.hub import load_pretrained, quiet_transformers, read_settings
+from magtkd.encoders.hub import load_clip_encoder, read_settings
 from magtkd.errors import ConfigError
 
 __all__ = ["VideoEncoder"]
 
 PLACE = "video.encoder"
-_MODELS = "TimeSformer or VideoMAE"
+WAY_OUT = "give the folder or the model id of TimeSformer or VideoMAE"
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, for models that do not say what they were trained with."""
 
@@ -54,27 +54,23 @@ class VideoEncoder(nn.Module):
         lora: tuple[int, float] | None = None,
     ) -> None:
         super().__init__()
-        way_out = f"give the folder or the model id of {_MODELS}"
-        with quiet_transformers():
-            self.model: Any = load_pretrained(
-                PLACE, encoder, "AutoModel", way_out=way_out, dtype=torch.float32
-            )
-        if not hasattr(self.model.config, "num_frames"):
-            raise ConfigError(
-                f"{PLACE}: {encoder!r} is a {type(self.model).__name__}, not a video encoder; "
-                f"{way_out}"
-            )
+        self.model: Any = load_clip_encoder(
+            PLACE, encoder, has="num_frames", kind="video", way_out=WAY_OUT
+        )
         self._check_shape(encoder, shape)
-        adapt("video", self.model, gradient_checkpointing=gradient_checkpointing, lora=lora)
+        adapt(
+            "video",
+            self.model,
+            dropout=dropout,
+            gradient_checkpointing=gradient_checkpointing,
+            lora=lora,
+        )
         self.width: int = self.model.config.hidden_size
         self._pooling = pooling
         settings = read_settings(encoder)
         for name, values in (("image_mean", _MEAN), ("image_std", _DEVIATION)):
             numbers = torch.tensor(settings.get(name, values)).reshape(3, 1, 1)
             self.register_buffer(name, numbers, persistent=False)
-        for module in self.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = dropout
 
     def _check_shape(self, encoder: str, shape: tuple[int, ...]) -> None:
         config = self.model.config
