@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from magtkd.data.paths import inside
 from magtkd.errors import DataError
 
 __all__ = ["ClipSource", "clip_sources", "media_fingerprints", "media_paths"]
+
+END_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,10 @@ def media_paths(table: pa.Table, modality: str) -> list[str | None]:
 
 
 def media_fingerprints(table: pa.Table, root: Path | None) -> dict[str, str]:
-    """For each modality that has clips, a hash of their paths and sizes.
+    """For each modality that has clips, a hash of their paths, sizes, first and last bytes.
 
-    Not of what is in them: reading a corpus's clips takes minutes, and planning must not.
+    Not of all that is in them: reading a corpus's clips takes minutes, and planning must not. The
+    ends of a file hold a container's index or some of the sound, which no other recording shares.
 
     Args:
         table: conversations.
@@ -57,16 +61,21 @@ def media_fingerprints(table: pa.Table, root: Path | None) -> dict[str, str]:
         if paths:
             digest = hashlib.sha256()
             for path in paths:
-                digest.update(f"{path}\0{_size(root, path)}\0".encode())
+                digest.update(f"{path}\0".encode())
+                digest.update(_ends(root, path))
             found[modality] = digest.hexdigest()
     return found
 
 
-def _size(root: Path | None, path: str) -> int:
+def _ends(root: Path | None, path: str) -> bytes:
     try:
-        return inside(root or ".", path).stat().st_size
+        with inside(root or ".", path).open("rb") as file:
+            first = file.read(END_BYTES)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - END_BYTES))
+            return f"{size}\0".encode() + first + file.read()
     except (OSError, DataError):
-        return -1  # the stage says so, and of all of them at once
+        return b"-1\0"  # the stage says so, and of all of them at once
 
 
 def clip_sources(table: pa.Table, modality: str, cut: str) -> list[ClipSource]:

@@ -40,10 +40,14 @@ def test_what_is_cut(cut: str, cuts: list[bool]) -> None:
 def test_fingerprints_follow_the_files(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"1")
     clips = table(video_path=["a.mp4", "gone.mp4"])
-    before = media_fingerprints(clips, tmp_path)
+    before, found = media_fingerprints(clips, tmp_path), list[str]()
     assert set(before) == {"audio", "video"}
     assert media_fingerprints(clips, tmp_path) == before
     (tmp_path / "a.mp4").write_bytes(b"22")
     assert media_fingerprints(clips, tmp_path) != before
+    for content in (b"x" * 10_000, b"y" + b"x" * 9_999, b"x" * 9_999 + b"y"):  # of one size
+        (tmp_path / "a.mp4").write_bytes(content)
+        found.append(media_fingerprints(clips, tmp_path)["video"])
+    assert len(set(found)) == 3
     assert media_fingerprints(table(audio_path=["a.wav"]), tmp_path).keys() == {"audio"}
     assert media_fingerprints(table(video_path=pa.array([None], pa.string())), tmp_path) == {}
