@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,11 +49,12 @@ def import_weights(
     The stages that fusion reads are trained, or reused, first. Training goes on from the artifact
     with fusion.initial.
 
-    [dim]magtkd import magt.pt experiments/features.yaml --model magt data.path=meld.parquet[/dim]
+    [dim]magtkd import magt.pt published_meld.yaml --model magt data.path=meld.parquet[/dim]
     """
     if model not in MODELS:
         raise ConfigError(f"--model {model!r}: use one of {', '.join(MODELS)}")
-    resolved = load_config(config, [*(overrides or ()), f"fusion.model={model}"])
+    overrides = [*(overrides or ()), f"fusion.model={model}"]
+    resolved = load_config(config, overrides)
     # Torch takes seconds to load, which no other command should wait for.
     from magtkd.imports import import_checkpoint
 
@@ -65,7 +67,9 @@ def import_weights(
     else:
         Console().print(_table(result))
         print(f"classes, in the checkpoint's order: {', '.join(result['classes'])}")
-        print(f"go on with: magtkd train {config} fusion.initial={result['weights']}")
+        values = [*overrides, f"fusion.initial={result['weights']}"]
+        again = shlex.join(["magtkd", "train", str(config), *values, "--storage", storage])
+        print(f"go on with: {again}")
 
 
 def _say(message: str) -> None:

@@ -76,6 +76,9 @@ class Task(Protocol[BatchT]):
     def loss(self, batch: BatchT, section: Any) -> Tensor:
         """The training loss of a batch, with the section's values of this epoch."""
 
+    def num_utterances(self, batch: BatchT) -> int:
+        """How many utterances a batch has."""
+
     def outputs(self, batch: BatchT) -> Outputs:
         """Features and logits of the batch's real utterances."""
 
@@ -145,7 +148,7 @@ class Session(Generic[SectionT, BatchT]):
         self.stage, self.section, self.seed = stage, section, seed
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._label, self._split, self._labels = label, split, tuple(labels)
-        with self._random(0):
+        with self._random(0), MemoryPeak(self.device) as peak:
             self.task = make_task()
         self.task.model.to(self.device)
         named = list(self.task.model.named_parameters())
@@ -162,7 +165,9 @@ class Session(Generic[SectionT, BatchT]):
             self.device.type, enabled=self._autocast and section.precision == "float16"
         )
         self._best: dict[str, Tensor] = {}
-        self._progress = _Progress(seconds=time.perf_counter() - started)
+        self._progress = _Progress(
+            seconds=time.perf_counter() - started, peak_memory=peak.num_bytes
+        )
 
     # --- training -----------------------------------------------------------------------------
 
@@ -203,8 +208,9 @@ class Session(Generic[SectionT, BatchT]):
         with self._random(epoch) as generator, MemoryPeak(self.device) as peak:
             train_loss = self._train_epoch(epoch, section, generator)
             self._progress.train_seconds += time.perf_counter() - started
-        num_steps = self._progress.step - steps_before
-        report = Report(epoch, {"train/loss": train_loss} | self._evaluate(epoch, num_steps))
+            num_steps = self._progress.step - steps_before
+            metrics = {"train/loss": train_loss} | self._evaluate(epoch, num_steps)
+        report = Report(epoch, metrics)
         self._progress.epoch = epoch
         self._progress.reports.append({"epoch": epoch, "metrics": report.metrics})
         self._keep_best(report)
@@ -237,10 +243,10 @@ class Session(Generic[SectionT, BatchT]):
             group = batches[start : start + section.accumulation]
             self._set_learning_rate(section, math.ceil(len(batches) / section.accumulation))
             self._optimizer.zero_grad(set_to_none=True)
-            for batch in group:
+            for batch, share in zip(group, self._shares(group), strict=True):
                 with self._mixed_precision():
                     loss = self.task.loss(batch, section)
-                self._scaler.scale(loss / len(group)).backward()  # type: ignore[no-untyped-call]
+                self._scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
                 losses.append(loss.detach())
             self._scaler.unscale_(self._optimizer)
             nn.utils.clip_grad_norm_(self._parameters, section.gradient_norm)
@@ -255,6 +261,13 @@ class Session(Generic[SectionT, BatchT]):
             step = first // section.accumulation + 1
             raise DivergedError(self.stage, epoch, step, float(values[first]))
         return float(values.mean())
+
+    def _shares(self, group: Sequence[BatchT]) -> list[float]:
+        """How much of a step each batch is: its part of the utterances, as in one large batch."""
+        if len(group) == 1:
+            return [1.0]  # counting makes a GPU wait
+        counts = [self.task.num_utterances(batch) for batch in group]
+        return [count / sum(counts) for count in counts]
 
     def _mixed_precision(self) -> torch.autocast:
         dtype = getattr(torch, self.section.precision)

@@ -57,6 +57,7 @@ PUBLISHED: dict[str, Any] = {
     "depth": 1,
     "epochs": 30,
     "batch_size": 16,
+    "accumulation": 1,
     "optimizer": "adamw",
     "learning_rate": 1e-4,
     "weight_decay": 1e-6,
@@ -66,10 +67,12 @@ PUBLISHED: dict[str, Any] = {
     "schedule": "published",
     "patience": None,
     "class_weights": "none",
-    "temperature": 1.0,
+    "temperature": 2.0,
+    "feature_temperature": 1.0,
     "inter_weight": 1.0,
     "intra_weight": 1.0,
     "detach_anchor": False,
+    "changes": {},
 }
 RECIPES: dict[str, dict[str, Any]] = {
     "published_meld": PUBLISHED
@@ -156,7 +159,7 @@ class TrainingSection(Section):
     batch_size: Positive = 16
     """Conversations a batch."""
     accumulation: Positive = 1
-    """Batches whose gradients are averaged before each step of the optimizer."""
+    """Batches whose gradients are averaged, by their utterances, before each step."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     """AdamW; or Adam, whose weight decay is an L2 term of the gradient (SDT's)."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
@@ -394,9 +397,11 @@ class FusionConfig(TrainingSection):
     """MAGT: weight of the video head's loss."""
     feature_weight: Weight = 0.0
     """MAGT: weight of the feature loss inside the audio and video heads' loss (IEMOCAP: 1)."""
-    temperature: Temperature = 1.0
-    """MAGT: temperature of the logit and feature losses between the heads. SDT: temperature of the
+    temperature: Temperature = 2.0
+    """MAGT: temperature of the logit loss between the heads (published: 2). SDT: temperature of the
     self-distillation (IEMOCAP: 1, MELD: 8)."""
+    feature_temperature: Temperature = 1.0
+    """MAGT: temperature of the feature loss between the heads."""
     inter_weight: Weight = 1.0
     """MAGT: weight of the logit loss over the classes of each utterance."""
     intra_weight: Weight = 1.0
@@ -426,6 +431,7 @@ class FusionConfig(TrainingSection):
         "video_weight",
         "feature_weight",
         "temperature",
+        "feature_temperature",
         "inter_weight",
         "intra_weight",
         "fused_weight",

@@ -22,6 +22,7 @@ def fusion_loss(
     video_weight: float,
     feature_weight: float,
     temperature: float,
+    feature_temperature: float,
     inter_weight: float,
     intra_weight: float,
     detach_anchor: bool,
@@ -34,7 +35,8 @@ def fusion_loss(
     `mask` [B, L] is true (or 1) for a real utterance, `label` [B, L] its class; at least one
     utterance is real. Heads that are absent and terms of weight 0 are left out. Gradients flow from
     `K` into the anchor, as published, unless `detach_anchor`. `class_weights` [C] weigh every CE.
-    Source: arXiv 2506.18716 and its code; `feature_weight` is 0 for MELD and 1 for IEMOCAP.
+    Source: arXiv 2506.18716 and its code, where `temperature` is 2, `feature_temperature` 1, and
+    `feature_weight` 0 for MELD and 1 for IEMOCAP.
     """
     valid = mask.flatten().nonzero().squeeze(1)
     label = _rows(label, valid)
@@ -57,7 +59,7 @@ def fusion_loss(
         )
         if feature_weight:
             hidden = _rows(output.hidden[modality], valid)
-            distance = feature_loss(hidden, target_hidden, temperature=temperature)
+            distance = feature_loss(hidden, target_hidden, temperature=feature_temperature)
             term = term + feature_weight * distance
         loss = loss + weights[modality] * term
     return loss

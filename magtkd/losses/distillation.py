@@ -70,10 +70,12 @@ def feature_loss(
     entropy included. Raises ValueError when the shapes differ.
     """
     _require_same_shape(student_features, teacher_features)
-    student = _unit_rows(_at_least_single(student_features))
-    teacher = _unit_rows(_at_least_single(teacher_features))
-    target = F.log_softmax(teacher @ teacher.T / temperature, dim=1)
-    prediction = F.log_softmax(teacher @ student.T / temperature, dim=1)
+    # Autocast would multiply in half precision, which is coarser than what near cosines differ by.
+    with torch.autocast(student_features.device.type, enabled=False):
+        student = _unit_rows(_at_least_single(student_features))
+        teacher = _unit_rows(_at_least_single(teacher_features))
+        target = F.log_softmax(teacher @ teacher.T / temperature, dim=1)
+        prediction = F.log_softmax(teacher @ student.T / temperature, dim=1)
     return F.kl_div(prediction, target, reduction="batchmean", log_target=True)
 
 

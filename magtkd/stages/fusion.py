@@ -106,11 +106,15 @@ class FusionTask:
             video_weight=section.video_weight,
             feature_weight=section.feature_weight,
             temperature=section.temperature,
+            feature_temperature=section.feature_temperature,
             inter_weight=section.inter_weight,
             intra_weight=section.intra_weight,
             detach_anchor=section.detach_anchor,
             class_weights=self._class_weights,
         )
+
+    def num_utterances(self, batch: Batch) -> int:
+        return int(batch.mask.sum())
 
     def outputs(self, batch: Batch) -> Outputs:
         output = self.model(batch)

@@ -153,6 +153,9 @@ class _ClipTask:
         hidden, logits = self.model(*self._loader.load(batch))
         return self._lessons.loss(hidden, logits, self.model.bridge, batch, section)
 
+    def num_utterances(self, batch: Tensor) -> int:
+        return len(batch)
+
     def outputs(self, batch: Tensor) -> Outputs:
         hidden, logits = self.model(*self._loader.load(batch))
         return Outputs(batch, hidden, logits)

@@ -88,6 +88,9 @@ class _PromptTeacher:
         _, logits = self.model(batch)
         return cross_entropy(logits, self._label[batch.row], self._class_weights)
 
+    def num_utterances(self, batch: TokenBatch) -> int:
+        return len(batch.row)
+
     def outputs(self, batch: TokenBatch) -> Outputs:
         hidden, logits = self.model(batch)
         return Outputs(batch.row, hidden, logits)

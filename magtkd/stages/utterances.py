@@ -74,6 +74,9 @@ class FeatureTask:
         order = torch.randperm(len(rows), generator=generator).to(rows.device)
         return iter(torch.split(rows[order], self._batch_size))
 
+    def num_utterances(self, batch: Tensor) -> int:
+        return len(batch)
+
     def outputs(self, batch: Tensor) -> Outputs:
         hidden, logits = self.model(self.features[batch])
         return Outputs(batch, hidden, logits)

@@ -417,6 +417,7 @@ PUBLISHED = {
     "depth": 1,
     "epochs": 30,
     "batch_size": 16,
+    "accumulation": 1,
     "optimizer": "adamw",
     "learning_rate": 1e-4,
     "weight_decay": 1e-6,
@@ -425,6 +426,11 @@ PUBLISHED = {
     "schedule": "published",
     "detach_anchor": False,
     "class_weights": "none",
+    "temperature": 2.0,
+    "feature_temperature": 1.0,
+    "inter_weight": 1.0,
+    "intra_weight": 1.0,
+    "changes": {},
 }
 
 
@@ -456,6 +462,8 @@ def test_what_makes_a_baseline_may_stand_beside_a_recipe() -> None:
             {"epochs": 5},
             r"recipe published_meld sets epochs to 30, but beside it epochs is 5; leave",
         ),
+        ({"accumulation": 2}, r"sets accumulation to 1, but beside it accumulation is 2"),
+        ({"changes": {2: {"dropout": 0.1}}}, r"sets changes to \{\}, but beside it changes is"),
         ({"model": "sdt"}, r"sets model to 'magt', but beside it model is 'sdt'"),
         ({"audio_weight": 0.7}, r"sets audio_weight to 0\.01, but beside it audio_weight is 0\.7"),
     ],

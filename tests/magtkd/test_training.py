@@ -59,6 +59,9 @@ class ScriptedTask:
         self.sections.append(section)
         return self._losses[step] + self._slope * (self.model.weight - 1).sum()
 
+    def num_utterances(self, batch: Tensor) -> int:
+        return len(batch)
+
     def outputs(self, batch: Tensor) -> Outputs:
         logits = torch.from_numpy(self._logits[int(self.model.epoch) - 1])[batch]
         return Outputs(batch, torch.zeros(len(batch), 1), logits)
@@ -293,12 +296,17 @@ class _Regression:
     def loss(self, batch: Tensor, section: Any) -> Tensor:
         return self.model(self._x[batch]).square().mean()
 
+    def num_utterances(self, batch: Tensor) -> int:
+        return len(batch)
+
     def outputs(self, batch: Tensor) -> Outputs:
         logits = self.model(self._x[batch])
         return Outputs(batch, logits, logits)
 
 
-@pytest.mark.parametrize(("size", "accumulation", "steps"), [(1, 4, 1), (2, 2, 1), (1, 2, 2)])
+@pytest.mark.parametrize(
+    ("size", "accumulation", "steps"), [(1, 4, 1), (2, 2, 1), (1, 2, 2), (3, 2, 1)]
+)
 def test_accumulated_batches_are_one(size: int, accumulation: int, steps: int) -> None:
     def weights(batch_size: int, accumulation: int) -> dict[str, Tensor]:
         section = TrainingSection(epochs=3, accumulation=accumulation)

@@ -16,6 +16,7 @@ WEIGHTS: dict[str, Any] = {
     "video_weight": 0.8,
     "feature_weight": 0.3,
     "temperature": 2.0,
+    "feature_temperature": 1.5,
     "inter_weight": 1.5,
     "intra_weight": 0.5,
     "detach_anchor": False,
@@ -59,7 +60,7 @@ def test_it_is_the_sum_of_its_terms() -> None:
             + logit_loss(
                 logits, rows["text_logits"], temperature=2.0, inter_weight=1.5, intra_weight=0.5
             )
-            + 0.3 * feature_loss(hidden, rows["text_hidden"], temperature=2.0)
+            + 0.3 * feature_loss(hidden, rows["text_hidden"], temperature=1.5)
         )
     torch.testing.assert_close(loss_of(output), expected)
 

@@ -160,6 +160,14 @@ def test_half_precision_gives_finite_gradients(dtype: torch.dtype) -> None:
         assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
 
 
+def test_autocast_does_not_make_cosines_coarse() -> None:
+    teacher = torch.randn(4, 64, generator=torch.Generator().manual_seed(1))
+    student = teacher + 0.01 * torch.randn(4, 64, generator=torch.Generator().manual_seed(2))
+    expected = feature_loss(student, teacher, temperature=0.1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(feature_loss(student, teacher, temperature=0.1), expected)
+
+
 @pytest.mark.parametrize("loss", [logit_loss, feature_loss, divergence_loss])
 def test_different_widths_are_refused(loss) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=r"\[5, 7\] and the teacher's \[5, 11\] differ"):
