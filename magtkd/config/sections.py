@@ -232,6 +232,9 @@ class TeacherConfig(EncoderSection):
     model id or folder."""
     prompt_length: Annotated[int, Field(ge=0)] = 0
     """Trained prompt vectors before the mask token; needs a transformers encoder."""
+    template: Literal["published", "none"] = "published"
+    """What follows the turns of a transformers encoder: `Now <speaker> feels <mask>`, whose mask is
+    read; or no prompt, and the separator that closes the utterance is read."""
     train: Literal["full", "prompt"] = "full"
     """Train everything, or only the prompt and the layers on top of the encoder."""
     context: Annotated[int, Field(ge=0)] | None = 8
@@ -249,6 +252,11 @@ class TeacherConfig(EncoderSection):
         if self.encoder == "features" and self.train == "prompt":
             raise ValueError(
                 "train is 'prompt', but encoder 'features' has no prompt; set train to 'full'"
+            )
+        if self.template == "none" and self.prompt_length > 0:
+            raise ValueError(
+                f"prompt_length is {self.prompt_length}, but template 'none' has no prompt; set "
+                "template to 'published', or prompt_length to 0"
             )
         if self.train == "prompt" and self.lora is not None:
             raise ValueError("train is 'prompt', which leaves nothing to lora; set train to 'full'")

@@ -1,4 +1,4 @@
-"""A transformers text encoder that reads an utterance's emotion from the mask of its prompt.
+"""A transformers text encoder that reads an utterance's emotion from the end of its prompt.
 
 Shapes: N utterances of a batch, T tokens of its longest prompt, H hidden_dim, W the encoder's
 width.
@@ -40,6 +40,8 @@ class TextEncoder(nn.Module):
         hidden_dim: width H of what comes out.
         dropout: dropout rate in the encoder and on the mask's hidden state.
         prompt_length: trained vectors just before the mask (Lester et al., EMNLP 2021).
+        template: `published` asks `Now <speaker> feels <mask>`; `none` reads the separator that
+            closes the utterance.
         train: `full` trains everything; `prompt` only the prompt vectors and the linear map, with
             the encoder's own dropout off.
         max_length: tokens of an input, prompt vectors included.
@@ -61,6 +63,7 @@ class TextEncoder(nn.Module):
         hidden_dim: int,
         dropout: float,
         prompt_length: int = 0,
+        template: Literal["published", "none"] = "published",
         train: Literal["full", "prompt"] = "full",
         max_length: int = 256,
         tokenizer_json: bytes | None = None,
@@ -78,6 +81,7 @@ class TextEncoder(nn.Module):
         self.model: Any = backbone.model
         self.known_speakers = tuple(known_speakers)
         self.prompt_length = prompt_length
+        self.template = template
         self.max_length = max_length
         self.is_frozen = train == "prompt"
         self.model.requires_grad_(not self.is_frozen)
@@ -142,7 +146,9 @@ class TextEncoder(nn.Module):
         self, turns: list[list[int]], lead: int, closing: list[list[int]], context: int | None
     ) -> list[int]:
         now, feels = closing
-        suffix = [self._backbone.separator_id, *now, lead, *feels, self._backbone.mask_id]
+        suffix = [self._backbone.separator_id]
+        if self.template == "published":
+            suffix += [*now, lead, *feels, self._backbone.mask_id]
         length = self.max_length - self.prompt_length
         if len(suffix) >= length:
             raise ConfigError(
@@ -165,7 +171,7 @@ class TextEncoder(nn.Module):
         return not self.is_frozen or self.prompt is not None
 
     def _hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The hidden state of the mask, which is the last token: [N, W]."""
+        """The hidden state of the last token, which is the mask where there is one: [N, W]."""
         inputs: dict[str, Tensor] = {"input_ids": input_ids}
         if self.prompt is not None:
             embedded = self.model.get_input_embeddings()(input_ids)

@@ -110,6 +110,7 @@ def _make_encoder(
         hidden_dim=section.hidden_dim,
         dropout=section.dropout,
         prompt_length=section.prompt_length,
+        template=section.template,
         train=section.train,
         max_length=section.max_length,
         gradient_checkpointing=section.gradient_checkpointing,
