@@ -90,8 +90,12 @@ def _print_preview(sweep: SweepConfig, preview: Any) -> None:
     print(dump_yaml(sweep))
     number = preview.num_configurations
     print(f"# distinct configurations: {'not finite' if number is None else number}")
+    least = "" if preview.is_whole else "at least "
     for stage, (distinct, existing) in preview.stages.items():
-        print(f"# {stage}: {distinct} distinct, {existing} exist already")
+        if distinct is None:
+            print(f"# {stage}: distinct: not finite")
+        else:
+            print(f"# {stage}: {least}{distinct} distinct, {least}{existing} exist already")
 
 
 def _print_end(state: SweepState, storage: str, *, tracked: bool) -> None:

@@ -171,6 +171,11 @@ class Space:
                 raise SweepError(f"{name}: float: the range is not finite; give it a step")
         return self._combinations(base, lambda _, entry: entry.points() or ())
 
+    def probed_points(self, base: Config, probe: int) -> Iterator[Values]:
+        """Like `points`, with one value, by its place among the probes, of a range that is not
+        finite."""
+        return self._combinations(base, lambda _, entry: entry.points() or (entry.probes()[probe],))
+
     def num_points(self, base: Config) -> int | None:
         """The number of `points`, without walking through them; None where it is not finite."""
         number = self._count(0, {}, base)

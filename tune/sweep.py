@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator
+import itertools
 from dataclasses import dataclass, replace
-from typing import Any
 
 import ray
 from rich.console import Console
@@ -14,7 +13,7 @@ from magtkd.artifacts import Store
 from magtkd.config import dump_yaml, nearest, validate
 from magtkd.data import Corpus, read_corpus
 from magtkd.errors import SweepError
-from magtkd.pipeline import make_plan, source_of
+from magtkd.pipeline import Source, make_plan, source_of
 from tune.cluster import check_resources, ray_cluster
 from tune.drive import drive
 from tune.ledger import check_unused, open_ledger, read_events
@@ -45,10 +44,12 @@ def _check_labels(sweep: SweepConfig, corpus: Corpus) -> None:
 @dataclass(frozen=True)
 class Preview:
     """What a sweep would do: `num_configurations` is None where it is not finite; `stages` has,
-    per stage, the number of distinct keys and of those that exist already."""
+    per stage, the number of distinct keys, None where it is not finite, and how many of them exist
+    already. Where `is_whole` is false there are too many to count: there are more of each."""
 
     num_configurations: int | None
-    stages: dict[str, tuple[int, int]]
+    stages: dict[str, tuple[int | None, int]]
+    is_whole: bool
 
 
 def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
@@ -60,28 +61,32 @@ def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
     corpus = read_corpus(sweep.data)
     _check_labels(sweep, corpus)
     source, store = source_of(corpus), Store(options.storage)
-    num_points = sweep.search_space.num_points(base_of(sweep))
-    keys: dict[str, set[str]] = {}
-    for values in _previewed_points(sweep, num_points):
-        for stage, key in make_plan(config_of(sweep, values), source).keys.items():
-            keys.setdefault(stage, set()).add(key)
+    number = sweep.search_space.num_points(base_of(sweep))
+    keys, is_whole = _distinct_keys(sweep, source, 0)
+    # A stage whose keys follow a range that is not finite has others at another of its values.
+    others = keys if number is not None else _distinct_keys(sweep, source, 1)[0]
     with ray_cluster():
         check_resources(sweep.resources, ray.cluster_resources())
-    return Preview(
-        num_points,
-        {
-            stage: (len(found), sum(store.exists(stage, key) for key in found))
-            for stage, found in keys.items()
-        },
-    )
+    stages = {
+        stage: (
+            len(found) if found == others.get(stage) else None,
+            sum(store.exists(stage, key) for key in found),
+        )
+        for stage, found in keys.items()
+    }
+    return Preview(number, stages, is_whole)
 
 
-def _previewed_points(sweep: SweepConfig, num_points: int | None) -> Iterator[dict[str, Any]]:
-    """All points of a space that is finite and not huge; else the base alone."""
-    if num_points is None or num_points > MAX_PREVIEWED:
-        yield {}
-    else:
-        yield from sweep.search_space.points(base_of(sweep))
+def _distinct_keys(
+    sweep: SweepConfig, source: Source, probe: int
+) -> tuple[dict[str, set[str]], bool]:
+    """The keys of each stage over the space, and whether that was all of it."""
+    points = sweep.search_space.probed_points(base_of(sweep), probe)
+    keys: dict[str, set[str]] = {}
+    for values in itertools.islice(points, MAX_PREVIEWED):
+        for stage, key in make_plan(config_of(sweep, values), source).keys.items():
+            keys.setdefault(stage, set()).add(key)
+    return keys, next(points, None) is None
 
 
 # --- running ----------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Where each weight of the published MAGT (arXiv 2506.18716) lives in ours.
 
 `others` holds, in this order, the readings of `STACKED`, `anchor` the shared `t_t`. The published
-module also owns weights that it never uses; they are ignored.
+module also owns weights that it never uses, and its position codes as a buffer; both are ignored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ __all__ = ["correspondence", "is_unused", "published_sizes"]
 
 STACKED = ("a_a", "v_v", "t_a", "v_a", "t_v", "a_v")
 ATTENTION = ("proj_q", "proj_k", "proj_v", "fc")
-UNUSED = re.compile(r"((a_t|v_t)(_gate)?|fc)\..*|\w_\w\.transformer_inter\.0\.layer_norm\..*")
+UNUSED = re.compile(
+    r"((a_t|v_t)(_gate)?|fc)\..*|\w_\w\.transformer_inter\.0\.layer_norm\..*|.*\.pos_emb\.pe"
+)
 LAYER = re.compile(r"t_t\.transformer_inter\.(\d+)\.self_attn\..*")
 
 

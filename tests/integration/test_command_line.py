@@ -44,7 +44,8 @@ def test_a_dry_run_writes_nothing(folder, run_command):
     shown = yaml.safe_load(out)
     assert shown["name"] == "toy"
     assert "# distinct configurations: not finite" in out
-    assert "# fusion: 1 distinct, 0 exist already" in out
+    assert "# teacher: 1 distinct, 0 exist already" in out
+    assert "# fusion: distinct: not finite" in out
     assert [path.name for path in folder.iterdir()] == ["toy.yaml"]
 
 

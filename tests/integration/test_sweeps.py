@@ -91,6 +91,20 @@ def test_ledger_study_and_runs_of_a_grid_agree(grid, storage, check_agreement):
         assert trial.dev["weighted_f1"] == trial.objectives[0]
 
 
+def test_stages_are_counted_beside_a_range_that_is_not_finite(tiny_sweep, tmp_path) -> None:
+    space = {
+        "teacher.hidden_dim": {"choice": [4, 6]},
+        "audio.distill.temperature": {"float": [1.0, 8.0]},
+    }
+    seen = preview_sweep(tiny_sweep("mixed", space), SweepOptions(storage=str(tmp_path)))
+    assert (seen.num_configurations, seen.is_whole) == (None, True)
+    assert {stage: number for stage, (number, _) in seen.stages.items()} == {
+        **{"data": 1, "teacher": 2, "audio": None, "video": 2, "fusion": None},
+    }
+    large = tiny_sweep("large", {"seed": {"int": [1, 20_000]}})
+    assert not preview_sweep(large, SweepOptions(storage=str(tmp_path))).is_whole
+
+
 def test_the_same_sweep_under_another_name_trains_nothing(
     grid, storage, tiny_sweep, run, outcomes, check_agreement
 ):

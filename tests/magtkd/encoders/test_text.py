@@ -105,7 +105,7 @@ def test_the_prompt_in_the_model_s_own_tokens() -> None:
 def test_without_a_prompt_the_separator_closes_the_utterance() -> None:
     encoder = make(template="none")
     prompt = tokenize(encoder).ids[3]
-    assert read(encoder, prompt).endswith("<unknown:1> i know, i know.</s>")
+    assert read(encoder, prompt).endswith("<unknown:1> i know, i know. </s>")
     hidden = encode(encoder, tokenize(encoder), [0, 3])
     assert hidden.shape == (2, 5)
     assert not torch.equal(hidden[0], hidden[1])
