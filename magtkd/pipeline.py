@@ -20,7 +20,13 @@ from magtkd.data import Corpus, feature_widths, media_root, prepare, read_corpus
 from magtkd.errors import DataError
 from magtkd.exports import Exports
 from magtkd.fusion_inputs import fusion_reads, keyed_fusion
-from magtkd.media import MEDIA_STAGES, make_media, media_fingerprints, wanted_frames
+from magtkd.media import (
+    MEDIA_STAGES,
+    find_absent,
+    make_media,
+    media_fingerprints,
+    wanted_frames,
+)
 from magtkd.memory import memory_named
 from magtkd.models import model_folder
 
@@ -54,11 +60,13 @@ VERSIONS = dict.fromkeys(STAGES, 1) | {"fusion": 2}
 @dataclass(frozen=True)
 class Source:
     """What planning needs to know of a table: its fingerprint, the modalities that come as
-    features, and for those that come as clips a hash of the files (`media_fingerprints`)."""
+    features, and for those that come as clips a hash of the files (`media_fingerprints`); for
+    those none of whose files is there, what to tell a person who wants them."""
 
     fingerprint: str
     with_features: tuple[str, ...]
     media: Mapping[str, str] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,12 @@ def trained_record(key: str, metrics: Mapping[str, Any]) -> StageRecord:
 def source_of(corpus: Corpus) -> Source:
     """What planning needs to know of a corpus."""
     media = media_fingerprints(corpus.table, corpus.media)
-    return Source(corpus.fingerprint, tuple(feature_widths(corpus.table)), media)
+    absent = {
+        modality: f"data.media: {corpus.media} has none of the table's files for {modality}, such "
+        f"as {path}; give the folder that the paths are relative to"
+        for modality, path in find_absent(corpus.table, corpus.media).items()
+    }
+    return Source(corpus.fingerprint, tuple(feature_widths(corpus.table)), media, absent)
 
 
 def _reads(config: Config, source: Source) -> dict[str, tuple[str, ...]]:
@@ -135,6 +148,8 @@ def _takes_clips(config: Config, modality: str, source: Source) -> bool:
             f"{modality}.encoder is {encoder!r}, but the table has no {names}; add the paths of "
             f"the clips, or set {modality}.encoder to 'features'"
         )
+    if modality in source.absent:
+        raise DataError(source.absent[modality])
     return True
 
 

@@ -2,13 +2,14 @@
 
 from magtkd.media.clips import Clips, ClipWriter
 from magtkd.media.make import MEDIA_STAGES, make_media
-from magtkd.media.sources import media_fingerprints
+from magtkd.media.sources import find_absent, media_fingerprints
 from magtkd.media.wanted import wanted_frames
 
 __all__ = [
     "MEDIA_STAGES",
     "ClipWriter",
     "Clips",
+    "find_absent",
     "make_media",
     "media_fingerprints",
     "wanted_frames",

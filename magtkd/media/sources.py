@@ -13,7 +13,7 @@ import pyarrow as pa
 from magtkd.data.paths import inside
 from magtkd.errors import DataError
 
-__all__ = ["ClipSource", "clip_sources", "media_fingerprints", "media_paths"]
+__all__ = ["ClipSource", "clip_sources", "find_absent", "media_fingerprints", "media_paths"]
 
 END_BYTES = 4096
 
@@ -65,6 +65,30 @@ def media_fingerprints(table: pa.Table, root: Path | None) -> dict[str, str]:
                 digest.update(_ends(root, path))
             found[modality] = digest.hexdigest()
     return found
+
+
+def find_absent(table: pa.Table, root: Path | None) -> dict[str, str]:
+    """For each modality that has clips, but not one of their files, one of their paths.
+
+    Args:
+        table: conversations.
+        root: the folder that the paths are relative to.
+    """
+    found = {}
+    for modality in ("audio", "video"):
+        paths = [path for path in media_paths(table, modality) if path]
+        if paths and not any(_is_there(root, path) for path in paths):
+            found[modality] = paths[0]
+    return found
+
+
+def _is_there(root: Path | None, path: str) -> bool:
+    try:
+        return inside(root or ".", path).is_file()
+    except OSError:
+        return False
+    except DataError:
+        return True  # a path that leaves the folder is refused by the stage, by name
 
 
 def _ends(root: Path | None, path: str) -> bytes:

@@ -43,7 +43,9 @@ def published(model: str, **changes: Any) -> dict[str, Tensor]:
     torch.manual_seed(0)
     sizes = SIZES | changes
     if model == "magt":
-        return {name: value.clone() for name, value in MAGT(**sizes).to_published().items()}
+        state = {name: value.clone() for name, value in MAGT(**sizes).to_published().items()}
+        # The published module keeps its position codes with its weights.
+        return state | {f"{name}.pos_emb.pe": torch.zeros(1, 8, 6) for name in ("t_t", "v_a")}
     widths = {"text": 11, "audio": 7, "video": 5}
     own = SDT(widths=widths, **sizes).state_dict()
     places = correspondence(sizes["depth"], sizes["hidden_dim"], gate="learned")

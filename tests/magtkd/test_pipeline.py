@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,7 +48,7 @@ CANDIDATES: tuple[Any, ...] = (
     *(None, True, False, 0.25, 1, 2, 3, 16, 24, 32, 96, 0.0625, {4: {"dropout": 0.25}}),
     *("balanced", "loss", "accuracy", "linear", "published", "bfloat16", "float16", "prompt"),
     *("features", "some/model", "concat", "name", "another", "silence", "black", "never", "mean"),
-    *("head", 1600, "identity"),
+    *("head", 1600, "identity", "adam", "none"),
 )
 # Which stages there are, and what stands for other values, is told in test_fusion_inputs.py.
 ELSEWHERE = {"fusion.recipe", "fusion.inputs", "fusion.modalities", "fusion.initial"}
@@ -168,6 +169,14 @@ def test_an_encoder_without_clips_is_an_error_that_says_so(modality: str) -> Non
         DataError, match=f"{modality}.encoder is 'an/encoder', but the table has no"
     ):
         make_plan(config, Source("f", ("text", "audio", "video")))
+
+
+def test_clips_that_are_not_there_are_an_error_where_they_are_read() -> None:
+    source = replace(ALL, absent={"video": "data.media: nowhere has none of them"})
+    with pytest.raises(DataError, match="nowhere has none of them"):
+        make_plan(BASE, source)
+    config = with_values(BASE, {"video.encoder": "features"})
+    assert "video_media" not in make_plan(config, source).keys
 
 
 def test_equal_numbers_give_equal_keys() -> None:

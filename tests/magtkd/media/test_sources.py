@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from magtkd.media.sources import clip_sources, media_fingerprints, media_paths
+from magtkd.media.sources import clip_sources, find_absent, media_fingerprints, media_paths
 
 
 def table(**columns: Any) -> pa.Table:
@@ -51,3 +51,11 @@ def test_fingerprints_follow_the_files(tmp_path: Path) -> None:
     assert len(set(found)) == 3
     assert media_fingerprints(table(audio_path=["a.wav"]), tmp_path).keys() == {"audio"}
     assert media_fingerprints(table(video_path=pa.array([None], pa.string())), tmp_path) == {}
+
+
+def test_a_folder_with_none_of_the_clips_is_told(tmp_path: Path) -> None:
+    clips = table(video_path=["a.mp4", "b.mp4"])
+    assert find_absent(clips, tmp_path) == {"audio": "a.mp4", "video": "a.mp4"}
+    (tmp_path / "a.mp4").write_bytes(b"1")
+    assert find_absent(clips, tmp_path) == {}
+    assert find_absent(table(speaker=["s"]), tmp_path) == {}
