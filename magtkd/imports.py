@@ -72,6 +72,12 @@ def import_checkpoint(
     tables = {name: artifacts[name].table for name in plan.reads["fusion"] if name != "data"}
     inputs = Inputs(data.table, tables)
     result = evaluate_published(path, model, section, inputs, classes, say)
+    if config.data.speakers != "published":
+        say(
+            f"{path}: a row of its speaker embedding is a speaker's number in the file that it was "
+            f"trained on; data.speakers is {config.data.speakers}; set data.speakers=published "
+            "where the table is made of that file"
+        )
     key = _imported_key(config, section, plan, source, result.weights)
     described = describe_stage("fusion", config, plan) | {"imported": path.name}
     artifact = artifact_of(result, "fusion", key, data, described)

@@ -140,9 +140,11 @@ class DataConfig(Section):
     fusion weights expect features as they are."""
     dev_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the train conversations that become dev where the table has no dev split."""
-    speakers: Literal["conversation", "name"] = "conversation"
-    """Number speakers by their first turn within each conversation, or by name over the corpus
-    (names that train lacks share one number)."""
+    speakers: Literal["conversation", "name", "published"] = "conversation"
+    """Number speakers by their first turn within each conversation; by name over the corpus (names
+    that train lacks share one number); or, for published fusion weights, as the field's feature
+    files number them: S1, S2, ... by their number less one, and IEMOCAP's men 0, women 1 (Ses01_M,
+    Ses01_F, M, F)."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

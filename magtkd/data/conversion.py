@@ -140,7 +140,7 @@ def read_csv(
     Args:
         path: a file in UTF-8, or damaged as `decode_bytes` tells.
         needed: for each value the names its column may have; in any case, underscores ignored. A
-            value whose names include an empty one may be absent, and then is empty.
+            value whose names include an empty one may be absent, and then no row has it.
 
     Raises:
         DataError: it cannot be read, or lacks a column.
@@ -155,7 +155,7 @@ def read_csv(
         for record in reader:
             if record:
                 cells = {
-                    name: record[index] if 0 <= index < len(record) else ""
+                    name: record[index] if index < len(record) else ""
                     for name, index in columns.items()
                 }
                 yield f"{path}, line {reader.line_num}", cells
@@ -168,8 +168,10 @@ def _columns(path: Path, header: list[str], needed: Mapping[str, Sequence[str]])
     columns = {}
     for name, spellings in needed.items():
         wanted = [_plain(spelling) for spelling in spellings]
-        columns[name] = next((plain.index(one) for one in wanted if one and one in plain), -1)
-        if columns[name] < 0 and "" not in spellings:
+        index = next((plain.index(one) for one in wanted if one and one in plain), None)
+        if index is not None:
+            columns[name] = index
+        elif "" not in spellings:
             raise DataError(
                 f"{path}: lacks the column {spellings[0]}; it has {', '.join(header) or 'none'}; "
                 "take the file as it was distributed"

@@ -103,8 +103,8 @@ def _row(values: dict[str, str], split: str, place: str) -> dict[str, Any]:
         "speaker": _speaker(repair_text(values["speaker"])),
         "text": repair_text(values["text"]).strip(),
         "label": label,
-        "start": find_seconds(values["start"]),
-        "end": find_seconds(values["end"]),
+        "start": find_seconds(values.get("start", "")),
+        "end": find_seconds(values.get("end", "")),
         "clip": f"sea{season}_ep{episode}_sc{scene}_utt{utterance}.mp4",
     }
 

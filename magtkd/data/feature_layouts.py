@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from magtkd.data.conversion import Options, describe_names
+from magtkd.data.speakers import NOBODY, numbered_name, session_name
 from magtkd.errors import DataError
 
 __all__ = [
@@ -39,7 +40,6 @@ __all__ = [
 ]
 
 Features = Mapping[str, npt.NDArray[np.float32]]
-_SESSION = re.compile(r"(Ses\d\d)[FM]_")
 
 
 class Layout(NamedTuple):
@@ -167,14 +167,13 @@ def speaker_name(value: Any, key: str, source: Path) -> str:
         DataError: it is neither a name, nor a number, nor a row of numbers.
     """
     if isinstance(value, str):
-        session = _SESSION.match(key)
-        return f"{session[1]}_{value}" if session and value in {"F", "M"} else value
+        return session_name(value, key)
     try:
         row = np.asarray(value, np.float64)
         if row.ndim == 0:
-            return f"S{int(row) + 1}"
+            return numbered_name(int(row))
         if row.ndim == 1 and row.size:
-            return f"S{int(row.argmax()) + 1}" if row.any() else "other"
+            return numbered_name(int(row.argmax())) if row.any() else NOBODY
     except (TypeError, ValueError, OverflowError):
         pass
     raise DataError(f"{source}: conversation {key}: a speaker is {ascii(value)[:40]}; repair it")

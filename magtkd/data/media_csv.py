@@ -1,4 +1,4 @@
-"""Three CSV files that name a wav and a video file for each utterance.
+"""Three CSV files that name a video file, and mostly a wav file, for each utterance.
 
 The form in which MAGTKD and TelME take IEMOCAP (`IEMOCAP_train.csv`, times in seconds of the
 conversation's video) and MELD (`train_meld_emo.csv`, one clip an utterance).
@@ -21,6 +21,7 @@ from magtkd.data.labels import IEMOCAP, IEMOCAP_OTHERS
 from magtkd.data.meld import find_seconds
 from magtkd.data.paths import inside
 from magtkd.data.repair import repair_text
+from magtkd.data.speakers import session_name
 from magtkd.errors import DataError
 
 __all__ = ["find_media_csv", "read_media_csv"]
@@ -31,7 +32,7 @@ _COLUMNS = {
     "label": ("Emotion",),
     "dialogue": ("Dialogue_ID",),
     "utterance": ("Utterance_ID", ""),
-    "wav": ("Wav_Path",),
+    "wav": ("Wav_Path", ""),
     "video": ("Video_Path",),
     "start": ("Start_Time", "StartTime"),
     "end": ("End_Time", "EndTime"),
@@ -79,7 +80,8 @@ def read_media_csv(source: Path, options: Options) -> Conversion:
     """The table of the files in a folder; the media files lie below the same folder.
 
     Labels that are IEMOCAP's codes become names. Utterances without a number are counted in their
-    order.
+    order. Speakers that are IEMOCAP's `F`, `M` or the utterance's id become `Ses01_F` and so on.
+    Where a file has no column of wav files, `audio_path` is null.
 
     Raises:
         DataError: a file or column is missing, a number or time cannot be read, or media files are
@@ -94,6 +96,7 @@ def read_media_csv(source: Path, options: Options) -> Conversion:
     dropped: Counter[str] = Counter()
     missing: dict[int, str] = {}
     media = _Files(source)
+    num_without_wav = 0
     for split in SPLITS:
         for row in _read_split(files[split], split) if split in files else ():
             code = row["label"]
@@ -102,19 +105,39 @@ def read_media_csv(source: Path, options: Options) -> Conversion:
             if label is None:
                 dropped[f"label {code}"] += 1
                 continue
+            num_without_wav += row["audio_path"] is None
             absent = _resolve(row, media)
             if absent:
                 missing[len(rows)] = absent
             rows.append(row | {"label": label})
+    num_ids = _name_speakers(rows)
     num_read = len(rows) + sum(dropped.values())
     table, num_missing = settle(make_table(rows, source), missing, options, source)
     dropped["without a file that is named"] = num_missing
     notes = [f"no {split} file" for split in SPLITS if split not in files]
-    shared = Counter(row["video_path"] for row in rows if row["video_path"])
-    num_parts = sum(count for count in shared.values() if count > 1)
-    if num_parts:
-        notes.append(f"{num_parts} utterances are a part, from start to end, of a longer video")
+    counts = {
+        "utterances are a part, from start to end, of a longer video": _num_parts(rows),
+        "utterances have no Wav_Path; their sound is read from their video": num_without_wav,
+        "speakers were utterance ids; they are named by session and sex, as Ses01_F": num_ids,
+    }
+    notes += [f"{count} {what}" for what, count in counts.items() if count]
     return Conversion(table, num_read, dropped, {"files not found": [*missing.values()]}, notes)
+
+
+def _name_speakers(rows: list[Row]) -> int:
+    """Give IEMOCAP's speakers one name each; how many utterances had their own id for it."""
+    num_ids = 0
+    for row in rows:
+        given = row["speaker"]
+        row["speaker"] = session_name(given, row["dialogue_id"].removeprefix(f"{row['split']}/"))
+        num_ids += row["speaker"] != given and len(given) > 1
+    return num_ids
+
+
+def _num_parts(rows: list[Row]) -> int:
+    """How many utterances share their video with others."""
+    shared = Counter(row["video_path"] for row in rows if row["video_path"])
+    return sum(count for count in shared.values() if count > 1)
 
 
 def _files(source: Path) -> dict[str, Path]:
@@ -131,7 +154,8 @@ def _files(source: Path) -> dict[str, Path]:
 def _read_split(path: Path, split: str) -> Iterator[Row]:
     count: Counter[str] = Counter()
     for place, values in read_csv(path, _COLUMNS):
-        dialogue, number = repair_text(values["dialogue"]).strip(), values["utterance"].strip()
+        dialogue = repair_text(values["dialogue"]).strip()
+        number = values.get("utterance", "").strip()
         if not dialogue:
             raise DataError(f"{place}: Dialogue_ID is empty; correct it")
         yield {
@@ -143,7 +167,7 @@ def _read_split(path: Path, split: str) -> Iterator[Row]:
             "label": repair_text(values["label"]).strip().lower(),
             "start": _seconds(values["start"], "Start_Time", place),
             "end": _seconds(values["end"], "End_Time", place),
-            "audio_path": values["wav"],
+            "audio_path": values.get("wav"),
             "video_path": values["video"],
         }
         count[dialogue] += 1
@@ -162,8 +186,10 @@ def _seconds(text: str, column: str, place: str) -> float:
 
 
 def _resolve(row: Row, media: _Files) -> str | None:
-    """Put the paths that are there into the row; the first name that is not."""
-    named = {name: row[name] for name in ("audio_path", "video_path")}
+    """Put the paths that are there into the row; the first name that is not there. A path
+    that is None has no column, and is no missing file; an empty cell is one."""
+    paths = {name: row[name] for name in ("audio_path", "video_path")}
+    named = {name: text for name, text in paths.items() if text is not None}
     for name, text in named.items():
         row[name] = media.find(text)
     return next((text or "no name" for name, text in named.items() if row[name] is None), None)

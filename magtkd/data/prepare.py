@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 
 from magtkd.config import DataConfig
 from magtkd.data.columns import FEATURES, feature_matrix, feature_widths, features_column
+from magtkd.data.speakers import number_speakers
 from magtkd.data.table import Corpus, sort_table
 from magtkd.errors import DataError
 
@@ -62,12 +62,13 @@ def prepare(corpus: Corpus, config: DataConfig, seed: int) -> pa.Table:
         seed: decides which conversations become dev where the corpus has none.
 
     Raises:
-        DataError: train has too few conversations to give some to dev.
+        DataError: train has too few conversations to give some to dev, or a speaker's name has no
+            number where the configuration asks for the published ones.
     """
     table = corpus.table
     if not pc.any(pc.equal(table["split"], "dev")).as_py():
         table = _carve_dev(corpus, config.dev_fraction, seed)
-    speaker_index, num_speakers = _number_speakers(table, config.speakers)
+    speaker_index, num_speakers = number_speakers(table, config.speakers, corpus.source)
     label = pc.index_in(table["label"], value_set=pa.array(corpus.labels))
     names = ["split", "dialogue_id", "utterance_id", "speaker", "text"]
     columns = {name: table[name] for name in names}
@@ -110,32 +111,6 @@ def _standardise(
     is_constant = deviation <= CONSTANT_SPREAD * np.abs(wide).max(axis=0)
     scaled = (wide - mean) / np.where(is_constant, 1.0, deviation)
     return np.where(is_constant, 0.0, scaled).astype(np.float32)
-
-
-def _number_speakers(
-    table: pa.Table, mode: Literal["conversation", "name"]
-) -> tuple[npt.NDArray[np.int32], int]:
-    """An index for each utterance's speaker, and how many indices there are."""
-    if mode == "name":
-        train = table.filter(pc.equal(table["split"], "train"))
-        names = pa.array(sorted(pc.unique(train["speaker"]).to_pylist()), pa.string())
-        index = pc.fill_null(pc.index_in(table["speaker"], value_set=names), len(names)).to_numpy()
-        return cast(npt.NDArray[np.int32], index), int(index.max()) + 1
-    dialogue = _codes(table["dialogue_id"])
-    speaker = _codes(table["speaker"])
-    pair = dialogue * (speaker.max() + 1) + speaker
-    _, first, which = np.unique(pair, return_index=True, return_inverse=True)
-    # Sorted by their first turn, the pairs of a conversation lie together, as its rows do.
-    order = np.argsort(first)
-    _, start, group = np.unique(dialogue[first[order]], return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int32)
-    rank[order] = np.arange(len(first)) - start[group]
-    return rank[which], int(rank.max()) + 1
-
-
-def _codes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    encoded = column.combine_chunks().dictionary_encode()
-    return cast(npt.NDArray[np.int64], encoded.indices.to_numpy().astype(np.int64))
 
 
 def _carve_dev(corpus: Corpus, fraction: float, seed: int) -> pa.Table:

@@ -176,7 +176,7 @@ def _with_speakers(
     if num_there < num_speakers:
         raise DataError(
             f"{path}: the checkpoint knows {num_there} speakers; the corpus has {num_speakers}; "
-            "number them as it was trained, by data.speakers"
+            "use the table of the file it was trained on, with data.speakers=published"
         )
     if num_there > num_speakers:
         say(

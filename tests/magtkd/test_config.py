@@ -513,6 +513,9 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 def test_published_experiments(corpus: str) -> None:
     magt = load_config(EXPERIMENTS / f"published_{corpus}.yaml").fusion
     assert magt == FusionConfig(recipe=f"published_{corpus}", inputs="table")
+    for name in ("published", "sdt"):
+        data = load_config(EXPERIMENTS / f"{name}_{corpus}.yaml").data
+        assert (data.speakers, data.standardise) == ("published", False)
     sdt = load_config(EXPERIMENTS / f"sdt_{corpus}.yaml").fusion
     assert (sdt.model, sdt.hidden_dim, sdt.num_heads, sdt.depth) == ("sdt", 1024, 8, 1)
     gate, temperature = {"meld": ("identity", 8.0), "iemocap": ("learned", 1.0)}[corpus]

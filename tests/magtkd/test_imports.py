@@ -134,6 +134,15 @@ def test_it_says_what_the_published_model_says(importing: Importing, model: str)
         torch.testing.assert_close(kept[: len(expected)], expected)
 
 
+def test_other_numbers_of_speakers_are_told(importing: Importing) -> None:
+    torch.save(published("magt", num_speakers=5), importing.checkpoint)
+    for mode in ("conversation", "name", "published"):
+        assert importing.run("magt", values={"data.speakers": mode}) == 0
+        told = importing.capsys.readouterr().err
+        is_told = f"data.speakers is {mode}; set data.speakers=published" in told
+        assert is_told == (mode != "published")
+
+
 def test_test_stays_sealed_unless_revealed(importing: Importing) -> None:
     torch.save(published("magt"), importing.checkpoint)
     assert importing.run("magt") == 0
@@ -167,7 +176,13 @@ def test_test_stays_sealed_unless_revealed(importing: Importing) -> None:
         ("magt", {}, {"fusion.gate": "none"}, "has gate learned; fusion has gate none; set"),
         ("magt", {}, {"fusion.anchor": False}, "has anchor True; fusion has anchor False; set"),
         ("magt", {"num_classes": 5}, {}, "the checkpoint has 5 classes; the corpus has 3: "),
-        ("magt", {"num_speakers": 1}, {}, "the checkpoint knows 1 speakers; the corpus has 3;"),
+        (
+            "magt",
+            {"num_speakers": 1},
+            {},
+            "knows 1 speakers; the corpus has 3; use the table of the file it was trained on, with "
+            "data.speakers=published",
+        ),
         (
             "magt",
             {},

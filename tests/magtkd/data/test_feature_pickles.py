@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from magtkd.data import make_corpus
+from magtkd.config import DataConfig
+from magtkd.data import make_corpus, prepare, read_metadata
 from magtkd.data.columns import feature_matrix
 from magtkd.data.conversion import Conversion, Options
 from magtkd.data.feature_pickles import TEXT_CHOICES, find_features, read_features
@@ -122,6 +123,23 @@ def test_dev_that_is_in_train_too(read: Read) -> None:
     assert conversion.notes[-1] == "dev: the file's own 1 conversations"
     for rest in ([*TRAIN, *TEST], [], [1, 2], TRAIN):
         assert read((*content[:-1], rest)).notes[-1].startswith("no dev ids; some of train's")
+
+
+def published_numbers(conversion: Conversion, dialogue: str) -> tuple[list[int], int]:
+    """The indices of a conversation's speakers, and how many there are in all."""
+    table = make_corpus(conversion.table, "x")
+    prepared = prepare(table, DataConfig(speakers="published", dev_fraction=0.5), 0)
+    there = [row for row in prepared.to_pylist() if row["dialogue_id"] == dialogue]
+    return [row["speaker_index"] for row in there], read_metadata(prepared).num_speakers
+
+
+def test_published_numbers_of_speakers_come_back(read: Read) -> None:
+    sexes = {**SEXES, "Ses01F_impro01": ["F", "M", "F"]}
+    content = changed(LAYOUTS["COSMIC's IEMOCAP"][0], 0, sexes)
+    assert published_numbers(read(content), "Ses01F_impro01") == ([1, 0, 1], 2)
+    rows = {**ONE_HOT, "Ses01F_impro01": [np.eye(9)[8], np.eye(9)[3], np.zeros(9)]}
+    content = changed(LAYOUTS["SDT's MELD"][0], 1, rows)
+    assert published_numbers(read(content), "Ses01F_impro01") == ([8, 3, 0], 9)
 
 
 @pytest.mark.parametrize("choice", TEXT_CHOICES)

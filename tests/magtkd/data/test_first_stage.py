@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from magtkd.data import make_corpus
+from magtkd.config import DataConfig
+from magtkd.data import make_corpus, prepare, read_metadata
 from magtkd.data.conversion import Options
 from magtkd.data.feature_pickles import find_features, read_features
 from magtkd.data.first_stage import first_stage_files
@@ -72,6 +73,22 @@ def test_three_files(write: Write, distilled: bool) -> None:
     assert find_features(source) == ", ".join(
         f"first_stage_{split}_features.pkl" for split in ("dev", "test", "train")
     )
+
+
+def test_published_numbers_of_speakers_come_back(write: Write) -> None:
+    """Also those that train lacks, and 11 after 2 though its name sorts before."""
+    numbers = {"train": [0, 11, 2], "dev": [1, 0, 0], "test": [303, 2, 11]}
+    stages = {split: make_stage(seed) for seed, split in enumerate(numbers)}
+    for split, stage in stages.items():
+        stage["speakers"] = {0: numbers[split], 4: [0] * 7}
+    corpus = make_corpus(read_features(write(**stages), Options()).table, "x")
+    prepared = prepare(corpus, DataConfig(speakers="published"), 0)
+    rows = prepared.to_pylist()
+    for split, expected in numbers.items():
+        there = [row["speaker_index"] for row in rows if row["dialogue_id"] == f"{split}/0"]
+        assert there == expected
+    assert {row["speaker_index"] for row in rows} == {0, 1, 2, 11, 303}
+    assert read_metadata(prepared).num_speakers == 304
 
 
 def test_one_file_is_of_the_split_in_its_name(write: Write) -> None:

@@ -8,6 +8,7 @@ import pytest
 from magtkd.data.conversion import Options
 from magtkd.data.media_csv import find_media_csv, read_media_csv
 from magtkd.errors import DataError
+from magtkd.media.sources import media_paths
 
 IEMOCAP = "Dialogue_ID,Utterance,Speaker,Emotion,Wav_Path,Video_Path,Start_Time,End_Time"
 MELD = "Utterance,Speaker,Emotion,Dialogue_ID,Utterance_ID,Wav_Path,Video_Path,StartTime,EndTime"
@@ -45,7 +46,7 @@ def test_iemocap(iemocap: Path) -> None:
         "split": "train",
         "dialogue_id": "train/Ses01F_impro01",
         "utterance_id": 1,
-        "speaker": "M",
+        "speaker": "Ses01_M",
         "text": "Well, no.",
         "label": "frustrated",
         "start": 9.5,
@@ -68,6 +69,41 @@ def test_meld(tmp_path: Path, put_clip: Put) -> None:
     assert (row["audio_path"], row["video_path"]) == (clip, clip)
     assert (row["utterance_id"], row["start"], row["end"]) == (4, 62.5, 63.25)
     assert conversion.notes == ["no dev file", "no test file"]
+
+
+def test_speakers_that_are_utterance_ids(iemocap: Path) -> None:
+    path = iemocap / "IEMOCAP_train.csv"
+    ids = {'no.",F,hap': "Ses01M_impro01_F000", 'no.",M,fru': "Ses01M_script03_2_MXX1"}
+    text = path.read_text()
+    for old, new in ids.items():
+        text = text.replace(old, old[:5] + new + old[6:])
+    path.write_text(text)
+    conversion = read_media_csv(iemocap, Options())
+    assert conversion.table["speaker"].to_pylist() == [
+        f"Ses0{session}_{sex}" for session in (1, 2, 5) for sex in "FM"
+    ]
+    note = "2 speakers were utterance ids; they are named by session and sex, as Ses01_F"
+    assert conversion.notes[-1] == note
+
+
+def test_without_sound_files(tmp_path: Path, put_clip: Put) -> None:
+    """As in TelME's MELD; of a dialogue that shows no session, F stays F."""
+    clips = ["train_splits/dia0_utt4.mp4", "train_splits/dia0_utt5.mp4"]
+    lines = [f"Why?,F,joy,0,{clip[-5]},/data/{clip},0,1" for clip in clips]
+    header = MELD.replace("Wav_Path,", "")
+    (tmp_path / "train_meld_emo.csv").write_text("\n".join([header, *lines]))
+    put_clip(tmp_path / clips[0])
+    with pytest.raises(DataError, match=r"1 of 2 utterances lack a file: /data/train_splits/dia0_"):
+        read_media_csv(tmp_path, Options())
+    put_clip(tmp_path / clips[1])
+    conversion = read_media_csv(tmp_path, Options())
+    assert (
+        conversion.notes[-1]
+        == "2 utterances have no Wav_Path; their sound is read from their video"
+    )
+    assert conversion.table["audio_path"].null_count == 2
+    assert conversion.table["speaker"].to_pylist() == ["F", "F"]
+    assert media_paths(conversion.table, "audio") == clips
 
 
 def test_files_that_are_not_there(iemocap: Path) -> None:
@@ -99,9 +135,9 @@ def test_paths_stay_in_the_folder(iemocap: Path, tmp_path_factory: pytest.TempPa
     ("old", "new", "message"),
     [
         (
-            "Wav_Path,",
+            "Wav_Path,Video_Path,",
             "",
-            r"IEMOCAP_train\.csv: lacks the column Wav_Path; it has Dialogue_ID, Utt",
+            r"IEMOCAP_train\.csv: lacks the column Video_Path; it has Dialogue_ID, Utt",
         ),
         ("6.29", "soon", r"line 2: Start_Time: 'soon' is neither seconds nor a time"),
         ("\nSes01F_impro01", "\n", "line 2: Dialogue_ID is empty"),

@@ -108,6 +108,29 @@ def test_speakers_are_numbered_by_name(make_table: MakeTable) -> None:
     assert read_metadata(prepared).num_speakers == 5
 
 
+def test_speakers_have_their_published_numbers(make_table: MakeTable) -> None:
+    speakers = ["S3", "S1", "S12", "M", "F", "other", *["Ses01_M", "Ses05_F"] * 5]
+    config = DataConfig(speakers="published")
+    prepared = prepare(make_corpus(make_table(speaker=speakers), "x"), config, 0)
+    named = zip(*(prepared[name].to_pylist() for name in ("speaker", "speaker_index")), strict=True)
+    expected = {"S3": 2, "S1": 0, "S12": 11, "M": 0, "F": 1, "other": 0}
+    assert dict(named) == expected | {"Ses01_M": 0, "Ses05_F": 1}
+    assert read_metadata(prepared).num_speakers == 12
+
+
+@pytest.mark.parametrize(
+    "name", ["Monica", "S0", "S01", "S-1", "S٣", "S100000", "Ses01_X", "s1", ""]
+)
+def test_names_without_a_published_number_are_told(make_table: MakeTable, name: str) -> None:
+    corpus = make_corpus(make_table(speaker=["S1"] * 15 + [name]), "here")
+    message = (
+        rf"here: data\.speakers is published, but speaker '{name}' has no published number "
+        r"\(1 of 2 have none\): .* set data\.speakers=conversation or data\.speakers=name$"
+    )
+    with pytest.raises(DataError, match=message):
+        prepare(corpus, DataConfig(speakers="published"), 0)
+
+
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31 - 1), fraction=st.floats(0.01, 0.9))
 def test_dev_is_carved_by_conversation(seed: int, fraction: float) -> None:
