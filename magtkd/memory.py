@@ -22,16 +22,17 @@ class MemoryPeak:
     or on a CPU what is resident of this process; 0 where the system does not say.
 
     Args:
-        device: where the block computes.
+        device: where the block computes, as torch has it; None for a CPU, without torch.
     """
 
     num_bytes = 0
 
-    def __init__(self, device: Any) -> None:
+    def __init__(self, device: Any = None) -> None:
         self._device = device
+        self._is_cuda = device is not None and device.type == "cuda"
 
     def __enter__(self) -> MemoryPeak:
-        if self._device.type == "cuda":
+        if self._is_cuda:
             import torch
 
             torch.cuda.reset_peak_memory_stats(self._device)
@@ -41,7 +42,7 @@ class MemoryPeak:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._device.type == "cuda":
+        if self._is_cuda:
             import torch
 
             self.num_bytes = torch.cuda.max_memory_allocated(self._device)
