@@ -22,16 +22,17 @@ class MemoryPeak:
     or on a CPU what is resident of this process; 0 where the system does not say.
 
     Args:
-        device: where the block computes.
+        device: where the block computes, as torch has it; None for a CPU, without torch.
     """
 
     num_bytes = 0
 
-    def __init__(self, device: Any) -> None:
+    def __init__(self, device: Any = None) -> None:
         self._device = device
+        self._is_cuda = device is not None and device.type == "cuda"
 
     def __enter__(self) -> MemoryPeak:
-        if self._device.type == "cuda":
+        if self._is_cuda:
             import torch
 
             torch.cuda.reset_peak_memory_stats(self._device)
@@ -41,7 +42,7 @@ class MemoryPeak:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._device.type == "cuda":
+        if self._is_cuda:
             import torch
 
             self.num_bytes = torch.cuda.max_memory_allocated(self._device)
@@ -71,24 +72,33 @@ def memory_named(stage: str, section: Any) -> Iterator[None]:
         sizes = ", ".join(
             f"{name} {getattr(section, name)}" for name in SIZES if hasattr(section, name)
         )
+        ways = "".join(f"{way}, " for way in _ways_out(stage, section))
         raise StageMemoryError(
-            f"{stage}: out of memory with {sizes}: {said[:300]}; lower {stage}.batch_size"
-            f"{''.join(f', {way}' for way in _ways_out(stage, section))}, or give it a larger "
-            f"device with resources.{stage}"
+            f"{stage}: out of memory with {sizes}: {said[:300]}; {ways}{'or ' if ways else ''}give "
+            f"it a larger device with resources.{stage}"
         ) from error
 
 
 def _ways_out(stage: str, section: Any) -> Iterator[str]:
-    """What else takes less memory, as far as the section does not do it already."""
-    if hasattr(section, "accumulation"):
-        yield f"with {stage}.accumulation raised to keep the step"
-    if getattr(section, "precision", "") == "float32":
+    """What else takes less memory: what the section allows and does not do already."""
+    if section.batch_size > 1:
+        yield f"lower {stage}.batch_size, with {stage}.accumulation raised to keep the step"
+    if section.precision == "float32":
         yield f"set {stage}.precision=bfloat16 (on CUDA)"
-    if getattr(section, "encoder", "features") == "features":
-        return
-    if hasattr(section, "max_length"):
+    if getattr(section, "encoder", "features") != "features":
+        yield from _ways_out_of_encoder(stage, section)
+
+
+def _ways_out_of_encoder(stage: str, section: Any) -> Iterator[str]:
+    if stage == "audio":
+        yield "lower audio_media.max_samples"
+    if hasattr(section, "max_length") and section.max_length > max(16, 2 * section.prompt_length):
         yield f"lower {stage}.max_length"
+    if section.train != "full":
+        return  # the encoder is left alone: it has nothing more to save
     if not section.gradient_checkpointing:
         yield f"set {stage}.gradient_checkpointing=true"
     if section.lora is None:
         yield f"set {stage}.lora.rank=8"
+    least = "prompt" if stage == "teacher" else "head"
+    yield f"set {stage}.train={least} (without gradient_checkpointing and lora)"

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from magtkd.media import (
     media_fingerprints,
     wanted_frames,
 )
-from magtkd.memory import memory_named
+from magtkd.memory import MemoryPeak, memory_named
 from magtkd.models import model_folder
 
 if TYPE_CHECKING:
@@ -247,23 +247,13 @@ def train_stage(
         DivergedError: a loss was not finite.
         StageMemoryError: it did not fit into memory.
     """
-    if stage == "data":
-        started = time.perf_counter()
-        table = prepare(corpus or read_corpus(config.data), config.data, config.seed)
-        metrics = {"seconds": time.perf_counter() - started}
-        return Artifact(
-            stage, plan.keys[stage], table, metrics, describe_stage(stage, config, plan)
-        )
-    if stage in MEDIA_STAGES:
-        return make_media(
-            stage,
-            plan.keys[stage],
-            config,
-            upstream["data"].table,
-            media_root(config.data),
-            describe_stage(stage, config, plan),
-            scratch,
-        )
+    if stage == "data" or stage in MEDIA_STAGES:
+        with MemoryPeak() as peak:
+            if stage == "data":
+                made = _make_data(config, plan, corpus)
+            else:
+                made = _make_media(stage, config, plan, upstream["data"], scratch)
+        return replace(made, metrics=made.metrics | {"peak_memory": peak.num_bytes})
     if stages is None:
         from magtkd import stages
 
@@ -283,6 +273,22 @@ def train_stage(
             result, stage, plan.keys[stage], upstream["data"], describe_stage(stage, config, plan)
         )
     return artifact
+
+
+def _make_data(config: Config, plan: Plan, corpus: Corpus | None) -> Artifact:
+    started = time.perf_counter()
+    table = prepare(corpus or read_corpus(config.data), config.data, config.seed)
+    seconds = time.perf_counter() - started
+    metrics = {"seconds": seconds, "samples_per_second": table.num_rows / seconds}
+    return Artifact("data", plan.keys["data"], table, metrics, describe_stage("data", config, plan))
+
+
+def _make_media(
+    stage: str, config: Config, plan: Plan, data: Artifact, scratch: Path | None
+) -> Artifact:
+    described = describe_stage(stage, config, plan)
+    root = media_root(config.data)
+    return make_media(stage, plan.keys[stage], config, data.table, root, described, scratch)
 
 
 def stage_exports(store: Store, stage: str, key: str) -> Exports | None:

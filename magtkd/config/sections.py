@@ -212,7 +212,7 @@ class EncoderSection(TrainingSection):
     gradient_checkpointing: bool = False
     """Compute the encoder's activations again instead of keeping them: less memory, more time."""
     lora: LoraConfig | None = None
-    """Train low-rank updates of the encoder's attention instead of its weights."""
+    """Train low-rank updates of the encoder's attention instead of its weights (not WavLM's)."""
 
     @model_validator(mode="after")
     def _options_need_an_encoder(self) -> Self:
@@ -260,8 +260,11 @@ class TeacherConfig(EncoderSection):
                 f"prompt_length is {self.prompt_length}, but template 'none' has no prompt; set "
                 "template to 'published', or prompt_length to 0"
             )
-        if self.train == "prompt" and self.lora is not None:
-            raise ValueError("train is 'prompt', which leaves nothing to lora; set train to 'full'")
+        if self.train == "prompt" and (self.lora is not None or self.gradient_checkpointing):
+            raise ValueError(
+                "train is 'prompt', which leaves the encoder alone; leave lora and "
+                "gradient_checkpointing out, or set train to 'full'"
+            )
         if self.prompt_length > self.max_length // 2:
             raise ValueError(
                 f"prompt_length is {self.prompt_length}; keep it at most half of max_length, "
@@ -320,7 +323,8 @@ class StudentConfig(EncoderSection):
     train: Literal["full", "head"] = "full"
     """With an encoder: train everything, or only the layers on top of it."""
     pooling: Literal["first", "mean"] = "first"
-    """With an encoder: its first hidden state, or the mean over all of the clip's."""
+    """With an encoder: its first hidden state, or the mean over all of the clip's (VideoMAE, which
+    has no class token, takes the mean only)."""
     distill: DistillConfig | None = DistillConfig()
     """Distillation from the teacher; null trains on the labels alone."""
 

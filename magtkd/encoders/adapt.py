@@ -13,6 +13,9 @@ __all__ = ["adapt"]
 # Queries and values, as in LoRA's paper (Hu et al., 2022), by the names that the models give them;
 # the last one is both and the keys in one.
 TARGETS = {"query", "value", "q_proj", "v_proj", "q_lin", "v_lin", "qkv"}
+# Their attention takes the weights out of these layers instead of calling them, so that an update
+# beside the weights would change nothing and get no gradient.
+PAST_LAYERS = {"wavlm"}
 
 
 def adapt(
@@ -33,7 +36,8 @@ def adapt(
         lora: rank and alpha; all other weights are frozen. None for none.
 
     Raises:
-        ConfigError: the model knows no such thing, or `peft` is not installed.
+        ConfigError: the model knows no such thing or would not heed it, or `peft` is not
+            installed.
     """
     if gradient_checkpointing:
         if not model.supports_gradient_checkpointing:
@@ -56,7 +60,12 @@ def _checkpoint(model: Any) -> None:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
 
 
-def _add_lora(stage: str, model: nn.Module, rank: int, alpha: float) -> None:
+def _add_lora(stage: str, model: Any, rank: int, alpha: float) -> None:
+    if model.config.model_type in PAST_LAYERS:
+        raise ConfigError(
+            f"{stage}.lora: {type(model).__name__} has an attention that would not see the "
+            "updates; leave lora out, or take data2vec-audio, wav2vec2 or HuBERT"
+        )
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
@@ -77,3 +86,7 @@ def _add_lora(stage: str, model: nn.Module, rank: int, alpha: float) -> None:
     # peft's annotation says int, its arithmetic divides.
     settings: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "target_modules": targets}
     inject_adapter_in_model(LoraConfig(**settings), model)
+    if hasattr(model, "feature_extractor"):
+        # Else a speech encoder asks for the waveform's own gradient when it trains, and keeps the
+        # activations of its frozen convolutions for it.
+        model.feature_extractor._freeze_parameters()

@@ -36,7 +36,8 @@ class AudioEncoder(nn.Module):
         lora: rank and alpha of the updates to train instead of the weights; None for none.
 
     Raises:
-        ConfigError: an encoder that cannot be found or read, or is none of speech at 16 kHz.
+        ConfigError: an encoder that cannot be found or read, is none of speech at 16 kHz, or has
+            no such option.
     """
 
     def __init__(

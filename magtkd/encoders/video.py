@@ -31,13 +31,15 @@ class VideoEncoder(nn.Module):
     Args:
         encoder: a folder or a model id.
         shape: F, S, S and 3, of the clips.
-        pooling: `first` hidden state (TimeSformer's class token), or the `mean` over all.
+        pooling: the `first` hidden state where that is a class token (TimeSformer), or the `mean`
+            over all.
         dropout: dropout rate in the encoder.
         gradient_checkpointing: compute activations again instead of keeping them.
         lora: rank and alpha of the updates to train instead of the weights; None for none.
 
     Raises:
-        ConfigError: an encoder that cannot be found or read, or takes other clips.
+        ConfigError: an encoder that cannot be found or read, takes other clips, or has no such
+            option or class token.
     """
 
     image_mean: Tensor
@@ -58,6 +60,8 @@ class VideoEncoder(nn.Module):
             PLACE, encoder, has="num_frames", kind="video", way_out=WAY_OUT
         )
         self._check_shape(encoder, shape)
+        if pooling == "first":
+            self._check_class_token(encoder)
         adapt(
             "video",
             self.model,
@@ -82,6 +86,15 @@ class VideoEncoder(nn.Module):
                     f"video_media.{name}: {given}, but {encoder!r} takes {wanted}; set it to that, "
                     "or to null"
                 )
+
+    def _check_class_token(self, encoder: str) -> None:
+        names = [name.rpartition(".")[2] for name, _ in self.model.named_parameters()]
+        if "cls_token" not in names:
+            # Its first hidden state is one corner of the picture.
+            raise ConfigError(
+                f"video.pooling: 'first', but {encoder!r} is a {type(self.model).__name__}, which "
+                "has no class token; set it to 'mean'"
+            )
 
     def collate(self, clips: list[npt.NDArray[np.uint8]]) -> tuple[Tensor]:
         """Frames [N, F, S, S, 3] uint8."""

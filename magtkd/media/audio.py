@@ -38,8 +38,7 @@ def read_waveform(
     longest = max_samples / rate + 1
     end = min(math.inf if end is None else end, (start or 0.0) + longest)
     read = _read_sound if path.suffix.lower() in SOUND_FILES else _read_stream
-    samples, own_rate = read(path, start or 0.0, end)
-    mono = samples.mean(axis=1, dtype=np.float64)
+    mono, own_rate = read(path, start or 0.0, end)
     if not mono.size or not np.isfinite(mono).all():
         raise UnreadableError("it has no sound")
     mono = _resample(mono, own_rate, rate)[:max_samples]
@@ -56,7 +55,7 @@ def _resample(mono: npt.NDArray[Any], own: int, rate: int) -> npt.NDArray[Any]:
 
 
 def _read_sound(path: Path, start: float, end: float) -> tuple[npt.NDArray[Any], int]:
-    """[samples, channels] float32 and the sample rate, by soundfile."""
+    """[samples] float64, the mean of the channels, and the sample rate, by soundfile."""
     try:
         import soundfile
     except ImportError:
@@ -66,21 +65,21 @@ def _read_sound(path: Path, start: float, end: float) -> tuple[npt.NDArray[Any],
             file.seek(min(round(start * file.samplerate), file.frames))
             wanted = round(min(end - start, file.frames) * file.samplerate)
             samples = file.read(max(0, wanted), dtype="float32", always_2d=True)
-            return samples, file.samplerate
+            return samples.mean(axis=1, dtype=np.float64), file.samplerate
     except (soundfile.SoundFileError, RuntimeError):
         # Some recorders name anything .wav; what PyAV says of it counts.
         return _read_stream(path, start, end)
 
 
 def _read_stream(path: Path, start: float, end: float) -> tuple[npt.NDArray[Any], int]:
-    """[samples, channels] float32 and the sample rate, by PyAV."""
+    """[samples] float64, the mean of the channels, and the sample rate, by PyAV."""
     import av
 
     with open_container(path, "audio") as container:
         stream = container.streams.audio[0]
         if start > 1:
             container.seek(int((start - 1) * av.time_base))
-        parts: list[npt.NDArray[np.float32]] = []
+        parts: list[npt.NDArray[np.float64]] = []
         rate, first = 0, 0.0
         for frame in container.decode(stream):
             rate = rate or frame.sample_rate
@@ -88,7 +87,8 @@ def _read_stream(path: Path, start: float, end: float) -> tuple[npt.NDArray[Any]
             first = first if parts else at
             if at >= end or frame.sample_rate != rate:
                 break
-            parts.append(_samples(frame))
+            # Frame by frame: a stream may change its channels on the way.
+            parts.append(_samples(frame).mean(axis=1, dtype=np.float64))
     if not parts:
         raise UnreadableError("it has no sound in its span")
     samples = np.concatenate(parts)
@@ -98,6 +98,7 @@ def _read_stream(path: Path, start: float, end: float) -> tuple[npt.NDArray[Any]
 
 
 def _samples(frame: Any) -> npt.NDArray[np.float32]:
+    """[samples, channels] of a frame, in -1 to 1."""
     values = frame.to_ndarray()
     if not frame.format.is_planar:
         values = values.reshape(-1, frame.layout.nb_channels).T

@@ -46,10 +46,11 @@ def open_container(path: Path, kind: str) -> Iterator[Any]:
     import av
 
     try:
-        with av.open(str(path)) as container:
+        # A title in Latin-1 says nothing of the sound and the pictures.
+        with av.open(str(path), metadata_errors="replace") as container:
             if not getattr(container.streams, kind):
                 raise UnreadableError(f"it has no {kind}")
             yield container
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UnreadableError(reason.splitlines()[0].lower()) from None

@@ -35,7 +35,8 @@ RATE = 16_000
 PUBLISHED_RATE = 22_050
 BLOCK = 64
 """Clips that are decoded before they are written."""
-NUM_NAMED = 10
+MOST_REFUSED, MOST_REPLACED = 100, 10
+"""Clips that a message names: more where people must mend them than where nobody must."""
 
 Clip = npt.NDArray[Any]
 Read = Callable[[Path, float | None, float | None], Clip]
@@ -65,7 +66,8 @@ def make_media(
         scratch: where the clips are written; None for the system's temporary folder.
 
     Raises:
-        DataError: a clip cannot be read, and the section says no other way; all are listed.
+        DataError: clips cannot be read, and the section says no other way; up to `MOST_REFUSED`
+            are named.
         InputError: nothing to decode with is installed.
         StorageError: there is no room.
     """
@@ -105,7 +107,8 @@ def make_media(
     }
     if problems:
         told = f"{len(problems)} of {len(sources)} clips cannot be read and became"
-        metrics["warnings"] = [f"{stage}: {told} {section.on_missing}: {_listed(problems)}"]
+        listed = _listed(problems, MOST_REPLACED)
+        metrics["warnings"] = [f"{stage}: {told} {section.on_missing}: {listed}"]
     return Artifact(stage, key, table, metrics, described, media=str(path))
 
 
@@ -148,14 +151,15 @@ def _decode(source: ClipSource, root: Path, read: Read) -> Clip | UnreadableErro
         return error
 
 
-def _listed(problems: Sequence[str]) -> str:
-    more = len(problems) - NUM_NAMED
-    return "; ".join(problems[:NUM_NAMED]) + (f"; and {more} more" if more > 0 else "")
+def _listed(problems: Sequence[str], most: int) -> str:
+    more = len(problems) - most
+    return "; ".join(problems[:most]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _refusal(stage: str, problems: Sequence[str], total: int) -> str:
     other = "silence" if stage == "audio_media" else "black"
     return (
-        f"{stage}: {len(problems)} of {total} clips cannot be read: {_listed(problems)}; check "
-        f"data.media and the paths, drop these utterances, or set {stage}.on_missing={other}"
+        f"{stage}: {len(problems)} of {total} clips cannot be read: "
+        f"{_listed(problems, MOST_REFUSED)}; check data.media and the paths, drop these "
+        f"utterances, or set {stage}.on_missing={other}"
     )

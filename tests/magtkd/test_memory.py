@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from magtkd.artifacts import Store
-from magtkd.config import Config, TeacherConfig
+from magtkd.config import Config, TeacherConfig, with_values
 from magtkd.errors import StageMemoryError
 from magtkd.memory import MemoryPeak, memory_named
 from magtkd.pipeline import run_chain
@@ -72,6 +73,69 @@ def test_what_helps_is_named_as_far_as_it_is_not_done(tiny_config: MakeConfig) -
     for option in ("gradient_checkpointing=true", "lora.rank=8"):
         assert f"set teacher.{option}" in plain
         assert option not in told(section)
+
+
+TEXT = {"encoder": "tiny", "prompt_length": 5, "max_length": 64}
+CLIPS = {"encoder": "some/model"}
+LEAST = {"batch_size": 1, "precision": "bfloat16"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "values", "expected"),
+    [
+        ("fusion", {}, {"batch_size", "accumulation", "precision"}),
+        ("fusion", LEAST, set()),
+        ("teacher", TEXT | LEAST, {"max_length", "gradient_checkpointing", "lora", "train"}),
+        (
+            "teacher",
+            TEXT | LEAST | {"lora": {"rank": 2}},
+            {"max_length", "gradient_checkpointing", "train"},
+        ),
+        ("teacher", TEXT | LEAST | {"train": "prompt"}, {"max_length"}),
+        ("teacher", TEXT | LEAST | {"train": "prompt", "max_length": 16}, set()),
+        ("teacher", TEXT | LEAST | {"prompt_length": 32, "train": "prompt"}, set()),
+        ("audio", CLIPS | LEAST, {"max_samples", "gradient_checkpointing", "lora", "train"}),
+        (
+            "audio",
+            CLIPS | LEAST | {"gradient_checkpointing": True},
+            {"max_samples", "lora", "train"},
+        ),
+        (
+            "audio",
+            CLIPS | {"train": "head"},
+            {"batch_size", "accumulation", "precision", "max_samples"},
+        ),
+        ("video", CLIPS | LEAST, {"gradient_checkpointing", "lora", "train"}),
+        ("video", CLIPS | LEAST | {"train": "head"}, set()),
+    ],
+)
+def test_what_is_named_is_accepted(
+    tiny_config: MakeConfig, stage: str, values: dict[str, Any], expected: set[str]
+) -> None:
+    config = tiny_config({f"{stage}.{name}": value for name, value in values.items()})
+    with (
+        pytest.raises(StageMemoryError, match=r"give it a larger device with") as caught,
+        memory_named(stage, getattr(config, stage)),
+    ):
+        raise MemoryError
+    ways = str(caught.value).rpartition("; ")[2]
+    named = set()
+    for change in _changes(ways, config):
+        with_values(config, change)
+        named.add(next(iter(change)).split(".")[1])
+    assert named == expected
+
+
+def _changes(ways: str, config: Config) -> Iterator[dict[str, Any]]:
+    """What each way out changes in a configuration."""
+    for place, name in re.findall(r"lower (\w+)\.(\w+)", ways):
+        yield {f"{place}.{name}": getattr(getattr(config, place), name) - 1}
+    for place in re.findall(r"with (\w+)\.accumulation raised", ways):
+        yield {f"{place}.accumulation": 2}
+    for name, value, without in re.findall(r"set ([\w.]+)=(\w+)(?: \(without (.*?)\))?", ways):
+        nothing = {"gradient_checkpointing": False, "lora": None} if without else {}
+        place = name.partition(".")[0]
+        yield {name: value} | {f"{place}.{other}": unset for other, unset in nothing.items()}
 
 
 def test_the_peak_of_a_block_is_its_own() -> None:

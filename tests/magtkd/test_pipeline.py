@@ -272,6 +272,8 @@ def test_records_and_reports(tmp_path: Path, tiny_config: MakeConfig) -> None:
     assert {stage: record.key for stage, record in records.items()} == plan.keys
     for stage, record in records.items():
         assert record.seconds == artifacts[stage].metrics["seconds"]
+        assert (record.samples_per_second or 0) > 0
+        assert (record.peak_memory or 0) > 0
         assert store.read(stage, record.key) == artifacts[stage]
         section = getattr(config, stage).model_dump(mode="json")
         assert artifacts[stage].config["section"] == section

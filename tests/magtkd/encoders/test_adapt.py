@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from magtkd.encoders import AudioEncoder, TextEncoder, VideoEncoder
 from magtkd.errors import ConfigError
 
+MakeModel = Callable[..., Path]
 FRAMES = list(np.random.default_rng(1).integers(0, 256, (2, 4, 16, 16, 3), dtype=np.uint8))
 WAVES = list(np.random.default_rng(1).integers(-999, 999, (2, 4000), dtype=np.int16))
 KINDS = ("text", "audio", "video")
@@ -23,10 +25,11 @@ def make(kind: str, models: dict[str, Path], **options: Any) -> tuple[Any, tuple
     if kind == "audio":
         audio = AudioEncoder(str(models["audio"]), pooling="mean", dropout=0.0, **options)
         audio.model.config.apply_spec_augment = False
+        audio.model.config.layerdrop = 0.0
         return audio, audio.collate(WAVES)
     if kind == "video":
         video = VideoEncoder(
-            str(models["video"]), shape=(4, 16, 16, 3), pooling="first", dropout=0.0, **options
+            str(models["video"]), shape=(4, 16, 16, 3), pooling="mean", dropout=0.0, **options
         )
         return video, video.collate(FRAMES)
     text = TextEncoder(
@@ -85,6 +88,53 @@ def test_lora_starts_where_the_encoder_is_and_trains_little(
     assert all(".lora_" in name for name in trained)
     for name, parameter in small.model.named_parameters():
         assert parameter.requires_grad == (".lora_" in name)
+
+
+@pytest.mark.parametrize(
+    "family", ["roberta", "Data2VecAudio", "Wav2Vec2", "Hubert", "Timesformer", "VideoMAE"]
+)
+def test_every_update_of_lora_gets_a_gradient(
+    tiny_models: dict[str, Path], make_model: MakeModel, family: str
+) -> None:
+    pytest.importorskip("peft")
+    kind = {"roberta": "text", "Timesformer": "video", "VideoMAE": "video"}.get(family, "audio")
+    folder = tiny_models["roberta"] if family == "roberta" else make_model(family)
+    key = "roberta" if kind == "text" else kind
+    encoder, inputs = make(kind, {key: folder}, lora=(2, 4.0))
+    _, found = gradients(encoder, inputs)
+    updates = [name for name, _ in encoder.named_parameters() if ".lora_B." in name]
+    assert len(updates) >= 2
+    for name in updates:
+        assert found[name].abs().max() > 0, name
+
+
+@pytest.mark.parametrize("family", ["Data2VecAudio", "Wav2Vec2", "Hubert"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_lora_keeps_no_activations_of_the_convolutions(
+    make_model: MakeModel, family: str, checkpointing: bool
+) -> None:
+    pytest.importorskip("peft")
+    encoder, inputs = make(
+        "audio",
+        {"audio": make_model(family)},
+        lora=(2, 4.0),
+        gradient_checkpointing=checkpointing,
+    )
+    seen: list[Tensor] = []
+    encoder.model.feature_extractor.register_forward_hook(
+        lambda module, given, features: seen.append(features)
+    )
+    _, found = gradients(encoder, inputs)
+    assert found
+    assert not seen[0].requires_grad
+
+
+def test_lora_is_refused_where_it_would_train_nothing(make_model: MakeModel) -> None:
+    pytest.importorskip("peft")
+    message = r"^audio\.lora: WavLMModel .*; leave lora out, or take data2vec-audio, wav2vec2 or Hu"
+    with pytest.raises(ConfigError, match=message):
+        make("audio", {"audio": make_model("WavLM")}, lora=(2, 4.0))
+    make("audio", {"audio": make_model("WavLM")})
 
 
 def test_lora_needs_peft(tiny_models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

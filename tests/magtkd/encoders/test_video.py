@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from magtkd.encoders import VideoEncoder
 from magtkd.errors import ConfigError
 
+MakeModel = Callable[..., Path]
 SHAPE = (4, 16, 16, 3)
 CLIPS = list(np.random.default_rng(1).integers(0, 256, (3, *SHAPE), dtype=np.uint8))
 
@@ -52,21 +54,10 @@ def test_clips_of_another_shape(tiny_models: dict[str, Path]) -> None:
         make(tiny_models["roberta"])
 
 
-@pytest.mark.slow
-def test_videomae(tmp_path: Path) -> None:
-    from transformers import VideoMAEConfig, VideoMAEModel
-
-    VideoMAEModel(
-        VideoMAEConfig(
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=32,
-            image_size=16,
-            patch_size=8,
-            num_frames=4,
-            tubelet_size=2,
-        )
-    ).save_pretrained(tmp_path)
-    encoder = make(tmp_path, "mean")
+def test_videomae_has_no_class_token(make_model: MakeModel) -> None:
+    folder = make_model("VideoMAE")
+    encoder = make(folder, "mean")
     assert encoder(*encoder.collate(CLIPS)).shape == (3, 16)
+    message = r"^video\.pooling: 'first', but '.*' is a VideoMAEModel, which has no .* to 'mean'$"
+    with pytest.raises(ConfigError, match=message):
+        make(folder, "first")

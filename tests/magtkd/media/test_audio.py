@@ -93,6 +93,42 @@ def test_long_clips_are_cut(tmp_path: Path) -> None:
     assert np.array_equal(cut, whole[:5_000])
 
 
+def test_a_stream_whose_channels_change_on_the_way(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    times = np.arange(16_000) / 16_000
+    content = b""
+    for layout, tone in (("mono", 500.0), ("stereo", 900.0)):
+        path = tmp_path / f"{layout}.aac"
+        wave = (0.5 * np.sin(2 * np.pi * tone * times)).astype(np.float32)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("aac", rate=16_000, layout=layout)
+            waves = np.stack([wave] * stream.layout.nb_channels)
+            frame = av.AudioFrame.from_ndarray(waves, format="fltp", layout=layout)
+            frame.sample_rate = 16_000
+            for packet in [*stream.encode(frame), *stream.encode()]:
+                container.mux(packet)
+        content += path.read_bytes()
+    path = tmp_path / "both.aac"
+    path.write_bytes(content)
+    samples = read(path)
+    assert len(samples) == pytest.approx(32_000, rel=0.1)
+    for part, tone in ((samples[:16_000], 500), (samples[-14_000:], 900)):
+        assert pitch(part) == pytest.approx(tone, abs=5)
+        assert np.abs(part[2000:-2000]).max() == pytest.approx(0.5 * 32767, rel=0.2)
+
+
+def test_what_decoding_raises_makes_a_clip_unreadable(
+    tmp_path: Path, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(frame: object) -> None:
+        raise ValueError("Conversion from 's64p' format is not supported")
+
+    path = make_clip(tmp_path / "clip.mp4")
+    monkeypatch.setattr("magtkd.media.audio._samples", fail)
+    with pytest.raises(UnreadableError, match="conversion from 's64p' format"):
+        read(path)
+
+
 def test_a_video_that_is_called_wav(tmp_path: Path, make_clip: MakeClip) -> None:
     path = make_clip(tmp_path / "clip.mp4", tone=700.0, seconds=1.0).rename(tmp_path / "clip.wav")
     assert pitch(read(path)) == pytest.approx(700, abs=5)

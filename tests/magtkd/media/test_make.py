@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -89,8 +90,52 @@ def test_paths_that_leave_the_folder_are_not_read(
     index = table.column_names.index("video_path")
     pq.write_table(table.set_column(index, "video_path", [outside]), tmp_path / "t.parquet")
     config = clip_config({"data.path": str(tmp_path / "t.parquet")})
-    with pytest.raises(DataError, match=r"35 of 35 clips .*leads out of it.*; and 25 more; check"):
+    with pytest.raises(DataError, match=r"35 of 35 clips .*leads out of it") as caught:
         make("audio_media", config)
+    assert str(caught.value).count("leads out of it") == 35
+
+
+def test_a_hundred_clips_that_cannot_be_read_are_named(
+    make: Make, clip_config: MakeConfig, clip_corpus: Path, tmp_path: Path
+) -> None:
+    table = pq.read_table(clip_corpus)
+    dialogues = table.column_names.index("dialogue_id")
+    copies = []
+    for copy in range(3):
+        names = [f"{name}-{copy}" for name in table["dialogue_id"].to_pylist()]
+        copies.append(table.set_column(dialogues, "dialogue_id", [names]))
+    pq.write_table(pa.concat_tables(copies), tmp_path / "t.parquet")
+    config = clip_config({"data.path": str(tmp_path / "t.parquet")})
+    with pytest.raises(DataError, match=r"105 of 105 clips .*; and 5 more; check") as caught:
+        make("audio_media", config)
+    assert str(caught.value).count("there is no such file") == 100
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "avi"])
+def test_titles_in_other_characters_do_not_keep_a_clip_from_being_read(
+    make: Make, clip_config: MakeConfig, clip_corpus: Path, tmp_path: Path, suffix: str
+) -> None:
+    av = pytest.importorskip("av")
+    source, target = clip_corpus.parent / "train/dia0_utt0.mp4", tmp_path / f"titled.{suffix}"
+    with av.open(str(source)) as there, av.open(str(target), "w") as here:
+        here.metadata["title"] = "scene at the cafe"
+        streams = {one: here.add_stream_from_template(one) for one in there.streams}
+        for packet in there.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream]
+                here.mux(packet)
+    content = target.read_bytes()
+    assert content.count(b"the cafe") == 1
+    target.write_bytes(content.replace(b"the cafe", "the café".encode("latin-1")))
+    table = pq.read_table(clip_corpus)
+    paths = [target.name] * table.num_rows
+    table = table.set_column(table.column_names.index("video_path"), "video_path", [paths])
+    pq.write_table(table, tmp_path / "t.parquet")
+    config = clip_config({"data.path": str(tmp_path / "t.parquet")})
+    for stage in ("audio_media", "video_media"):
+        artifact = make(stage, config)
+        assert not artifact.metrics["missing"]
+        assert clips_of(artifact, config)[0].any()
 
 
 def test_clips_lie_where_data_media_says(

@@ -96,7 +96,8 @@ def test_options_that_have_nothing_to_work_on(clip_config: MakeConfig) -> None:
         clip_config({"video.encoder": "features", "video.train": "head"})
     with pytest.raises(ConfigError, match="train is 'head', which leaves the encoder alone"):
         clip_config({"video.train": "head", "video.lora": {}})
-    with pytest.raises(ConfigError, match="train is 'prompt', which leaves nothing to lora"):
-        clip_config({"teacher.train": "prompt", "teacher.lora": {}})
     with pytest.raises(ConfigError, match="prompt_length is 3, but template 'none' has no prompt"):
         clip_config({"teacher.template": "none", "teacher.prompt_length": 3})
+    for name, value in (("lora", {}), ("gradient_checkpointing", True)):
+        with pytest.raises(ConfigError, match="teacher: train is 'prompt', which leaves the enc"):
+            clip_config({"teacher.train": "prompt", f"teacher.{name}": value})
