@@ -90,6 +90,8 @@ def _print_preview(sweep: SweepConfig, preview: Any) -> None:
     print(dump_yaml(sweep))
     number = preview.num_configurations
     print(f"# distinct configurations: {'not finite' if number is None else number}")
+    for name in preview.idle:
+        print(f"# {name}: changes no stage of this table's; leave it out")
     least = "" if preview.is_whole else "at least "
     for stage, (distinct, existing) in preview.stages.items():
         if distinct is None:

@@ -17,6 +17,7 @@ from magtkd.pipeline import Source, make_plan, source_of
 from tune.cluster import check_resources, ray_cluster
 from tune.drive import drive
 from tune.ledger import check_unused, open_ledger, read_events
+from tune.ranges import Scalar
 from tune.state import SweepState
 from tune.sweep_config import SweepConfig, base_of, check_sweep, config_of
 from tune.sweep_folder import sweep_folder
@@ -45,11 +46,13 @@ def _check_labels(sweep: SweepConfig, corpus: Corpus) -> None:
 class Preview:
     """What a sweep would do: `num_configurations` is None where it is not finite; `stages` has,
     per stage, the number of distinct keys, None where it is not finite, and how many of them exist
-    already. Where `is_whole` is false there are too many to count: there are more of each."""
+    already. Where `is_whole` is false there are too many to count: there are more of each.
+    `idle` are the names of the space that change no stage."""
 
     num_configurations: int | None
     stages: dict[str, tuple[int | None, int]]
     is_whole: bool
+    idle: tuple[str, ...]
 
 
 def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
@@ -74,7 +77,7 @@ def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
         )
         for stage, found in keys.items()
     }
-    return Preview(number, stages, is_whole)
+    return Preview(number, stages, is_whole, _idle_names(sweep, source))
 
 
 def _distinct_keys(
@@ -87,6 +90,21 @@ def _distinct_keys(
         for stage, key in make_plan(config_of(sweep, values), source).keys.items():
             keys.setdefault(stage, set()).add(key)
     return keys, next(points, None) is None
+
+
+def _idle_names(sweep: SweepConfig, source: Source) -> tuple[str, ...]:
+    """The names of the space that change no stage of this table's, such as a student's where its
+    modality is absent. Names under a condition are left out."""
+
+    def keys(names: tuple[str, ...], value: Scalar) -> dict[str, str]:
+        return make_plan(config_of(sweep, dict.fromkeys(names, value)), source).keys
+
+    idle = []
+    for name, entry in sweep.search_space.unconditional.items():
+        names, (first, *others) = (name, *entry.tie), entry.probes()
+        if others and keys(names, first) == keys(names, others[-1]):
+            idle.append(name)
+    return tuple(idle)
 
 
 # --- running ----------------------------------------------------------------------------------
@@ -110,6 +128,7 @@ def run_sweep(
     _check_labels(sweep, corpus)
     source = source_of(corpus)
     make_plan(base_of(sweep), source)
+    idle = _idle_names(sweep, source)
     Store(options.storage).check_writable()
     with ray_cluster():
         check_resources(sweep.resources, ray.cluster_resources())
@@ -123,7 +142,11 @@ def run_sweep(
                 versions={name: importlib.metadata.version(name) for name in VERSIONS},
             )
             (folder / "sweep.yaml").write_text(dump_yaml(sweep), encoding="utf-8")
-            return drive(sweep, source, options, ledger, [opened], console)
+            warnings = [
+                ledger.append("warning", message=f"space: {name} changes no stage of this table's")
+                for name in idle
+            ]
+            return drive(sweep, source, options, ledger, [opened, *warnings], console)
 
 
 def resume_sweep(name: str, options: SweepOptions, console: Console | None = None) -> SweepState:

@@ -105,6 +105,18 @@ def test_stages_are_counted_beside_a_range_that_is_not_finite(tiny_sweep, tmp_pa
     assert not preview_sweep(large, SweepOptions(storage=str(tmp_path))).is_whole
 
 
+def test_a_name_that_changes_no_stage_is_told(tiny_sweep, run, tmp_path) -> None:
+    space = {"audio.distill.temperature": {"float": [1.0, 8.0]}, "fusion.depth": {"int": [1, 2]}}
+    search = {"sampler": "random", "num_trials": 1, "max_concurrent": 1}
+    sweep = tiny_sweep("idle", space, search=search, fusion={"inputs": "table"})
+    assert preview_sweep(sweep, SweepOptions(storage=str(tmp_path))).idle == tuple(space)[:1]
+    state = run(sweep, tmp_path)
+    assert state.count() == {"completed": 1}
+    assert list(state.warnings) == [
+        "space: audio.distill.temperature changes no stage of this table's"
+    ]
+
+
 def test_the_same_sweep_under_another_name_trains_nothing(
     grid, storage, tiny_sweep, run, outcomes, check_agreement
 ):
