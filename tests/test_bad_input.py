@@ -313,7 +313,7 @@ def test_unknown_format(refused: Refused) -> None:
     ("arguments", "message"),
     [
         (["trian", "base.yaml"], "No such command 'trian'"),
-        (["train"], "Missing argument 'CONFIG'; see `magtkd --help`"),
+        (["train"], "Missing argument 'CONFIG'; see `magtkd train --help`"),
         (["train", "base.yaml", "--epochs", "3"], "No such option.*--epochs"),
         (["best", "mine", "--top", "0"], "--top"),
         (["data", "synth"], "Missing option '--out'"),

@@ -23,7 +23,7 @@ from magtkd.data.feature_pickles import find_features, read_features
 from magtkd.data.iemocap import find_iemocap, read_iemocap
 from magtkd.data.media_csv import find_media_csv, read_media_csv
 from magtkd.data.meld_raw import find_meld, read_meld_raw
-from magtkd.data.parquet import write_parquet
+from magtkd.data.parquet import check_output, write_parquet
 from magtkd.data.table import Corpus, make_corpus
 from magtkd.data.tabular import find_table, read_table
 from magtkd.errors import DataError
@@ -134,8 +134,9 @@ def convert(
         raise DataError(f"--format {format}: choose one of {', '.join(FORMATS)}")
     if not os.path.exists(source):
         raise DataError(f"{source}: there is no such file or folder; give a release")
-    if os.path.exists(out) and os.path.samefile(source, out):
+    if os.path.isfile(out) and os.path.samefile(source, out):
         raise DataError(f"{out}: is the source itself; write to another file")
+    check_output(out)  # reading may take minutes
     name = format or find_format(source)
     if format is not None and FORMATS[name].find(source) is None:
         raise DataError(

@@ -172,12 +172,16 @@ def test_the_output(tmp_path: Path, tiny_table: pa.Table) -> None:
     out = tmp_path / "out.parquet"
     out.write_text("what was there before")
     (tmp_path / "bad.jsonl").write_text("{}\n")
-    with pytest.raises(DataError, match="lacks the column split"):
+    with pytest.raises(DataError, match=r"out\.parquet: is there already and is not a Parquet"):
         convert(tmp_path / "bad.jsonl", out)
     assert out.read_text() == "what was there before"
+    out.write_bytes(b"PAR1 before")
+    with pytest.raises(DataError, match="lacks the column split"):
+        convert(tmp_path / "bad.jsonl", out)
+    assert out.read_bytes() == b"PAR1 before"
     convert(source, out)
     assert read_path(out).table.num_rows == tiny_table.num_rows
-    with pytest.raises(DataError, match=r"no/out\.parquet: cannot be written: .*No such file"):
+    with pytest.raises(DataError, match=r"no/out\.parquet: cannot be written: the folder .*/no d"):
         convert(source, tmp_path / "no/out.parquet")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "bad.jsonl",
