@@ -136,7 +136,7 @@ def _suggest(source: Path, names: Iterable[str]) -> str:
     # An absolute path where a relative one has no parent to name.
     parent = source.parent if source.name and source.parent.name else source.absolute().parent
     found = [str(folder) for folder in (parent, *_folders(source)) if _has_format(folder, names)]
-    return f"; did you mean {describe_names(found)}?" if found else ""
+    return f" (did you mean {describe_names(found)}?)" if found else ""
 
 
 def _folders(source: Path) -> list[Path]:

@@ -199,10 +199,10 @@ def test_a_release_one_level_up_or_down(tmp_path: Path, name: str) -> None:
     path.write_text("")
     (release / "clips").mkdir()
     for source in (release.parent, release / "clips"):
-        message = f"; did you mean {release}[?]; looked for"
+        message = rf" \(did you mean {release}\?\); looked for"
         with pytest.raises(DataError, match=message):
             find_format(source)
-        with pytest.raises(DataError, match=f"not {name}: .* did you mean {release}[?]$"):
+        with pytest.raises(DataError, match=rf"not {name}: .* \(did you mean {release}\?\)$"):
             convert(source, tmp_path / "x.parquet", format=name)
 
 
@@ -211,7 +211,7 @@ def test_a_release_above_the_working_directory(
 ) -> None:
     (tmp_path / "Session1/dialog/EmoEvaluation").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=f"Session1: no .* did you mean {tmp_path}[?]"):
+    with pytest.raises(DataError, match=f"Session1: no .*did you mean {tmp_path}[?]"):
         find_format("Session1")
     monkeypatch.chdir(tmp_path / "Session1")
     with pytest.raises(DataError, match=f"did you mean {tmp_path}[?]"):
