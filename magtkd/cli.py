@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,7 @@ def run_app(application: typer.Typer, arguments: list[str] | None = None) -> int
             raise
         message = error.format_message().rstrip(".")
         # Without a message, the help itself was shown.
-        return _complain(f"{message}; see `magtkd --help`", 2) if message else 2
+        return _complain(f"{message}; see `{_command(error)} --help`", 2) if message else 2
     # Typer returns the exit code of `typer.Exit`, and 130 after Ctrl-C.
     return code if isinstance(code, int) else 0
 
@@ -63,6 +64,16 @@ def run_app(application: typer.Typer, arguments: list[str] | None = None) -> int
 def _complain(message: object, code: int) -> int:
     print(f"magtkd: {' '.join(str(message).split())}", file=sys.stderr)
     return code
+
+
+def _command(error: Exception) -> str:
+    """The command that a complaint about arguments is about, such as `magtkd data convert`."""
+    names: list[str] = []
+    context = getattr(error, "ctx", None)
+    while context is not None and context.parent is not None:
+        names.insert(0, context.info_name or "")
+        context = context.parent
+    return " ".join(["magtkd", *names])
 
 
 def _warn(message: str) -> None:
@@ -75,6 +86,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         InputError: the file cannot be written.
     """
+    if os.path.isdir(path):
+        raise InputError(f"{path}: cannot write: it is a folder; name a file in it")
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -230,7 +230,9 @@ def test_diverged_train(refused: Refused, folder: Path) -> None:
     )
     results = folder / "magtkd-results"
     assert sorted(os.listdir(results / "artifacts")) == ["audio", "data", "teacher", "video"]
-    assert sorted(os.listdir(results)) == ["artifacts", "tmp"]
+    # On a busy machine a stage may have been exported on the way; nothing of that is left.
+    files = {path.relative_to(results).parts[0] for path in results.rglob("*") if path.is_file()}
+    assert files == {"artifacts"}
     assert not os.listdir(results / "tmp")
 
 
@@ -313,7 +315,7 @@ def test_unknown_format(refused: Refused) -> None:
     ("arguments", "message"),
     [
         (["trian", "base.yaml"], "No such command 'trian'"),
-        (["train"], "Missing argument 'CONFIG'; see `magtkd --help`"),
+        (["train"], "Missing argument 'CONFIG'; see `magtkd train --help`"),
         (["train", "base.yaml", "--epochs", "3"], "No such option.*--epochs"),
         (["best", "mine", "--top", "0"], "--top"),
         (["data", "synth"], "Missing option '--out'"),

@@ -10,12 +10,13 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from magtkd.data.columns import SCHEMA
 from magtkd.data.repair import decode_bytes
@@ -27,7 +28,9 @@ __all__ = [
     "Options",
     "describe_names",
     "make_table",
+    "note_of_test",
     "read_csv",
+    "refuse_unused",
     "settle",
 ]
 
@@ -37,7 +40,7 @@ NUM_NAMES_SHOWN = 5
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may choose; a reader looks at those that concern it.
+    """What the user may choose; see `refuse_unused` for what does not concern a source.
 
     Attributes:
         on_missing: what becomes of utterances without a file: `error` refuses a release that lacks
@@ -80,6 +83,24 @@ class Conversion:
     dropped: Mapping[str, int] = field(default_factory=dict)
     listed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+
+
+def refuse_unused(options: Options, used: Collection[str], what: str) -> None:
+    """Refuse options that were chosen but change nothing.
+
+    Args:
+        used: names of the attributes that count.
+        what: the source and its format, which leads the message.
+
+    Raises:
+        DataError: one that does not count is not at its default.
+    """
+    for option in fields(options):
+        value = getattr(options, option.name)
+        if value != option.default and option.name not in used:
+            name = option.name.replace("_", "-")
+            shown = f"--no-{name}" if value is False else f"--{name} {value}"
+            raise DataError(f"{what}: {shown} has no meaning here; leave it out")
 
 
 def make_table(rows: Sequence[Mapping[str, Any]], source: str | Path) -> pa.Table:
@@ -130,6 +151,17 @@ def settle(
         return table, 0
     keep = [row for row in range(table.num_rows) if row not in missing]
     return table.take(pa.array(keep, pa.int64())), len(missing)
+
+
+def note_of_test(before: pa.Table, after: pa.Table) -> list[str]:
+    """A note, where `settle` dropped utterances of test: others report on all of them."""
+    tests = [table.filter(pc.equal(table["split"], "test")).num_rows for table in (before, after)]
+    if tests[0] == tests[1]:
+        return []
+    return [
+        f"test has {tests[1]} of its {tests[0]} utterances, so its scores are of another test set "
+        "than published ones; --on-missing keep keeps the text of all"
+    ]
 
 
 def read_csv(

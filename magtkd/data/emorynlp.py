@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from magtkd.data.columns import SPLITS
-from magtkd.data.conversion import Conversion, Options, make_table, read_csv, settle
+from magtkd.data.conversion import Conversion, Options, make_table, note_of_test, read_csv, settle
 from magtkd.data.meld import find_seconds
 from magtkd.data.paths import inside
 from magtkd.data.repair import repair_text
@@ -68,12 +68,14 @@ def read_emorynlp(source: Path, options: Options) -> Conversion:
     for row in rows:
         del row["clip"]
     known = frozenset(row for row, name in missing.items() if name in KNOWN_MISSING)
-    table, num_dropped = settle(make_table(rows, source), missing, options, source, known)
+    table = make_table(rows, source)
+    kept, num_dropped = settle(table, missing, options, source, known)
     notes = [f"{num_odd} utterances have no times that can be read"] if num_odd else []
     if not any(folders.values()):
         notes.append("no clips: no emorynlp_train_splits")
+    notes += note_of_test(table, kept)
     listed = {"clips without a file": [*missing.values()]}
-    return Conversion(table, len(rows), {"without a clip": num_dropped}, listed, notes)
+    return Conversion(kept, len(rows), {"without a clip": num_dropped}, listed, notes)
 
 
 def _files(source: Path) -> dict[str, Path]:

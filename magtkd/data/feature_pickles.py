@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from magtkd.data.columns import FEATURES, features_column
-from magtkd.data.conversion import Conversion, Options, make_table, settle
+from magtkd.data.conversion import Conversion, Options, make_table, refuse_unused, settle
 from magtkd.data.feature_layouts import (
     Layout,
     column,
@@ -36,7 +39,7 @@ from magtkd.data.first_stage import (
     read_first_stage,
     split_of,
 )
-from magtkd.data.labels import ORDERS, label_names
+from magtkd.data.labels import FOUR_CLASSES, FOUR_NOTE, ORDERS, label_names
 from magtkd.data.pickles import read_pickle
 from magtkd.data.repair import repair_text
 from magtkd.errors import DataError
@@ -62,22 +65,47 @@ def read_features(source: Path, options: Options) -> Conversion:
     Utterances whose features are not finite are missing ones, in the sense of `options`.
 
     Raises:
-        DataError: the file is refused, of another layout, or its fields do not fit each other.
+        DataError: the file is refused, of another layout, or its fields do not fit each other; or
+            an option is chosen that has no meaning for it.
     """
+    conversion = _read(source, options)
+    return _as_four(conversion) if options.classes == 4 else conversion
+
+
+def _read(source: Path, options: Options) -> Conversion:
     files = first_stage_files(source)
-    if files:
-        return read_first_stage(load_first_stage(files), options, source)
-    content = read_pickle(source)
-    if is_first_stage(content):
+    content: Any = None if files else read_pickle(source)
+    if files or is_first_stage(content):
+        used = {"on_missing", "labels", "classes", "distilled"}
+        refuse_unused(options, used, f"{source}: features of the first stage")
         split = split_of(source.name) or "train"
-        return read_first_stage({split: content}, options, source)
+        contents = load_first_stage(files) if files else {split: content}
+        return read_first_stage(contents, options, source)
     layout = find_layout(content)
     if layout is None:
         raise DataError(
             f"{source}: {describe(content)}; known are the tuples of SDT, MMGCN and COSMIC and a "
             f"dictionary of {', '.join(KEYS)}"
         )
+    used = {"on_missing", "text", "labels", "classes"}
+    refuse_unused(options, used, f"{source}: features in {layout.name} layout")
     return _read_tuple(content, layout, options, source)
+
+
+def _as_four(conversion: Conversion) -> Conversion:
+    """The same with IEMOCAP's four classes, where it has the six; else as it is."""
+    table = conversion.table
+    before = table["label"].to_pylist()
+    if not set(before) <= set(ORDERS["iemocap"]):
+        return conversion
+    labels = pa.array([FOUR_CLASSES.get(name, name) for name in before], pa.string())
+    table = table.set_column(table.schema.get_field_index("label"), "label", labels)
+    return replace(
+        conversion,
+        table=table.filter(pc.is_valid(labels)),
+        dropped={**conversion.dropped, "label frustrated": labels.null_count},
+        notes=(*conversion.notes, FOUR_NOTE),
+    )
 
 
 def _read_tuple(

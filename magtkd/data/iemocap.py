@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from magtkd.data.conversion import Conversion, Options, make_table, settle
-from magtkd.data.labels import IEMOCAP
+from magtkd.data.conversion import Conversion, Options, make_table, note_of_test, settle
+from magtkd.data.labels import FOUR_CLASSES, FOUR_NOTE, IEMOCAP
 from magtkd.data.paths import inside
 from magtkd.data.repair import decode_bytes, repair_text
 from magtkd.errors import DataError
@@ -31,7 +31,6 @@ _EVALUATION = re.compile(
 )
 # Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.
 _TRANSCRIPT = re.compile(r"(Ses\d\d[FM]_\w+_[FM]\w*\d+)\s+\[[^\]]*\]:?\s*(.*)")
-_FOUR = {"excited": "happy", "frustrated": None}
 
 
 @dataclass
@@ -69,20 +68,21 @@ def read_iemocap(source: Path, options: Options) -> Conversion:
     for number, name in sessions.items():
         _read_session(source, name, number, (has_wavs, has_videos), options, reading)
     num_read = len(reading.rows) + sum(reading.dropped.values())
-    table, num_missing = settle(make_table(reading.rows, source), reading.missing, options, source)
+    table = make_table(reading.rows, source)
+    kept, num_missing = settle(table, reading.missing, options, source)
     reading.dropped["without a wav or avi file"] = num_missing
     listed = {
         "utterances without a wav or avi file": [*reading.missing.values()],
         "utterances without a transcription": reading.without_text,
     }
-    notes = _notes(sessions, has_wavs, has_videos, options)
-    return Conversion(table, num_read, reading.dropped, listed, tuple(notes))
+    notes = (*_notes(sessions, has_wavs, has_videos, options), *note_of_test(table, kept))
+    return Conversion(kept, num_read, reading.dropped, listed, notes)
 
 
 def rename_label(code: str, options: Options) -> str | None:
     """The name of one of IEMOCAP's codes; None for one that is not among the classes."""
     name = IEMOCAP.get(code)
-    return _FOUR.get(name, name) if name and options.classes == 4 else name
+    return FOUR_CLASSES.get(name, name) if name and options.classes == 4 else name
 
 
 def _sessions(source: Path) -> dict[int, str]:
@@ -169,4 +169,4 @@ def _notes(
     if not has_videos:
         yield f"no video: no {VIDEOS}"
     if options.classes == 4:
-        yield "four classes: excited is taken as happy, frustrated is dropped"
+        yield FOUR_NOTE

@@ -6,7 +6,16 @@ from collections.abc import Iterable
 
 from magtkd.errors import DataError
 
-__all__ = ["ALPHABETICAL", "IEMOCAP", "IEMOCAP_OTHERS", "ORDERS", "label_names"]
+__all__ = [
+    "ALPHABETICAL",
+    "FOUR_CLASSES",
+    "FOUR_NOTE",
+    "IEMOCAP",
+    "IEMOCAP_FOUR",
+    "IEMOCAP_OTHERS",
+    "ORDERS",
+    "label_names",
+]
 
 IEMOCAP = {
     "hap": "happy",
@@ -17,6 +26,12 @@ IEMOCAP = {
     "fru": "frustrated",
 }
 """IEMOCAP's six codes, in the order in which COSMIC, MMGCN and SDT number them."""
+
+FOUR_CLASSES: dict[str, str | None] = {"excited": "happy", "frustrated": None}
+"""What becomes of those of IEMOCAP's six that are not among the four; None: they are dropped."""
+
+FOUR_NOTE = "four classes: excited is taken as happy, frustrated is dropped"
+IEMOCAP_FOUR = tuple(name for name in IEMOCAP.values() if name not in FOUR_CLASSES)
 
 IEMOCAP_OTHERS = frozenset({"dis", "fea", "oth", "sur", "xxx"})
 """IEMOCAP's codes that nobody uses: too rare, other, or without agreement."""
@@ -57,9 +72,11 @@ def label_names(
     if choice is None:
         data_set = by_count.get(there[-1] + 1)
         if data_set is None:
+            fits = [name for name, order in orders.items() if len(order) == there[-1] + 1]
             raise DataError(
-                f"{source}: labels are numbers up to {there[-1]}, which fits no data set known "
-                f"here; name them by --labels {'|'.join(orders)} or --labels NAME,NAME,..."
+                f"{source}: labels are numbers up to {there[-1]}, which fits "
+                f"{' and '.join(fits) or 'no data set known here'}; choose --labels "
+                f"{'|'.join(fits or orders)} or name them by --labels NAME,NAME,..."
             )
         return orders[data_set], f"label names are {data_set}'s, by their number"
     names = orders.get(choice) or tuple(name.strip() for name in choice.split(","))

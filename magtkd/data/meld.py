@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from magtkd.data.columns import SCHEMA, SPLITS
 from magtkd.data.conversion import make_table
+from magtkd.data.labels import ORDERS
 from magtkd.data.repair import decode_bytes, repair_text
 from magtkd.errors import DataError
 
@@ -40,6 +41,10 @@ _COLUMNS = (
     "StartTime",
     "EndTime",
 )
+_CUT = (
+    "is the row cut, or a quote in it or before it not closed? Repair it, or take the file as MELD "
+    "distributes it"
+)
 _TIME = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{1,3})")
 _TABLE_COLUMNS = SCHEMA.names[:8]
 Row = tuple[str, str, int, str, str, str, float, float]
@@ -63,7 +68,8 @@ def read_meld(folder: str | Path) -> tuple[pa.Table, tuple[str, ...]]:
     of the episode.
 
     Raises:
-        DataError: a file or a column is missing, or a number or time cannot be read.
+        DataError: a file or a column is missing, a row is cut, a number or time cannot be read, or
+            a label is none of MELD's seven.
     """
     rows: list[Row] = []
     num_repaired = 0
@@ -80,7 +86,7 @@ def _read_split(path: Path, split: str) -> tuple[list[Row], int]:
         text = decode_bytes(path.read_bytes())
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be read: {error.strerror}; data.path is to be a folder with "
+            f"{path}: cannot be read: {error.strerror}; MELD is a folder with all of "
             f"{', '.join(map(file_name, SPLITS))}"
         ) from None
     reader = csv.DictReader(io.StringIO(text, newline=""))
@@ -90,17 +96,27 @@ def _read_split(path: Path, split: str) -> tuple[list[Row], int]:
             f"{path}: lacks the column {missing[0]}; take the file as MELD distributes it"
         )
     rows, num_repaired = [], 0
+    first = reader.line_num + 1
     try:
         for record in reader:
-            row, repaired = _row(record, split, f"{path}, line {reader.line_num}")
+            row, repaired = _row(record, split, _place(path, first, reader.line_num))
             rows.append(row)
             num_repaired += repaired
+            first = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
+        raise DataError(f"{path}, line {first}: not CSV: {error}: {_CUT}") from None
     return rows, num_repaired
 
 
+def _place(path: Path, first: int, last: int) -> str:
+    # A quote that is not closed makes one row of many lines, and it is in the first.
+    return f"{path}, line {first}" if first >= last else f"{path}, lines {first} to {last}"
+
+
 def _row(record: dict[str, str | None], split: str, place: str) -> tuple[Row, bool]:
+    absent = [name for name in _COLUMNS if record[name] is None]
+    if absent:
+        raise DataError(f"{place}: has no {absent[0]}: {_CUT}")
     values = {name: record[name] or "" for name in _COLUMNS}
     text = repair_text(values["Utterance"])
     row = (
@@ -109,7 +125,7 @@ def _row(record: dict[str, str | None], split: str, place: str) -> tuple[Row, bo
         _number(values, "Utterance_ID", place),
         _speaker(values["Speaker"]),
         text,
-        repair_text(values["Emotion"]).strip().lower(),
+        _label(values["Emotion"], place),
         _seconds(values, "StartTime", place),
         _seconds(values, "EndTime", place),
     )
@@ -121,18 +137,29 @@ def _speaker(name: str) -> str:
     return _SPELLINGS.get(plain, plain)
 
 
+def _label(text: str, place: str) -> str:
+    label = repair_text(text).strip().lower()
+    if label not in ORDERS["meld"]:
+        raise DataError(
+            f"{place}: Emotion: {text[:40]!r} is none of {', '.join(ORDERS['meld'])}; correct it"
+        )
+    return label
+
+
 def _number(values: dict[str, str], name: str, place: str) -> int:
     try:
         return int(values[name])
     except ValueError:
-        raise DataError(f"{place}: {name}: {values[name]!r} is not a whole number") from None
+        raise DataError(
+            f"{place}: {name}: {values[name][:40]!r} is not a whole number: {_CUT}"
+        ) from None
 
 
 def _seconds(values: dict[str, str], name: str, place: str) -> float:
     found = find_seconds(values[name])
     if found is None:
         raise DataError(
-            f"{place}: {name}: {values[name]!r} is not a time such as 00:20:57,256; correct it"
+            f"{place}: {name}: {values[name][:40]!r} is not a time such as 00:20:57,256; correct it"
         )
     return found
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from magtkd.data.columns import SPLITS
-from magtkd.data.conversion import Conversion, Options, settle
+from magtkd.data.conversion import Conversion, Options, note_of_test, settle
 from magtkd.data.meld import BROKEN_CLIPS, csv_path, read_meld
 from magtkd.data.paths import inside
 from magtkd.errors import DataError
@@ -97,6 +97,7 @@ def _with_clips(
     column = pa.array(paths, pa.string())
     table = table.append_column("audio_path", column).append_column("video_path", column)
     kept, num_dropped = settle(table, missing, options, source, frozenset(known))
+    notes += note_of_test(table, kept)
     absent = [name for row, name in missing.items() if row not in known]
     return Conversion(
         kept,

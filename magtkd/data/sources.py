@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from magtkd.config import DataConfig
-from magtkd.data.meld import file_name, read_meld
+from magtkd.data.meld import csv_path, file_name, read_meld
 from magtkd.data.parquet import read_parquet
 from magtkd.data.synthetic import make_synthetic
 from magtkd.data.table import Corpus, make_corpus
@@ -48,7 +48,7 @@ def read_path(path: str | Path) -> Corpus:
     # os.path, since pathlib raises on folders that may not be entered, whatever the version.
     if not os.path.isdir(path):
         return make_corpus(read_parquet(path), str(path))
-    if not os.path.exists(Path(path) / file_name("train")):
+    if not os.path.exists(csv_path(Path(path), "train")):
         raise DataError(
             f"{path}: a folder without {file_name('train')}; set data.path to a Parquet file or to "
             "a folder with MELD's CSV files, or convert another release with magtkd data convert"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,32 @@ def test_synth_and_inspect(tmp_path: Path, capsys: Capture) -> None:
     assert out.read_bytes() == (tmp_path / "other.parquet").read_bytes()
 
 
+@pytest.mark.parametrize("command", ["data synth", "data convert ."])
+def test_an_output_that_is_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for out in (".", ""):
+        assert run_app(app, [*command.split(), "--out", out]) == 2
+        line = "magtkd: .: cannot be written: it is a folder; name a file in it\n"
+        assert capsys.readouterr().err == line
+    with pytest.raises(InputError, match="cannot write: it is a folder; name a file in it"):
+        write_text(Path(), "text")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("data convert x", "Missing option '--out'; see `magtkd data convert --help`"),
+        ("data synt", "No such command 'synt'.*; see `magtkd data --help`"),
+        ("--wrong", "No such option: --wrong; see `magtkd --help`"),
+    ],
+)
+def test_complaints_name_the_help_that_helps(arguments: str, line: str, capsys: Capture) -> None:
+    assert run_app(app, arguments.split()) == 2
+    assert re.fullmatch(f"magtkd: {line}\n", capsys.readouterr().err)
+
+
 def test_schema(capsys: Capture) -> None:
     assert run_app(app, ["config", "schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
@@ -165,7 +192,7 @@ def test_write_text(tmp_path: Path) -> None:
     write_text(tmp_path / "new/a.yaml", "one")
     write_text(tmp_path / "new/a.yaml", "two")
     assert (tmp_path / "new/a.yaml").read_text() == "two"
-    with pytest.raises(InputError, match=r"new: cannot write: .*; choose another file"):
+    with pytest.raises(InputError, match=r"new: cannot write: it is a folder; name a file"):
         write_text(tmp_path / "new", "three")
     with pytest.raises(InputError, match=r"b\.yaml: cannot write: .*; choose another file"):
         write_text(tmp_path / "new/a.yaml/b.yaml", "three")

@@ -16,6 +16,7 @@ from magtkd.artifacts import Store
 from magtkd.cli import app, run_app
 from magtkd.config import Config
 from magtkd.data import read_path
+from magtkd.data.conversion import Options
 from magtkd.data.convert import FORMATS, convert, find_format
 from magtkd.errors import DataError
 from magtkd.pipeline import run_chain
@@ -67,7 +68,8 @@ def test_what_was_converted_trains(
     write: Callable[[Path, pa.Table], Path],
 ) -> None:
     source, out = write(tmp_path, tiny_table), tmp_path / "out.parquet"
-    command = ["data", "convert", str(source), "--out", str(out), "--labels", "joy,mad,sad"]
+    command = ["data", "convert", str(source), "--out", str(out)]
+    command += ["--labels", "joy,mad,sad"] if write is _tuple else []
     assert run_app(app, [*command, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["read"] == facts["written"] == tiny_table.num_rows
@@ -165,6 +167,64 @@ def test_wrong_options(
     assert capsys.readouterr().err == f"magtkd: {message}\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("meld", ["--text", "mean"], "read as meld: --text mean has no meaning here; leave it out"),
+        ("meld", ["--labels", "emorynlp"], "--labels emorynlp has no meaning"),
+        ("meld", ["--classes", "4"], "--classes 4 has no meaning"),
+        ("meld", ["--no-distilled"], "--no-distilled has no meaning"),
+        ("iemocap", ["--text", "mean"], "read as iemocap: --text mean has no meaning"),
+        ("media-csv", ["--labels", "meld"], "read as media-csv: --labels meld has no meaning"),
+        ("emorynlp", ["--classes", "4"], "read as emorynlp: --classes 4 has no meaning"),
+        ("table", ["--on-missing", "drop"], "read as table: --on-missing drop has no meaning"),
+    ],
+)
+def test_options_that_a_format_does_not_use(
+    tmp_path: Path, capsys: Capture, name: str, options: list[str], message: str
+) -> None:
+    path = tmp_path / MARKS.get(name, "mine.csv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    source, out = str(path if name == "table" else tmp_path), str(tmp_path / "x.parquet")
+    assert run_app(app, ["data", "convert", source, "--out", out, *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", MARKS)
+def test_a_release_one_level_up_or_down(tmp_path: Path, name: str) -> None:
+    release = tmp_path / "x/release"
+    path = release / MARKS[name]
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    (release / "clips").mkdir()
+    for source in (release.parent, release / "clips"):
+        message = rf" \(did you mean {release}\?\); looked for"
+        with pytest.raises(DataError, match=message):
+            find_format(source)
+        with pytest.raises(DataError, match=rf"not {name}: .* \(did you mean {release}\?\)$"):
+            convert(source, tmp_path / "x.parquet", format=name)
+
+
+def test_a_release_above_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "Session1/dialog/EmoEvaluation").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=f"Session1: no .*did you mean {tmp_path}[?]"):
+        find_format("Session1")
+    monkeypatch.chdir(tmp_path / "Session1")
+    with pytest.raises(DataError, match=f"did you mean {tmp_path}[?]"):
+        find_format(".")
+
+
+def test_four_classes_of_other_labels(tmp_path: Path, tiny_table: pa.Table) -> None:
+    source = _tuple(tmp_path, tiny_table)
+    message = "--classes 4 is for IEMOCAP's labels, and joy is there; leave it out"
+    with pytest.raises(DataError, match=message):
+        convert(source, tmp_path / "x.parquet", Options(labels="joy,mad,sad", classes=4))
+
+
 def test_the_output(tmp_path: Path, tiny_table: pa.Table) -> None:
     source = _jsonl(tmp_path, tiny_table)
     with pytest.raises(DataError, match=r"table\.jsonl: is the source itself; write to another"):
@@ -172,12 +232,16 @@ def test_the_output(tmp_path: Path, tiny_table: pa.Table) -> None:
     out = tmp_path / "out.parquet"
     out.write_text("what was there before")
     (tmp_path / "bad.jsonl").write_text("{}\n")
-    with pytest.raises(DataError, match="lacks the column split"):
+    with pytest.raises(DataError, match=r"out\.parquet: is there already and is not a Parquet"):
         convert(tmp_path / "bad.jsonl", out)
     assert out.read_text() == "what was there before"
+    out.write_bytes(b"PAR1 before")
+    with pytest.raises(DataError, match="lacks the column split"):
+        convert(tmp_path / "bad.jsonl", out)
+    assert out.read_bytes() == b"PAR1 before"
     convert(source, out)
     assert read_path(out).table.num_rows == tiny_table.num_rows
-    with pytest.raises(DataError, match=r"no/out\.parquet: cannot be written: .*No such file"):
+    with pytest.raises(DataError, match=r"no/out\.parquet: cannot be written: the folder .*/no d"):
         convert(source, tmp_path / "no/out.parquet")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "bad.jsonl",

@@ -159,13 +159,38 @@ def test_names_of_labels(read: Read) -> None:
     assert set(read(SDT_IEMOCAP, labels=names).table["label"].to_pylist()) == set("abcdef")
     assert "joyful" in read(SDT_IEMOCAP, labels="emorynlp").table["label"].to_pylist()
     assert "label names are iemocap's, by their number" in read(SDT_IEMOCAP).notes
-    cosmic = (SEXES, MELD_LABELS, *TEXTS, SENTENCES, TRAIN, TEST, DEV)
-    with pytest.raises(DataError, match=r"numbers up to 6, .* --labels iemocap\|meld\|emorynlp or"):
-        read(cosmic)
     with pytest.raises(DataError, match="--labels a,b: label 5 needs 6 different names"):
         read(SDT_IEMOCAP, labels="a,b")
     with pytest.raises(DataError, match="label 5 needs 6 different names"):
         read(SDT_IEMOCAP, labels="a,b,c,d,e,a")
+
+
+def test_labels_that_fit_two_data_sets(read: Read) -> None:
+    content = (SEXES, MELD_LABELS, *TEXTS, SENTENCES, TRAIN, TEST, DEV)
+    message = r"numbers up to 6, which fits meld and emorynlp; choose --labels meld\|emorynlp or"
+    with pytest.raises(DataError, match=message):
+        read(content)
+    with pytest.raises(DataError, match="numbers up to 9, which fits no data set known here;"):
+        read(changed(SDT_IEMOCAP, 2, {name: [9] * n for name, n in LENGTHS.items()}))
+
+
+def test_four_classes(read: Read) -> None:
+    six = read(SDT_IEMOCAP).table
+    conversion = read(SDT_IEMOCAP, classes=4)
+    labels = six["label"].to_pylist()
+    kept = [index for index, label in enumerate(labels) if label != "frustrated"]
+    assert len(kept) < len(labels)
+    assert conversion.dropped["label frustrated"] == len(labels) - len(kept)
+    assert conversion.table.drop_columns("label") == six.take(kept).drop_columns("label")
+    expected = [labels[index].replace("excited", "happy") for index in kept]
+    assert conversion.table["label"].to_pylist() == expected
+    assert conversion.notes[-1].startswith("four classes: excited is taken as happy")
+
+
+def test_students_are_no_choice_of_a_tuple(read: Read) -> None:
+    message = "features in SDT's layout: --no-distilled has no meaning here; leave it out"
+    with pytest.raises(DataError, match=message):
+        read(SDT_IEMOCAP, distilled=False)
 
 
 def test_a_choice_of_text_where_there_is_none(read: Read) -> None:

@@ -12,12 +12,14 @@ from magtkd.data.meld import read_meld
 from magtkd.errors import DataError
 
 HEADER = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,StartTime,EndTime\r\n"
-LINE = '1,"You\x92ve, er",Phoebe Sr,joy,positive,{dialogue},3,"{start}","0:21:00,049"\r\n'
+LINE = '1,"You\x92ve, er",Phoebe Sr,{label},positive,{dialogue},3,"{start}","0:21:00,049"\r\n'
 
 
-def _write(folder: Path, *, dialogue: str = "0", start: str = "00:20:57,256") -> None:
+def _write(
+    folder: Path, *, dialogue: str = "0", start: str = "00:20:57,256", label: str = "Joy "
+) -> None:
     for split in SPLITS:
-        line = LINE.format(dialogue=dialogue, start=start)
+        line = LINE.format(dialogue=dialogue, start=start, label=label)
         (folder / f"{split}_sent_emo.csv").write_bytes((HEADER + line).encode("latin-1"))
 
 
@@ -47,6 +49,12 @@ def test_broken_clips_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        (
+            {"label": "happyy"},
+            r"train_sent_emo\.csv, line 2: Emotion: 'happyy' is none of neutral, surprise, fear, "
+            r"sadness, joy, disgust, anger; correct it",
+        ),
+        ({"label": ""}, r"line 2: Emotion: '' is none of neutral"),
         ({"dialogue": "x"}, r"train_sent_emo\.csv, line 2: Dialogue_ID: 'x' is not a whole number"),
         ({"start": "soon"}, r"line 2: StartTime: 'soon' is not a time such as 00:20:57,256"),
     ],
@@ -59,13 +67,58 @@ def test_unreadable_values_are_refused(
         read_meld(tmp_path)
 
 
+def _break(folder: Path, old: str, new: str, num_rows: int = 3) -> None:
+    """Rows like the first one in train's file, the first of them with something replaced."""
+    _write(folder)
+    path = folder / "train_sent_emo.csv"
+    header, line = path.read_bytes().splitlines(keepends=True)
+    broken = line.replace(old.encode(), new.encode())
+    path.write_bytes(header + broken + line * num_rows)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (',3,"00:20:57,256","0:21:00,049"', "", r"line 2: has no Utterance_ID: is the row cut, or"),
+        (', er"', ", er", r"line 2: has no Dialogue_ID: is the row cut, or a quote"),
+        ('049"\r', "049\r", r"lines 2 to 3: EndTime: .* is not a time"),
+        ("0,3,", "joy,0,3,", r"line 2: Dialogue_ID: 'joy' is not a whole number: is the row"),
+    ],
+)
+def test_rows_that_are_cut_or_quotes_that_are_not_closed(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    _break(tmp_path, old, new)
+    with pytest.raises(DataError, match=message):
+        read_meld(tmp_path)
+
+
+def test_a_quote_that_swallows_the_file(tmp_path: Path) -> None:
+    _break(tmp_path, "You", "You", 0)
+    path = tmp_path / "train_sent_emo.csv"
+    path.write_bytes(path.read_bytes() + b'2,"' + b"Oh no.\r\n" * 20_000)
+    with pytest.raises(DataError, match=r"line 3: not CSV: field larger .*: is the row cut"):
+        read_meld(tmp_path)
+
+
+def test_each_file_in_a_folder_of_its_split(tmp_path: Path) -> None:
+    _write(tmp_path)
+    flat = read_path(tmp_path).fingerprint
+    for split in SPLITS:
+        (tmp_path / split).mkdir()
+        (tmp_path / f"{split}_sent_emo.csv").rename(tmp_path / split / f"{split}_sent_emo.csv")
+    assert read_path(tmp_path).fingerprint == flat
+
+
 def test_missing_files_and_columns_are_refused(tmp_path: Path) -> None:
     _write(tmp_path)
     (tmp_path / "dev_sent_emo.csv").write_text("Utterance,Speaker\n")
     with pytest.raises(DataError, match=r"dev_sent_emo\.csv: lacks the column Emotion"):
         read_path(tmp_path)
     (tmp_path / "dev_sent_emo.csv").unlink()
-    with pytest.raises(DataError, match=r"dev_sent_emo\.csv: cannot be read: No such file"):
+    with pytest.raises(
+        DataError, match=r"dev_sent_emo\.csv: cannot be read: No .* MELD is a folder"
+    ):
         read_path(tmp_path)
 
 

@@ -73,9 +73,11 @@ def test_clips_known_to_be_broken_are_listed_and_can_be_dropped(release: Release
         kept = read_meld_raw(source, Options(on_missing=policy))
         assert kept.listed["clips known to be broken or missing"] == listed
         assert kept.dropped == {"without a clip": 0}
+        assert kept.notes == []
     dropped = read_meld_raw(source, Options(on_missing="drop"))
     assert dropped.dropped == {"without a clip": 3}
     assert dropped.table.num_rows == 6
+    assert dropped.notes[0].startswith("test has 1 of its 2 utterances, so its scores are of")
     assert dropped.table["video_path"].null_count == 0
     assert dropped.listed["clips known to be broken or missing"] == listed
 

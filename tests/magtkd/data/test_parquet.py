@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,13 +69,50 @@ def test_nothing_is_left_of_a_file_that_cannot_be_written(
     tmp_path: Path, make_table: MakeTable
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    for place in (tmp_path / "none" / "x.parquet", tmp_path / "file" / "x.parquet"):
-        with pytest.raises(DataError, match=r"x\.parquet: cannot be written: .*; choose another"):
+    for parent, reason in (("none", "does not exist"), ("file", "is not a folder")):
+        place = tmp_path / parent / "x.parquet"
+        message = f"{place}: cannot be written: the folder {place.parent} {reason}; make it"
+        with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
             write_parquet(make_table(), place)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError, match="cannot be written: Is a directory"):
-        write_parquet(make_table(), tmp_path / "folder")
+    for place in (tmp_path / "folder", Path(), Path("/")):
+        with pytest.raises(DataError, match="cannot be written: it is a folder; name a file in it"):
+            write_parquet(make_table(), place)
+    with pytest.raises(DataError, match="cannot be written: File name too long; choose another"):
+        write_parquet(make_table(), tmp_path / ("x" * 250))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_only_parquet_files_are_replaced(tmp_path: Path, make_table: MakeTable) -> None:
+    for name in ("notes.txt", "empty.parquet", "features.pkl"):
+        content = b"" if name.startswith("empty") else b"precious"
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=f"{name}: is there already and is not a Parquet file"):
+            write_parquet(make_table(), tmp_path / name)
+        assert (tmp_path / name).read_bytes() == content
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe: is there already and is not a Parquet file"):
+        write_parquet(make_table(), tmp_path / "pipe")
+    for seed in (0, 1):  # a name may end as it likes
+        write_parquet(make_table(text=[f"{seed}"] * 16), tmp_path / "new.data")
+        assert read_parquet(tmp_path / "new.data")["text"][0].as_py() == f"{seed}"
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("mine.csv", "mine.csv --out mine.parquet"),
+        ("my features.pkl", "'my features.pkl' --out 'my features.parquet'"),
+    ],
+)
+def test_a_file_of_another_kind_is_sent_to_convert(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("split,text\n")
+    message = f"{name}: not a Parquet file; make one of it: magtkd data convert {command}"
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        read_path(name)
 
 
 def test_mosi(data_folder: Path) -> None:
