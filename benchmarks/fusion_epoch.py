@@ -181,6 +181,7 @@ def batch_loss(model: nn.Module, batch: Batch) -> Tensor:
         video_weight=SECTION.video_weight,
         feature_weight=SECTION.feature_weight,
         temperature=SECTION.temperature,
+        feature_temperature=SECTION.feature_temperature,
         inter_weight=SECTION.inter_weight,
         intra_weight=SECTION.intra_weight,
         detach_anchor=SECTION.detach_anchor,
