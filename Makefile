@@ -17,6 +17,7 @@ lint: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks
 
 contracts: $(VENV)/.installed-dev
 	$(BIN)/lint-imports

@@ -10,7 +10,9 @@ same decoder; ours reads what `audio_media` and `video_media` wrote. The files a
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,13 @@ def keep(paths: list[Path], kind: str, folder: Path) -> Clips:
     return Clips(writer.table(identity, shape), str(media), identity)
 
 
+def timed(names: Iterable[Any], read: Callable[[Any], np.ndarray]) -> dict[str, Any]:
+    """Read all clips, and add up what is in them, which takes a look at every byte."""
+    started = time.perf_counter()
+    total = sum(int(read(name).sum(dtype=np.int64)) for name in names)
+    return {"seconds": time.perf_counter() - started, "sum": total}
+
+
 def main() -> None:
     parser = common.arguments(__doc__)
     parser.add_argument("--clips", type=int, default=24)
@@ -86,15 +95,12 @@ def main() -> None:
         for kind in ("frames", "waveform"):
             clips = keep(paths, kind, folder)
 
-            def timed(read: Any) -> dict[str, Any]:
-                started = time.perf_counter()
-                total = sum(int(read(number).sum(dtype=np.int64)) for number in range(len(paths)))
-                return {"seconds": time.perf_counter() - started, "sum": total}
-
             rounds = common.alternate(
                 {
-                    "decoded": lambda kind=kind: timed(lambda n: decode(paths[n], kind)),
-                    "read": lambda clips=clips: timed(lambda n: clips[n]),
+                    "decoded": functools.partial(
+                        timed, paths, functools.partial(decode, kind=kind)
+                    ),
+                    "read": functools.partial(timed, range(len(paths)), clips.__getitem__),
                 },
                 options.rounds,
             )

@@ -150,7 +150,7 @@ class Trainer:
         self.model.train()
         loss = batch_loss(self.model, batch)
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), SECTION.gradient_norm)
         self._optimizer.step()
 
@@ -160,7 +160,7 @@ def _require_same(ours: nn.Module, peer: nn.Module, batch: Batch) -> None:
     values = []
     for model in (ours.eval(), peer.eval()):
         loss = batch_loss(model, batch)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad.square().sum() for p in model.parameters() if p.grad is not None]
         values.append((loss.detach(), torch.stack(gradients).sum().sqrt()))
         model.zero_grad(set_to_none=True)

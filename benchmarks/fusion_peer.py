@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +76,7 @@ class PeerEncoder(nn.Module):
             read = query = query + place
         else:
             read, query = self.dropout(read + place), self.dropout(query + place)
-        layer = self.transformer_inter[0]
+        layer: Any = self.transformer_inter[0]
         attended = self.dropout(layer.self_attn(query, read, mask)) + query
         out: Tensor = layer.feed_forward(attended)
         return out
@@ -120,7 +121,7 @@ class PeerMAGT(nn.Module):
     ) -> FusionOutput:
         """As `magtkd.fusion.MAGT`'s."""
         speaker = speaker.masked_fill(~mask, self.padding_speaker)
-        place = self.speaker_embeddings(speaker) + self.code[: mask.shape[1]]
+        place = self.speaker_embeddings(speaker) + self.get_buffer("code")[: mask.shape[1]]
 
         def read(name: str, source: Tensor, reader: Tensor) -> Tensor:
             states = self.get_submodule(name)(source, reader, place, mask)

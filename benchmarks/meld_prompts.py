@@ -94,10 +94,11 @@ def flops_an_utterance(config: Any, data: Any) -> float:
 
     task = open_session("teacher", config, {"data": data}).task
     masks = [batch.attention_mask for batch in task.batches("train", None)]
-    num_tokens = sum(int(mask.sum()) for mask in masks) / sum(map(len, masks))
+    num_tokens: float = sum(int(mask.sum()) for mask in masks) / sum(map(len, masks))
     named = task.model.named_parameters()
-    linear = sum(p.numel() for name, p in named if ".layer." in name and p.ndim == 2)
-    return 6.0 * linear * (num_tokens + config.teacher.prompt_length)
+    linear: int = sum(p.numel() for name, p in named if ".layer." in name and p.ndim == 2)
+    prompt_length: int = config.teacher.prompt_length
+    return 6.0 * linear * (num_tokens + prompt_length)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,12 @@ def run(num_trials: int) -> dict[str, Any]:
     }
 
 
-CHILDREN = {"read": read, "rebuild": rebuild, "best": best, "run": run}
+CHILDREN: dict[str, Callable[[Any], Any]] = {
+    "read": read,
+    "rebuild": rebuild,
+    "best": best,
+    "run": run,
+}
 
 
 def main() -> None:
