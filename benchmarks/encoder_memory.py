@@ -3,8 +3,8 @@
     python benchmarks/encoder_memory.py
     python benchmarks/encoder_memory.py --encoders data2vec --batch 2
 
-On a CPU the peak is the most that was resident of the process; on CUDA it is what PyTorch allocated.
-Clips of speech have three seconds.
+On a CPU the peak is the most that was resident of the process; on CUDA it is what PyTorch
+allocated. Clips of speech have three seconds.
 """
 
 from __future__ import annotations
