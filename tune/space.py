@@ -176,6 +176,13 @@ class Space:
         finite."""
         return self._combinations(base, lambda _, entry: entry.points() or (entry.probes()[probe],))
 
+    def corner(self, base: Config, moved: str | None = None) -> Values:
+        """Every name at its first probe, and one that is `moved` at its last."""
+        places = {moved: -1}
+        return next(
+            self._combinations(base, lambda name, entry: (entry.probes()[places.get(name, 0)],))
+        )
+
     def num_points(self, base: Config) -> int | None:
         """The number of `points`, without walking through them; None where it is not finite."""
         number = self._count(0, {}, base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import itertools
 from dataclasses import dataclass, replace
@@ -12,12 +13,11 @@ from rich.console import Console
 from magtkd.artifacts import Store
 from magtkd.config import dump_yaml, nearest, validate
 from magtkd.data import Corpus, read_corpus
-from magtkd.errors import SweepError
+from magtkd.errors import InputError, SweepError
 from magtkd.pipeline import Source, make_plan, source_of
 from tune.cluster import check_resources, ray_cluster
 from tune.drive import drive
 from tune.ledger import check_unused, open_ledger, read_events
-from tune.ranges import Scalar
 from tune.state import SweepState
 from tune.sweep_config import SweepConfig, base_of, check_sweep, config_of
 from tune.sweep_folder import sweep_folder
@@ -95,16 +95,17 @@ def _distinct_keys(
 def _idle_names(sweep: SweepConfig, source: Source) -> tuple[str, ...]:
     """The names of the space that change no stage of this table's, such as a student's where its
     modality is absent. Names under a condition are left out."""
+    space, base = sweep.search_space, base_of(sweep)
 
-    def keys(names: tuple[str, ...], value: Scalar) -> dict[str, str]:
-        return make_plan(config_of(sweep, dict.fromkeys(names, value)), source).keys
+    def keys(moved: str | None = None) -> dict[str, str]:
+        return make_plan(config_of(sweep, space.corner(base, moved)), source).keys
 
-    idle = []
-    for name, entry in sweep.search_space.unconditional.items():
-        names, (first, *others) = (name, *entry.tie), entry.probes()
-        if others and keys(names, first) == keys(names, others[-1]):
-            idle.append(name)
-    return tuple(idle)
+    # A hint and no check: a corner that is not legal says nothing of the rest of the space.
+    with contextlib.suppress(InputError):
+        still = keys()
+        varied = [name for name, entry in space.unconditional.items() if len(entry.probes()) > 1]
+        return tuple(name for name in varied if keys(name) == still)
+    return ()
 
 
 # --- running ----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections import Counter
@@ -56,13 +57,14 @@ def media_fingerprints(table: pa.Table, root: Path | None) -> dict[str, str]:
         root: the folder that the paths are relative to.
     """
     found = {}
+    ends = functools.cache(functools.partial(_ends, root))  # sound may lie in the video's file
     for modality in ("audio", "video"):
         paths = sorted({path for path in media_paths(table, modality) if path})
         if paths:
             digest = hashlib.sha256()
             for path in paths:
                 digest.update(f"{path}\0".encode())
-                digest.update(_ends(root, path))
+                digest.update(ends(path))
             found[modality] = digest.hexdigest()
     return found
 

@@ -110,6 +110,10 @@ def test_a_name_that_changes_no_stage_is_told(tiny_sweep, run, tmp_path) -> None
     search = {"sampler": "random", "num_trials": 1, "max_concurrent": 1}
     sweep = tiny_sweep("idle", space, search=search, fusion={"inputs": "table"})
     assert preview_sweep(sweep, SweepOptions(storage=str(tmp_path))).idle == tuple(space)[:1]
+    # One of these names is legal only beside the value that the other takes.
+    together = {"teacher.encoder": {"choice": ["tiny"]}, "teacher.prompt_length": {"int": [0, 2]}}
+    with_both = tiny_sweep("both", together)
+    assert preview_sweep(with_both, SweepOptions(storage=str(tmp_path))).idle == ()
     state = run(sweep, tmp_path)
     assert state.count() == {"completed": 1}
     assert list(state.warnings) == [
