@@ -13,9 +13,9 @@ from typing import Any
 
 import common
 
-from magtkd.artifacts import Store
 from magtkd.data import list_matrix, read_metadata
 from magtkd.metrics import classification_metrics, split_scores
+from magtkd.store.store import Store
 
 
 def test_scores(storage: str, stages: dict[str, str]) -> dict[str, Any]:

@@ -23,10 +23,10 @@ import common
 import numpy as np
 from meld import test_scores
 
-from magtkd.artifacts import Store
 from magtkd.config import load_config
 from magtkd.data import read_path, write_parquet
 from magtkd.pipeline import run_chain
+from magtkd.store.store import Store
 
 
 def write_subset(data: str, num_conversations: int, path: Path) -> dict[str, int]:

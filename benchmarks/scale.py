@@ -52,8 +52,8 @@ def sweep_of(sampler: str, num_trials: int, **sections: Any) -> Any:
 
 def write_ledger(storage: Path, sampler: str, num_trials: int, num_reports: int) -> None:
     """A ledger as a driver would have written it, with the sampler's own suggestions."""
-    from tune.ledger import open_ledger
-    from tune.study import SweepStudy
+    from tune.ledger.file import open_ledger
+    from tune.search.study import SweepStudy
 
     sweep = sweep_of(sampler, num_trials)
     study, draw = SweepStudy(sweep), random.Random(0)
@@ -75,7 +75,7 @@ def write_ledger(storage: Path, sampler: str, num_trials: int, num_reports: int)
 
 def read(storage: str) -> dict[str, Any]:
     """What `magtkd trials` and `best` do first."""
-    from tune.ledger import read_sweep
+    from tune.ledger.file import read_sweep
 
     with measured() as told:
         state = read_sweep(Path(storage) / "sweeps/scale")
@@ -84,11 +84,11 @@ def read(storage: str) -> dict[str, Any]:
 
 def rebuild(storage: str) -> dict[str, Any]:
     """What a resume does: the state, the study, and a scheduler's rungs."""
-    from tune.ledger import read_events
-    from tune.schedule import make_scheduler, replay
-    from tune.state import SweepState
-    from tune.study import SweepStudy
-    from tune.sweep_config import SweepConfig
+    from tune.config.sweep import SweepConfig
+    from tune.ledger.file import read_events
+    from tune.ledger.state import SweepState
+    from tune.search.schedulers import make_scheduler, replay
+    from tune.search.study import SweepStudy
 
     with measured() as told:
         events = list(read_events(Path(storage) / "sweeps/scale/ledger.jsonl"))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from magtkd.artifacts import Artifact
 from magtkd.config import Config
 from magtkd.data import read_metadata
+from magtkd.store.store import Artifact
 from magtkd.training import Report
 
 __all__ = ["StubSession", "artifact_of", "open_session"]

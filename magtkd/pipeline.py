@@ -14,11 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from magtkd.artifacts import Artifact, Store, stage_key
 from magtkd.config import Config
 from magtkd.data import Corpus, feature_widths, media_root, prepare, read_corpus
 from magtkd.errors import DataError
-from magtkd.exports import Exports
 from magtkd.fusion_inputs import fusion_reads, keyed_fusion
 from magtkd.media import (
     MEDIA_STAGES,
@@ -28,7 +26,9 @@ from magtkd.media import (
     wanted_frames,
 )
 from magtkd.memory import MemoryPeak, memory_named
-from magtkd.models import model_folder
+from magtkd.model_files import model_folder
+from magtkd.store.checkpoints import Exports
+from magtkd.store.store import Artifact, Store, stage_key
 
 if TYPE_CHECKING:
     from magtkd.training import Report

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from magtkd.cli import run_app
+from magtkd.cli.train import run_app
 from magtkd.config import Config, dump_yaml
-from tune.cli import app
+from tune.cli.commands import app
 
 SWEEP = """
 extends: base.yaml
@@ -333,7 +333,7 @@ def test_arguments(refused: Refused, arguments: list[str], message: str) -> None
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    from tune.cluster import ray_cluster
+    from tune.cluster.local import ray_cluster
 
     with ray_cluster():
         yield
@@ -359,7 +359,7 @@ def test_resources(refused: Refused, override: str, message: str, options: tuple
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 def test_a_name_that_is_taken(refused: Refused, folder: Path) -> None:
-    from tune.ledger import open_ledger
+    from tune.ledger.file import open_ledger
 
     with open_ledger(folder / "magtkd-results/sweeps/mine") as ledger:
         ledger.append("sweep_opened", name="mine", config={}, fingerprint="", versions={})

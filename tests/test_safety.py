@@ -19,17 +19,17 @@ import pyarrow as pa
 import pytest
 import torch
 
-import tune.tracking
-from magtkd.artifacts import Artifact, Store, to_json
-from magtkd.cli import run_app
+import tune.tracking.tracker
+from magtkd.cli.train import run_app
 from magtkd.config import Config, dump_yaml, load_config
 from magtkd.encoders.hub import load_pretrained
 from magtkd.errors import ArtifactError, ConfigError, StorageError
 from magtkd.pipeline import run_chain
 from magtkd.stages import open_session
-from tune.cli import app
-from tune.ledger import open_ledger
-from tune.sweep_config import SweepConfig
+from magtkd.store.store import Artifact, Store, to_json
+from tune.cli.commands import app
+from tune.config.sweep import SweepConfig
+from tune.ledger.file import open_ledger
 
 # MLflow's own: it uses an option of SQLAlchemy that is going away.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -106,9 +106,9 @@ def test_the_marker_would_be_seen(folder: Path) -> None:
 # Modules that run what they read, and who may import them.
 RUNNING = {"cloudpickle", "copyreg", "dill", "joblib", "marshal", "pickle", "runpy", "shelve"}
 MAY_IMPORT = {
-    ("magtkd/data/pickles.py", "pickle"),
-    ("magtkd/data/pickles.py", "copyreg"),
-    ("magtkd/fusion/weights.py", "pickle"),  # for the name of an error
+    ("magtkd/data/formats/pickles.py", "pickle"),
+    ("magtkd/data/formats/pickles.py", "copyreg"),
+    ("magtkd/fusion/published/checkpoint.py", "pickle"),  # for the name of an error
 }
 BUILTINS = {"__import__", "compile", "eval", "exec"}
 NEVER = {"os.popen", "os.system", "pandas.read_pickle", "pd.read_pickle", "ray.cloudpickle.loads"}
@@ -309,7 +309,7 @@ def test_a_pickle_as_ledger(
 def test_a_pickle_beside_the_ledger(
     call: Call, sweep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tune.tracking, "num_behind", lambda path, uri: 0, raising=False)
+    monkeypatch.setattr(tune.tracking.tracker, "num_behind", lambda path, uri: 0, raising=False)
     for name in ("live.json", "lock", "sweep.yaml", "anything.pkl"):
         (sweep / name).write_bytes(EVIL)
     for command in ("trials", "best", "status"):
@@ -437,7 +437,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(path: Path, uri: str) -> int | None:
         raise StorageError(f"tracking at {uri}: away")
 
-    monkeypatch.setattr(tune.tracking, "num_behind", unreachable, raising=False)
+    monkeypatch.setattr(tune.tracking.tracker, "num_behind", unreachable, raising=False)
 
 
 def check_secret(call: Call, *arguments: str) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy
 
-from tune.ledger import Ledger, read_events
+from tune.ledger.file import Ledger, read_events
 
 STATUS = {
     "completed": "FINISHED",

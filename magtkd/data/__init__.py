@@ -11,7 +11,7 @@ from magtkd.data.columns import (
 )
 from magtkd.data.parquet import read_parquet, write_parquet
 from magtkd.data.prepare import Metadata, prepare, read_metadata
-from magtkd.data.sources import media_root, read_corpus, read_path
+from magtkd.data.reading import media_root, read_corpus, read_path
 from magtkd.data.synthetic import make_synthetic
 from magtkd.data.table import Corpus, fingerprint, make_corpus, validate_table
 

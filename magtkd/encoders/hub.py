@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from magtkd.errors import ConfigError
-from magtkd.models import model_file, model_folder
+from magtkd.model_files import model_file, model_folder
 
 __all__ = ["load_clip_encoder", "load_pretrained", "quiet_transformers", "read_settings"]
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from magtkd.fusion.encoder import mask_to_bias
 from magtkd.fusion.modalities import FusionOutput, order_modalities, require_inputs
 from magtkd.fusion.place import Placed, require_sizes
-from magtkd.fusion.published import copy_published
-from magtkd.fusion.published_magt import correspondence, is_unused, published_sizes
+from magtkd.fusion.published.magt import correspondence, is_unused, published_sizes
+from magtkd.fusion.published.places import copy_published
 from magtkd.fusion.readers import MAGT_STYLE, GateKind, Readers
 
 __all__ = ["MAGT"]

@@ -15,16 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from magtkd.artifacts import Artifact
 from magtkd.config import Config
 from magtkd.data.paths import inside
 from magtkd.errors import DataError, StorageError
 from magtkd.media.audio import read_waveform
 from magtkd.media.clips import ClipWriter
 from magtkd.media.container import UnreadableError, need_media
-from magtkd.media.sources import ClipSource, clip_sources
+from magtkd.media.files import ClipSource, clip_sources
 from magtkd.media.video import read_frames
 from magtkd.media.wanted import wanted_frames
+from magtkd.store.store import Artifact
 
 __all__ = ["MEDIA_STAGES", "make_media"]
 

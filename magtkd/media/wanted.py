@@ -8,7 +8,7 @@ from typing import Any
 
 from magtkd.config import Config
 from magtkd.errors import ConfigError
-from magtkd.models import model_file
+from magtkd.model_files import model_file
 
 __all__ = ["wanted_frames"]
 

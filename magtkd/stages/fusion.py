@@ -15,7 +15,7 @@ from magtkd.config import FusionConfig
 from magtkd.data import list_matrix
 from magtkd.data.conversations import Batch, Conversations
 from magtkd.fusion import MAGT, SDT, Concat, FusionOutput, fusion_loss, self_distillation_loss
-from magtkd.fusion.weights import load_initial
+from magtkd.fusion.published.checkpoint import load_initial
 from magtkd.fusion_inputs import MODALITY_OF
 from magtkd.stages.inputs import Inputs
 from magtkd.training import Outputs

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from magtkd.artifacts import Artifact
 from magtkd.config import Config
 from magtkd.data.columns import features_column
 from magtkd.media import MEDIA_STAGES, Clips
 from magtkd.stages import fusion, student, teacher
 from magtkd.stages.inputs import Inputs
+from magtkd.store.store import Artifact
 from magtkd.training import Session, TrainResult
 
 __all__ = ["artifact_of", "open_session"]

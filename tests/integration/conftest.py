@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from magtkd.artifacts import Store
 from magtkd.metrics import dev_scores
 from magtkd.pipeline import run_chain
-from tune.cluster import ray_cluster
-from tune.ledger import read_events, read_sweep
-from tune.state import SweepState
-from tune.study import STATES, SweepStudy, study_of
-from tune.sweep import SweepOptions, run_sweep
-from tune.sweep_config import SweepConfig, check_sweep
-from tune.tracking import STATUS, default_tracking_uri
+from magtkd.store.store import Store
+from tune.cluster.local import ray_cluster
+from tune.config.sweep import SweepConfig, check_sweep
+from tune.driver.sweep import SweepOptions, run_sweep
+from tune.ledger.file import read_events, read_sweep
+from tune.ledger.state import SweepState
+from tune.search.study import STATES, SweepStudy, study_of
+from tune.tracking.tracker import STATUS, default_tracking_uri
 
 STAGE = {"epochs": 1, "hidden_dim": 8}
 TINY = {

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from magtkd.artifacts import Store
 from magtkd.config import Config
-from tune.results import best
-from tune.sweep_config import SweepConfig, check_sweep
+from magtkd.store.store import Store
+from tune.config.sweep import SweepConfig, check_sweep
+from tune.results.rows import best
 
 pytestmark = [
     pytest.mark.ray,

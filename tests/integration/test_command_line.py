@@ -11,7 +11,7 @@ import psutil
 import pytest
 import yaml
 
-from tune.ledger import read_events, read_sweep
+from tune.ledger.file import read_events, read_sweep
 
 pytestmark = [
     pytest.mark.ray,

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from ray.cluster_utils import Cluster
 
-from tune.ledger import read_sweep
-from tune.selection import trial_config
+from tune.ledger.file import read_sweep
+from tune.results.selection import trial_config
 
 pytestmark = [
     pytest.mark.ray,
@@ -82,7 +82,14 @@ def start(nodes, tmp_path):
 
     def run(sweep):
         (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep.model_dump(mode="json")))
-        command = [sys.executable, "-m", "tune.cli", "sweep", "sweep.yaml", "--no-tracking"]
+        command = [
+            sys.executable,
+            "-m",
+            "tune.cli",
+            "sweep",
+            "sweep.yaml",
+            "--no-tracking",
+        ]
         process = subprocess.Popen(
             command,
             cwd=tmp_path,

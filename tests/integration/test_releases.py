@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from magtkd.artifacts import Artifact, Store
 from magtkd.config import Config
-from magtkd.data.convert import convert
+from magtkd.data.formats.convert import convert
 from magtkd.pipeline import run_chain
+from magtkd.store.store import Artifact, Store
 
 MakeConfig = Callable[..., Config]
 pytestmark = pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import ray
 
-from tune.selection import trial_config
+from tune.results.selection import trial_config
 
 pytestmark = [
     pytest.mark.ray,

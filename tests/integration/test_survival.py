@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from magtkd.locks import is_locked
-from tune.ledger import read_events, read_sweep
+from magtkd.store.locks import is_locked
+from tune.ledger.file import read_events, read_sweep
 
 pytestmark = [
     pytest.mark.ray,

@@ -12,16 +12,16 @@ import pytest
 import ray
 import torch
 
-from magtkd.artifacts import Store
 from magtkd.data import read_corpus
 from magtkd.errors import SweepError
 from magtkd.pipeline import source_of
-from tune.engine import EngineActor
-from tune.ledger import read_events, read_sweep
-from tune.results import best
-from tune.selection import reveal_test, trial_config
-from tune.sweep import SweepOptions, preview_sweep
-from tune.sweep_config import base_of
+from magtkd.store.store import Store
+from tune.config.sweep import base_of
+from tune.driver.sweep import SweepOptions, preview_sweep
+from tune.engine.engine import EngineActor
+from tune.ledger.file import read_events, read_sweep
+from tune.results.rows import best
+from tune.results.selection import reveal_test, trial_config
 
 pytestmark = [
     pytest.mark.ray,

@@ -18,10 +18,11 @@ import sqlalchemy
 from magtkd.errors import StorageError
 from tests.integration.servers import PASSWORD, MlflowServer, Postgres, Process, wait_for
 from tests.tracked import check_equal, rows, story, write_story
-from tune import follower, tracking
-from tune.ledger import Ledger, read_events
-from tune.mlflow_store import open_client
-from tune.tracking import Tracker, num_behind, sync
+from tune.ledger.file import Ledger, read_events
+from tune.tracking import follower
+from tune.tracking import tracker as tracking
+from tune.tracking.store import open_client
+from tune.tracking.tracker import Tracker, num_behind, sync
 
 pytestmark = [
     pytest.mark.slow,
@@ -213,9 +214,9 @@ def test_outages_cost_nothing_and_are_caught_up(
 
 KILLED_SENDER = """
 import os, random, signal, sys, time, warnings
-from tune import follower
-from tune.mlflow_store import import_mlflow
-from tune.tracking import sync
+from tune.tracking import follower
+from tune.tracking.store import import_mlflow
+from tune.tracking.tracker import sync
 
 import_mlflow()
 warnings.filterwarnings("ignore", message=".*multi-threaded.*fork")

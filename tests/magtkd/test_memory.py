@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from magtkd.artifacts import Store
 from magtkd.config import Config, TeacherConfig, with_values
 from magtkd.errors import StageMemoryError
 from magtkd.memory import MemoryPeak, memory_named
 from magtkd.pipeline import run_chain
+from magtkd.store.store import Store
 
 MakeConfig = Callable[..., Config]
 

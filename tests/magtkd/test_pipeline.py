@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magtkd import pipeline
-from magtkd.artifacts import Store
 from magtkd.config import Config, get_value, names_of, with_values
 from magtkd.data import read_corpus
 from magtkd.errors import ConfigError, DataError, DivergedError
 from magtkd.pipeline import STAGES, Source, StageRecord, make_plan, run_chain, source_of
+from magtkd.store.store import Store
 
 MakeConfig = Callable[..., Config]
 CLIPS = {"audio": "a0", "video": "b1"}
@@ -390,8 +390,8 @@ def test_a_folder_that_has_lost_its_manifest_is_no_artifact(
 def test_a_stage_that_was_interrupted_goes_on_from_its_export(
     tmp_path: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("magtkd.exports.SECONDS", 0.0)
-    monkeypatch.setattr("magtkd.exports.SHARE", 1e9)
+    monkeypatch.setattr("magtkd.store.checkpoints.SECONDS", 0.0)
+    monkeypatch.setattr("magtkd.store.checkpoints.SHARE", 1e9)
     store, config = Store(tmp_path / "one"), tiny_config({"fusion.epochs": 5})
     whole = run_chain(config, Store(tmp_path / "other"))
     seen: list[tuple[str, int]] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from magtkd import models
+from magtkd import model_files as models
 from magtkd.config import Config
 from magtkd.encoders import TextEncoder
 from magtkd.errors import ConfigError
@@ -56,8 +56,8 @@ def test_minilm_teaches(
     tiny_config: Callable[..., Config],
     tiny_parquet: Callable[..., Path],
 ) -> None:
-    from magtkd.artifacts import Store
     from magtkd.pipeline import run_chain
+    from magtkd.store.store import Store
 
     path = tiny_parquet("text_features", "audio_features", "video_features")
     values = {

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from magtkd.artifacts import Store
 from magtkd.config import Config
 from magtkd.pipeline import STAGES, run_chain
+from magtkd.store.store import Store
 
 MakeConfig = Callable[..., Config]
 pytestmark = pytest.mark.slow

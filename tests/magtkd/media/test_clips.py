@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magtkd.artifacts import Artifact, Store
 from magtkd.errors import ArtifactError
 from magtkd.media.clips import Clips, ClipWriter
+from magtkd.store.store import Artifact, Store
 
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=8)
 

@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from magtkd import pipeline
-from magtkd.artifacts import Artifact
 from magtkd.config import Config, with_values
 from magtkd.data import prepare, read_corpus
 from magtkd.errors import ConfigError, DataError, InputError
 from magtkd.media.clips import Clips
 from magtkd.pipeline import make_plan, source_of, train_stage
+from magtkd.store.store import Artifact
 
 pytest.importorskip("av")
 MakeConfig = Callable[..., Config]
@@ -180,8 +180,8 @@ def test_an_encoder_that_does_not_say_how_many_frames(
 def test_nothing_is_left_of_a_stage_that_failed(
     clip_config: MakeConfig, broken: Path, tmp_path: Path
 ) -> None:
-    from magtkd.artifacts import Store
     from magtkd.pipeline import run_chain
+    from magtkd.store.store import Store
 
     config = clip_config({"data.path": str(broken), "teacher.encoder": "tiny"})
     with pytest.raises(DataError, match="3 of 35 clips"):

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load as load_tensors
 
-from magtkd.artifacts import Artifact, Store
 from magtkd.config import Config
 from magtkd.errors import ConfigError
 from magtkd.pipeline import run_chain
 from magtkd.stages import open_session
+from magtkd.store.store import Artifact, Store
 from magtkd.training import Session
 
 pytest.importorskip("av")

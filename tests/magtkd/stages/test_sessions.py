@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from magtkd.artifacts import Artifact, Store
 from magtkd.config import Config
 from magtkd.data import MODALITIES, list_matrix
 from magtkd.data.columns import features_column
@@ -20,6 +19,7 @@ from magtkd.fusion_inputs import MODALITY_OF
 from magtkd.pipeline import run_chain
 from magtkd.stages import open_session
 from magtkd.stages.inputs import Inputs
+from magtkd.store.store import Artifact, Store
 from magtkd.training import Session, TrainResult
 
 MakeConfig = Callable[..., Config]

@@ -1,0 +1,85 @@
+"""`magtkd import`: published fusion weights as an artifact."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from magtkd.cli.options import JsonOption, Overrides, StorageOption
+from magtkd.config import load_config
+from magtkd.errors import ConfigError
+from magtkd.store.store import Store
+
+__all__ = ["import_weights"]
+
+MODELS = ("magt", "sdt")
+
+
+def import_weights(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A torch state dict, or safetensors.")
+    ],
+    config: Annotated[
+        Path,
+        typer.Argument(metavar="CONFIG", help="A YAML file: the corpus, and what is fused."),
+    ],
+    overrides: Overrides = None,
+    model: Annotated[
+        str, typer.Option("--model", metavar="|".join(MODELS), help="Whose weights they are.")
+    ] = "",
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="The checkpoint's classes in order; default sorted."),
+    ] = None,
+    storage: StorageOption = "magtkd-results",
+    reveal: Annotated[
+        bool, typer.Option("--reveal-test", help="Unseal test; a file in the storage notes it.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn published fusion weights into an artifact, and evaluate it on dev.
+
+    The stages that fusion reads are trained, or reused, first. Training goes on from the artifact
+    with fusion.initial.
+
+    [dim]magtkd import magt.pt published_meld.yaml --model magt data.path=meld.parquet[/dim]
+    """
+    if model not in MODELS:
+        raise ConfigError(f"--model {model!r}: use one of {', '.join(MODELS)}")
+    overrides = [*(overrides or ()), f"fusion.model={model}"]
+    resolved = load_config(config, overrides)
+    # Torch takes seconds to load, which no other command should wait for.
+    from magtkd.import_weights import import_checkpoint
+
+    order = None if labels is None else tuple(name.strip() for name in labels.split(","))
+    result = import_checkpoint(
+        checkpoint, resolved, Store(storage), classes=order, reveal_test=reveal, say=_say
+    )
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        Console().print(_table(result))
+        print(f"classes, in the checkpoint's order: {', '.join(result['classes'])}")
+        values = [*overrides, f"fusion.initial={result['weights']}"]
+        again = shlex.join(["magtkd", "train", str(config), *values, "--storage", storage])
+        print(f"go on with: {again}")
+
+
+def _say(message: str) -> None:
+    print(f"magtkd: {message}", file=sys.stderr)
+
+
+def _table(result: dict[str, Any]) -> Table:
+    table = Table("split", "accuracy", "weighted F1")
+    for split in ("dev", "test"):
+        if split in result:
+            scores = result[split]
+            table.add_row(split, f"{scores['accuracy']:.4f}", f"{scores['weighted_f1']:.4f}")
+    return table

@@ -1,0 +1,1 @@
+"""Releases of the field, one file a format, as tables of conversations."""

@@ -1,0 +1,218 @@
+"""What the readers of releases have in common: their options, their result, files that are missing.
+
+A reader takes the path of a release and `Options` and returns a `Conversion`. Media paths in its
+table are relative to the release's folder, with slashes, so that a table does not depend on where
+the release lies. Where utterances share a file, each is the part from its `start` to its `end`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from magtkd.data.columns import SCHEMA
+from magtkd.data.formats.repair import decode_bytes
+from magtkd.errors import DataError
+
+__all__ = [
+    "MISSING",
+    "Conversion",
+    "Options",
+    "describe_names",
+    "make_table",
+    "note_of_test",
+    "read_csv",
+    "refuse_unused",
+    "settle",
+]
+
+MISSING = ("error", "drop", "keep")
+NUM_NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user may choose; see `refuse_unused` for what does not concern a source.
+
+    Attributes:
+        on_missing: what becomes of utterances without a file: `error` refuses a release that lacks
+            more than is known to be missing from it, `drop` leaves such utterances out, `keep`
+            keeps them without a path.
+        text: which of four text features: `roberta1` to `roberta4`, `mean` or `concat`.
+        labels: names of numbered labels: a data set's name, or names separated by commas.
+        classes: of IEMOCAP: 6, or 4, which takes excited as happy and drops frustrated.
+        distilled: of the first stage's file: the students that were taught, else those that were
+            not.
+    """
+
+    on_missing: str = "error"
+    text: str | None = None
+    labels: str | None = None
+    classes: int = 6
+    distilled: bool = True
+
+    def __post_init__(self) -> None:
+        if self.on_missing not in MISSING:
+            raise DataError(f"--on-missing {self.on_missing}: choose {', '.join(MISSING)}")
+        if self.classes not in {4, 6}:
+            raise DataError(f"--classes {self.classes}: choose 6 or 4")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A release as a table, and what became of it.
+
+    Attributes:
+        table: not yet validated.
+        num_read: utterances that the release has.
+        dropped: how many of them are not in the table, by reason.
+        listed: names of files or utterances that a person should know of, by what is with them.
+        notes: choices that were made, in words.
+    """
+
+    table: pa.Table
+    num_read: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    listed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def refuse_unused(options: Options, used: Collection[str], what: str) -> None:
+    """Refuse options that were chosen but change nothing.
+
+    Args:
+        used: names of the attributes that count.
+        what: the source and its format, which leads the message.
+
+    Raises:
+        DataError: one that does not count is not at its default.
+    """
+    for option in fields(options):
+        value = getattr(options, option.name)
+        if value != option.default and option.name not in used:
+            name = option.name.replace("_", "-")
+            shown = f"--no-{name}" if value is False else f"--{name} {value}"
+            raise DataError(f"{what}: {shown} has no meaning here; leave it out")
+
+
+def make_table(rows: Sequence[Mapping[str, Any]], source: str | Path) -> pa.Table:
+    """A table of rows that have the same columns, all of them the schema's; no features.
+
+    Raises:
+        DataError: a number is too large for its column.
+    """
+    names = [name for name in SCHEMA.names if name in (rows[0] if rows else SCHEMA.names[:8])]
+    schema = pa.schema([SCHEMA.field(name) for name in names])
+    try:
+        return pa.Table.from_pylist(list(rows), schema)
+    except (pa.ArrowInvalid, OverflowError) as error:
+        raise DataError(f"{source}: {str(error).splitlines()[0]}; number utterances anew") from None
+
+
+def describe_names(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = len(names) - NUM_NAMES_SHOWN
+    return ", ".join(names[:NUM_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def settle(
+    table: pa.Table,
+    missing: Mapping[int, str],
+    options: Options,
+    source: Path,
+    known: frozenset[int] = frozenset(),
+) -> tuple[pa.Table, int]:
+    """The table without what `options` says to drop, and how many utterances that is.
+
+    Args:
+        table: paths that are missing are already null.
+        missing: name of the missing file by row.
+        known: rows whose file is known to be missing from the release, no matter who downloads it.
+
+    Raises:
+        DataError: files are missing that the release has, and `on_missing` is `error`.
+    """
+    surprising = [name for row, name in missing.items() if row not in known]
+    if surprising and options.on_missing == "error":
+        raise DataError(
+            f"{source}: {len(surprising)} of {table.num_rows} utterances lack a file: "
+            f"{describe_names(surprising)}; complete the release, or choose --on-missing drop "
+            "(without these utterances) or keep (without their paths)"
+        )
+    if options.on_missing != "drop" or not missing:
+        return table, 0
+    keep = [row for row in range(table.num_rows) if row not in missing]
+    return table.take(pa.array(keep, pa.int64())), len(missing)
+
+
+def note_of_test(before: pa.Table, after: pa.Table) -> list[str]:
+    """A note, where `settle` dropped utterances of test: others report on all of them."""
+    tests = [table.filter(pc.equal(table["split"], "test")).num_rows for table in (before, after)]
+    if tests[0] == tests[1]:
+        return []
+    return [
+        f"test has {tests[1]} of its {tests[0]} utterances, so its scores are of another test set "
+        "than published ones; --on-missing keep keeps the text of all"
+    ]
+
+
+def read_csv(
+    path: Path, needed: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file as (place, values by the names of `needed`).
+
+    Args:
+        path: a file in UTF-8, or damaged as `decode_bytes` tells.
+        needed: for each value the names its column may have; in any case, underscores ignored. A
+            value whose names include an empty one may be absent, and then no row has it.
+
+    Raises:
+        DataError: it cannot be read, or lacks a column.
+    """
+    try:
+        text = decode_bytes(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; check the release") from None
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        columns = _columns(path, next(reader, []), needed)
+        for record in reader:
+            if record:
+                cells = {
+                    name: record[index] if index < len(record) else ""
+                    for name, index in columns.items()
+                }
+                yield f"{path}, line {reader.line_num}", cells
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
+
+
+def _columns(path: Path, header: list[str], needed: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    plain = [_plain(name) for name in header]
+    columns = {}
+    for name, spellings in needed.items():
+        wanted = [_plain(spelling) for spelling in spellings]
+        index = next((plain.index(one) for one in wanted if one and one in plain), None)
+        if index is not None:
+            columns[name] = index
+        elif "" not in spellings:
+            raise DataError(
+                f"{path}: lacks the column {spellings[0]}; it has {', '.join(header) or 'none'}; "
+                "take the file as it was distributed"
+            )
+    twice = [name for name, count in Counter(plain).items() if name and count > 1]
+    if twice:
+        raise DataError(f"{path}: has the column {twice[0]!r} more than once; keep one")
+    return columns
+
+
+def _plain(name: str) -> str:
+    return name.strip().replace("_", "").replace(" ", "").lower()

@@ -1,0 +1,57 @@
+"""From a configuration or a path to a corpus, whatever the source."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from magtkd.config import DataConfig
+from magtkd.data.formats.meld import csv_path, file_name, read_meld
+from magtkd.data.parquet import read_parquet
+from magtkd.data.synthetic import make_synthetic
+from magtkd.data.table import Corpus, make_corpus
+from magtkd.errors import ConfigError, DataError
+
+__all__ = ["media_root", "read_corpus", "read_path"]
+
+
+def read_corpus(config: DataConfig) -> Corpus:
+    """The corpus that a configuration names.
+
+    Raises:
+        ConfigError: it names none.
+        DataError: it cannot be read, or breaks a rule of `validate_table`.
+    """
+    if config.synthetic is not None:
+        return make_corpus(make_synthetic(config.synthetic), "synthetic")
+    if config.path is None:
+        raise ConfigError("data.path: names no table; set data.path=FILE or use data.synthetic")
+    return replace(read_path(config.path), media=media_root(config))
+
+
+def media_root(config: DataConfig) -> Path:
+    """The folder that the clips' paths are relative to: what the configuration says, else the
+    table's own."""
+    if config.media is not None:
+        return Path(config.media)
+    path = Path(config.path or ".")
+    return path if os.path.isdir(path) else path.parent
+
+
+def read_path(path: str | Path) -> Corpus:
+    """The corpus in a Parquet file, or in a folder with MELD's CSV files.
+
+    Raises:
+        DataError: it cannot be read, or breaks a rule of `validate_table`.
+    """
+    # os.path, since pathlib raises on folders that may not be entered, whatever the version.
+    if not os.path.isdir(path):
+        return make_corpus(read_parquet(path), str(path))
+    if not os.path.exists(csv_path(Path(path), "train")):
+        raise DataError(
+            f"{path}: a folder without {file_name('train')}; set data.path to a Parquet file or to "
+            "a folder with MELD's CSV files, or convert another release with magtkd data convert"
+        )
+    table, warnings = read_meld(path)
+    return make_corpus(table, str(path), warnings)

@@ -1,0 +1,1 @@
+"""Published weights of fusion models, under our names."""

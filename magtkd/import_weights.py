@@ -1,0 +1,128 @@
+"""Published fusion weights as an artifact of a configuration.
+
+ROOT/artifacts/fusion/KEY/     as of a trained stage, at epoch 0
+ROOT/runs/NAME-KEY/            config.yaml, result.json, and test.json once test was revealed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from magtkd.config import Config, FusionConfig, dump_yaml
+from magtkd.data import list_matrix, read_corpus
+from magtkd.errors import DataError
+from magtkd.fusion_inputs import keyed_fusion
+from magtkd.metrics import classification_metrics, split_scores
+from magtkd.pipeline import (
+    VERSIONS,
+    Plan,
+    Source,
+    describe_stage,
+    make_plan,
+    run_chain,
+    source_of,
+)
+from magtkd.stages import artifact_of
+from magtkd.stages.inputs import Inputs
+from magtkd.stages.published import evaluate_published, read_published
+from magtkd.store.store import Artifact, Store, stage_key
+
+__all__ = ["import_checkpoint"]
+
+
+def import_checkpoint(
+    path: Path,
+    config: Config,
+    store: Store,
+    *,
+    classes: Sequence[str] | None = None,
+    reveal_test: bool = False,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Write a published fusion model's weights as an artifact of this configuration.
+
+    Args:
+        path: a torch state dict file, or safetensors.
+        config: the corpus, the stages before fusion, and in `fusion` the model and its sizes.
+        store: where artifacts are looked for and written.
+        classes: the checkpoint's classes in order; None for the corpus's own order.
+        reveal_test: compute test metrics too, and write down that they were seen.
+        say: told in one line of what a person should know.
+
+    Returns:
+        `name`, `key`, `weights` (where they lie), `classes`, `dev`, and where it was revealed
+        `test`.
+
+    Raises:
+        InputError: the checkpoint does not fit the configuration, or one of them is wrong.
+    """
+    store.check_writable()
+    section = config.fusion.model_copy(update={"initial": None})
+    model = read_published(path, section)
+    source = source_of(read_corpus(config.data))
+    plan = make_plan(config, source)
+    artifacts = run_chain(config, store, with_fusion=False, say=say)
+    data = artifacts["data"]
+    tables = {name: artifacts[name].table for name in plan.reads["fusion"] if name != "data"}
+    inputs = Inputs(data.table, tables)
+    result = evaluate_published(path, model, section, inputs, classes, say)
+    if config.data.speakers != "published":
+        say(
+            f"{path}: a row of its speaker embedding is a speaker's number in the file that it was "
+            f"trained on; data.speakers is {config.data.speakers}; set data.speakers=published "
+            "where the table is made of that file"
+        )
+    key = _imported_key(config, section, plan, source, result.weights)
+    described = describe_stage("fusion", config, plan) | {"imported": path.name}
+    artifact = artifact_of(result, "fusion", key, data, described)
+    store.write(artifact)
+    told = {
+        "name": config.name,
+        "key": key,
+        "weights": f"{store.folder('fusion', key)}/weights.safetensors",
+        "classes": list(classes or inputs.labels),
+        "dev": split_scores(artifact.metrics["dev"]),
+    }
+    folder = f"runs/{config.name}-{key[:12]}"
+    store.write_file(f"{folder}/config.yaml", dump_yaml(config).encode())
+    store.write_file(f"{folder}/result.json", json.dumps(told, indent=2).encode())
+    if reveal_test:
+        told["test"] = _reveal(store, folder, inputs, artifact)
+    return told
+
+
+def _imported_key(
+    config: Config, section: FusionConfig, plan: Plan, source: Source, weights: bytes
+) -> str:
+    """As of a stage that starts from these weights and trains no epoch."""
+    keyed = keyed_fusion(section, source.with_features)
+    keyed |= {"epochs": 0, "initial": hashlib.sha256(weights).hexdigest()}
+    return stage_key(
+        "fusion",
+        version=VERSIONS["fusion"],
+        section=keyed,
+        seed=config.seed,
+        upstream={name: plan.keys[name] for name in plan.reads["fusion"]},
+    )
+
+
+def _reveal(store: Store, folder: str, inputs: Inputs, artifact: Artifact) -> dict[str, Any]:
+    """The test metrics; when they were first seen stays written down."""
+    is_test = inputs.split == "test"
+    if not is_test.any():
+        raise DataError("the table has no test split to reveal")
+    prediction = list_matrix(artifact.table, "logits").argmax(axis=1)
+    scores = split_scores(
+        classification_metrics(inputs.label[is_test], prediction[is_test], inputs.labels)
+    )
+    noted = {"revealed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "test": scores}
+    with contextlib.suppress(OSError, ValueError):
+        noted["revealed"] = json.loads(store.read_file(f"{folder}/test.json"))["revealed"]
+    store.write_file(f"{folder}/test.json", json.dumps(noted, indent=2).encode())
+    return scores

@@ -1,0 +1,1 @@
+"""The store: artifacts, checkpoints of sessions, locks."""

@@ -1,0 +1,92 @@
+"""Exported sessions in a store, from which training goes on after its process was killed.
+
+    ROOT/sessions/NAME/TIME-SHA256.safetensors
+
+One name is one piece of training. The newest file that matches the checksum in its name counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import time
+from typing import Protocol
+
+from magtkd.errors import StorageError
+from magtkd.store.store import Store
+
+__all__ = ["Exportable", "Exports"]
+
+SHARE = 0.05
+"""How much of the time may go into exports."""
+SECONDS = 1.0
+"""The least time between two."""
+
+_FILE = re.compile(r"\d{20}-([0-9a-f]{64})\.safetensors")
+
+
+class Exportable(Protocol):
+    """A session, as far as exports look at it."""
+
+    @property
+    def is_done(self) -> bool: ...
+    def export(self) -> bytes: ...
+
+
+class Exports:
+    """The exports of one piece of training.
+
+    Args:
+        store: where they are.
+        name: the training's name below `sessions/`: letters, digits, `-` and `/`.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._folder = store, f"sessions/{name}"
+        self._last_time, self._last_cost = time.monotonic(), 0.0
+
+    def load(self) -> bytes | None:
+        """The newest export that is whole; None where there is none."""
+        for name in reversed(self._store.list_files(self._folder)):
+            found = _FILE.fullmatch(name)
+            if found is None:
+                continue
+            try:
+                content = self._store.read_file(f"{self._folder}/{name}")
+            except OSError:
+                continue
+            if hashlib.sha256(content).hexdigest() == found[1]:
+                return content
+        return None
+
+    def save(self, exported: bytes) -> None:
+        """Write an export, then remove those before it.
+
+        Raises:
+            StorageError: it could not be written; those before it are still there.
+        """
+        before = self._store.list_files(self._folder)
+        digest = hashlib.sha256(exported).hexdigest()
+        self._store.write_file(
+            f"{self._folder}/{time.time_ns():020}-{digest}.safetensors", exported
+        )
+        for name in before:
+            self._store.remove_file(f"{self._folder}/{name}")
+
+    def offer(self, session: Exportable) -> None:
+        """Export a session if it is time to: a twentieth of the time goes into this at most.
+
+        A full disk does not end training: what there is to lose is the epochs since.
+        """
+        now = time.monotonic()
+        if session.is_done or now - self._last_time < max(SECONDS, self._last_cost / SHARE):
+            return
+        with contextlib.suppress(StorageError):
+            self.save(session.export())
+        self._last_time = time.monotonic()
+        self._last_cost = self._last_time - now
+
+    def remove(self) -> None:
+        """Remove all exports: the training is over."""
+        self._store.remove_folder(self._folder)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from magtkd.errors import StorageError
+from magtkd.store import checkpoints as exports
+from magtkd.store.checkpoints import Exports
+from magtkd.store.store import Store
+
+
+@dataclass
+class Counter:
+    """A session that exports how often it was asked."""
+
+    is_done: bool = False
+    count: int = 0
+
+    def export(self) -> bytes:
+        self.count += 1
+        return f"export {self.count}".encode()
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Exports:
+    return Exports(Store(tmp_path), "sweeps/id/7/0")
+
+
+def files(tmp_path: Path) -> list[Path]:
+    return sorted(tmp_path.glob("sessions/sweeps/id/7/0/*"))
+
+
+def test_the_last_export_counts_and_those_before_it_are_gone(tmp_path: Path, one: Exports) -> None:
+    assert one.load() is None
+    for content in (b"first", b"second", b"third"):
+        one.save(content)
+        assert one.load() == content
+        assert len(files(tmp_path)) == 1
+    assert Exports(Store(tmp_path), "sweeps/id/7/0").load() == b"third"
+    assert Exports(Store(tmp_path), "sweeps/id/7/1").load() is None
+    one.remove()
+    assert one.load() is None
+    one.remove()
+
+
+@pytest.mark.parametrize("damage", [b"", b"thir", b"thirD", b"third and more"])
+def test_a_damaged_export_is_passed_over_for_the_one_before(
+    tmp_path: Path, one: Exports, damage: bytes
+) -> None:
+    one.save(b"second")
+    (before,) = files(tmp_path)
+    kept = before.read_bytes()
+    one.save(b"third")
+    before.write_bytes(kept)  # as if the driver had been killed before it was removed
+    files(tmp_path)[-1].write_bytes(damage)
+    assert one.load() == b"second"
+    before.unlink()
+    assert one.load() is None
+
+
+def test_files_of_others_are_no_exports(tmp_path: Path, one: Exports) -> None:
+    one.save(b"mine")
+    files(tmp_path)[0].with_name("notes.txt").write_text("of somebody")
+    assert one.load() == b"mine"
+
+
+def test_an_export_that_cannot_be_written_leaves_the_one_before(
+    one: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.save(b"whole")
+
+    def full(*_: object) -> None:
+        raise StorageError("no space left")
+
+    monkeypatch.setattr(Store, "write_file", full)
+    with pytest.raises(StorageError, match="no space left"):
+        one.save(b"more")
+    assert one.load() == b"whole"
+    monkeypatch.setattr(exports, "SECONDS", -1.0)
+    one.offer(Counter())  # training goes on
+    assert one.load() == b"whole"
+
+
+def test_exports_are_made_when_it_is_time(one: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(exports.time, "monotonic", lambda: now)
+    one = Exports(one._store, "timed")
+    session = Counter()
+    one.offer(session)
+    assert session.count == 0  # nothing that would be a loss was trained yet
+    now += exports.SECONDS
+    one.offer(session)
+    one.offer(session)
+    assert session.count == 1
+    now += exports.SECONDS
+    one.offer(Counter(is_done=True))
+    assert one.load() == b"export 1"
+    one.offer(session)
+    assert session.count == 2
+
+
+def test_exports_take_a_small_share_of_the_time(
+    one: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(exports.time, "monotonic", lambda: clock[0])
+
+    class Slow(Counter):
+        def export(self) -> bytes:
+            clock[0] += 10.0
+            return super().export()
+
+    one, session = Exports(one._store, "slow"), Slow()
+    while clock[0] < 3000.0:
+        clock[0] += 2.0  # an epoch
+        one.offer(session)
+    assert 10.0 * session.count <= 3000.0 * exports.SHARE + 10.0
+    assert session.count > 10

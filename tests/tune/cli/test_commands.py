@@ -1,0 +1,225 @@
+"""The command line without Ray: what is shown, and what bad input gets."""
+
+import json
+import os
+
+import pytest
+import yaml
+
+from magtkd.cli.train import run_app
+from magtkd.config import load_config
+from tune.cli.commands import app
+from tune.config.sweep import SweepConfig
+from tune.ledger.file import open_ledger, read_sweep
+
+SWEEP = {
+    "name": "toy",
+    "data": {"synthetic": {"num_dialogues": 11, "mean_length": 3}},
+    "space": {"fusion.dropout": {"float": [0.0, 0.9]}},
+}
+KEYS = {"sweep", "trial", "state", "values", "dev", "test", "stages"}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(SWEEP))
+    return tmp_path
+
+
+@pytest.fixture
+def call(capsys):
+    def run(*arguments):
+        code = run_app(app, list(arguments))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def refused(call, folder):
+    """Runs what is wrong: exit code 2, one line, nothing written. Gives the line."""
+
+    def run(*arguments):
+        before = sorted(folder.rglob("*"))
+        code, out, err = call(*arguments)
+        assert (code, out) == (2, "")
+        assert err.startswith("magtkd: ")
+        assert err.count("\n") == 1
+        assert sorted(folder.rglob("*")) == before
+        return err.removeprefix("magtkd: ").strip()
+
+    return run
+
+
+def dev(value):
+    f1 = {"precision": value, "recall": value, "f1": value, "support": 3}
+    return {"accuracy": value, "weighted_f1": value, "per_class": {"joy": f1}}
+
+
+@pytest.fixture
+def swept(folder):
+    """A sweep with three completed trials, of which the second is best, and one that failed."""
+    with open_ledger(folder / "magtkd-results/sweeps/toy") as ledger:
+        config = SweepConfig.model_validate(SWEEP).model_dump(mode="json")
+        ledger.append("sweep_opened", name="toy", config=config, versions={"torch": "2.13.0"})
+        for number, value in enumerate([0.25, 0.75, 0.5, None]):
+            values = {"fusion.dropout": number / 10}
+            ledger.append("trial_suggested", trial=number, values=values)
+            stages = {"fusion": {"key": f"key{number}", "outcome": "trained", "seconds": 1.0}}
+            ledger.append("trial_stages", trial=number, stages=stages)
+            told = {"state": "failed", "message": "teacher: broken"}
+            if value is not None:
+                told = {"state": "completed", "epoch": 2, "dev": dev(value), "objectives": [value]}
+            ledger.append("trial_ended", trial=number, **told)
+        ledger.append("sweep_closed", reason="finished")
+    return folder / "magtkd-results/sweeps/toy"
+
+
+# --- looking at a sweep -----------------------------------------------------------------------
+
+
+def test_trials_as_json(call, swept):
+    code, out, err = call("trials", "toy", "--format", "json")
+    assert (code, err) == (0, "")
+    rows = json.loads(out)
+    assert [row["trial"] for row in rows] == [0, 1, 2, 3]
+    assert all(set(row) == KEYS for row in rows)
+    assert rows[1] == {
+        "sweep": "toy",
+        "trial": 1,
+        "state": "completed",
+        "values": {"fusion.dropout": 0.1},
+        "dev": dev(0.75),
+        "test": None,
+        "stages": {"fusion": "key1"},
+    }
+    assert (rows[3]["state"], rows[3]["dev"]) == ("failed", None)
+
+
+def test_trials_as_a_table_and_as_csv(call, swept):
+    code, table, _ = call("trials", "toy")
+    assert code == 0
+    assert len(table.splitlines()) == 5
+    assert "75.00" in table
+    code, lines, _ = call("trials", "toy", "--format", "csv")
+    assert code == 0
+    assert lines.splitlines()[0].startswith("sweep,trial,state,values.fusion.dropout,dev.accuracy")
+    assert len(lines.splitlines()) == 5
+
+
+def test_best_is_one_object_and_the_top_ones_a_list(call, swept):
+    code, out, _ = call("best", "toy", "--json")
+    assert code == 0
+    one = json.loads(out)
+    assert set(one) == KEYS
+    assert one["trial"] == 1
+    code, out, _ = call("best", "toy", "--json", "--top", "2")
+    assert code == 0
+    assert [row["trial"] for row in json.loads(out)] == [1, 2]
+
+
+def test_the_best_configuration_is_exported(call, swept, folder):
+    code, out, err = call("best", "toy", "--json", "--export", "new/best.yaml")
+    assert code == 0
+    assert json.loads(out)["trial"] == 1
+    assert "magtkd train new/best.yaml" in err
+    config = load_config(folder / "new/best.yaml")
+    assert config.fusion.dropout == 0.1
+    assert config.name == "toy"
+
+
+def test_help_names_the_commands(call):
+    code, out, _ = call("--help")
+    assert code == 0
+    for name in ("train", "data", "config", "sweep", "trials", "best"):
+        assert name in out
+
+
+# --- bad input --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["trials", "best"])
+def test_an_unknown_sweep(refused, swept, command):
+    assert "'toj'" in refused(command, "toj")
+    assert "toy" in refused(command, "toj")
+
+
+def test_an_unknown_sweep_cannot_be_resumed(refused, swept):
+    assert "'toj'" in refused("sweep", "--resume", "toj")
+
+
+def test_an_unknown_format(refused, swept):
+    line = refused("trials", "toy", "--format", "xml")
+    assert "'xml'" in line
+    assert "table, csv, json, parquet" in line
+
+
+def test_a_sweep_without_a_completed_trial_has_no_best(refused, folder):
+    with open_ledger(folder / "magtkd-results/sweeps/toy") as ledger:
+        config = SweepConfig.model_validate(SWEEP).model_dump(mode="json")
+        ledger.append("sweep_opened", name="toy", config=config)
+    assert "no trial has completed" in refused("best", "toy")
+
+
+def test_a_sweep_name_that_exists_offers_to_resume(refused, swept):
+    before = read_sweep(swept).trials
+    assert "--resume toy" in refused("sweep", "toy.yaml")
+    assert read_sweep(swept).trials == before
+
+
+def test_neither_a_file_nor_a_name(refused):
+    assert "--resume NAME" in refused("sweep")
+    assert "--resume NAME" in refused("sweep", "toy.yaml", "--resume", "toy")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["space=null"], ["space", "tpe", "grid"]),
+        (
+            ["objective.metric=dev/weightedf1"],
+            ["objective", "'dev/weightedf1'", "'dev/weighted_f1'"],
+        ),
+        (["objective.metric=test/accuracy"], ["'test/accuracy'", "sealed", "'dev/accuracy'"]),
+        (["objective.metric=dev/f1/jojo"], ["'dev/f1/jojo'", "joy"]),
+        (["fusion.dropuot=0.5"], ["fusion.dropuot", "dropout"]),
+        (["fusion.dropout=1.5"], ["fusion.dropout", "1.5"]),
+        (["space={fusion.dropuot: {float: [0, 1]}}"], ["fusion.dropuot", "fusion.dropout"]),
+        (["space={fusion.dropout: {float: [0.1, 1.0]}}"], ["fusion.dropout", "1"]),
+        (["search.sampler=tpx"], ["search.sampler", "tpx", "tpe"]),
+        (["data.synthetic=null", "data.path=none.parquet"], ["none.parquet"]),
+    ],
+)
+def test_a_sweep_that_is_wrong(refused, overrides, words):
+    line = refused("sweep", "toy.yaml", *overrides)
+    for word in words:
+        assert word in line
+
+
+def test_a_sweep_file_that_is_not_there(refused):
+    assert "toj.yaml" in refused("sweep", "toj.yaml")
+
+
+def test_a_sweep_file_that_is_not_yaml(refused, folder):
+    (folder / "bad.yaml").write_text("space: [")
+    assert "bad.yaml" in refused("sweep", "bad.yaml")
+
+
+def test_a_storage_that_cannot_be_written(refused, folder):
+    (folder / "file").write_text("")
+    line = refused("sweep", "toy.yaml", "--storage", "file/inside")
+    assert os.fspath(folder / "file") in line
+    assert "--storage" in line
+
+
+def test_an_unknown_option(refused):
+    assert "--storrage" in refused("sweep", "toy.yaml", "--storrage", "x")
+
+
+def test_an_export_that_cannot_be_written(call, swept, folder):
+    (folder / "file").write_text("")
+    code, out, err = call("best", "toy", "--export", "file/best.yaml")
+    assert (code, out) == (2, "")
+    assert err.startswith("magtkd: file/best.yaml: cannot write: ")

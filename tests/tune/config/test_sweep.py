@@ -1,0 +1,219 @@
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from magtkd.config import Config, FusionConfig, dump_yaml
+from magtkd.errors import ConfigError, SweepError
+from tune.config.sweep import (
+    SweepConfig,
+    base_of,
+    bracket_sizes,
+    check_sweep,
+    config_of,
+    load_sweep,
+    max_epochs,
+)
+
+TEXT = """
+extends: base.yaml
+name: mosi
+objective: {metric: dev/weighted_f1, mode: max}
+search: {sampler: tpe, num_trials: 40, max_concurrent: 2, seed: 0}
+scheduler: {kind: asha, grace_period: 3, reduction_factor: 3}
+space:
+  teacher.hidden_dim: {choice: [64, 128]}
+  audio.distill.temperature: {float: [1.0, 8.0], log: true, tie: [video.distill.temperature]}
+  audio.distill.logit_weight: {float: [0.01, 1.0], log: true}
+  fusion.depth: {int: [1, 3]}
+  fusion.num_heads: {choice: [2, 4], when: {fusion.model: magt}}
+resources:
+  teacher: {cpu: 1}
+  fusion: {cpu: 1}
+"""
+
+LEARNING_RATE = {"fusion.learning_rate": {"float": [1e-5, 1e-3], "log": True}}
+
+
+@pytest.fixture
+def path(tmp_path):
+    (tmp_path / "base.yaml").write_text("audio: {epochs: 7}\n")
+    (tmp_path / "sweep.yaml").write_text(TEXT)
+    return tmp_path / "sweep.yaml"
+
+
+def sweep_of(**sections):
+    return SweepConfig.model_validate(sections)
+
+
+def test_the_sweep_file_of_the_readme_loads(path):
+    sweep = load_sweep(path)
+    assert sweep.audio.epochs == 7
+    assert sweep.search_space.to_tree() == yaml.safe_load(TEXT)["space"]
+    assert [one.metric for one in sweep.objective] == ["dev/weighted_f1"]
+
+
+def test_a_sweep_survives_its_round_trip(path, tmp_path):
+    sweep = load_sweep(path)
+    (tmp_path / "resolved.yaml").write_text(dump_yaml(sweep))
+    assert load_sweep(tmp_path / "resolved.yaml") == sweep
+    assert SweepConfig.model_validate(sweep.model_dump(mode="json")) == sweep
+
+
+def test_overrides_reach_into_the_space(path):
+    sweep = load_sweep(path, ["space.fusion.depth={int: [1, 2]}", "search.num_trials=5"])
+    assert sweep.space["fusion.depth"] == {"int": [1, 2]}
+    assert sweep.search.num_trials == 5
+    assert len(sweep.search_space) == 5
+
+
+def test_config_of_is_the_plain_configuration_of_a_trial(path):
+    sweep = load_sweep(path)
+    config = config_of(sweep, {"fusion.depth": 3, "video.distill.temperature": 2.5})
+    assert type(config) is Config
+    assert (config.fusion.depth, config.video.distill.temperature) == (3, 2.5)
+    assert config_of(sweep, {}) == base_of(sweep)
+    with pytest.raises(ConfigError, match=r"fusion\.depth: 0 is not legal"):
+        config_of(sweep, {"fusion.depth": 0})
+
+
+# --- errors of single keys --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("objective.metric=test/accuracy", r"'test/accuracy': test metrics stay sealed.*'dev/acc"),
+        ("objective.metric=dev/acuracy", r"'dev/acuracy': no such metric.*'dev/accuracy'\?"),
+        ("objective.metric=dev/f1/", r"'dev/f1/': no such metric; did you mean 'dev/f1/<label>'"),
+        ("objective.metric=xyz", r"no such metric; known are dev/accuracy, dev/loss"),
+        ("objective.mode=maximise", r"objective\.0\.mode: 'maximise' is not legal"),
+        ("objective=[]", r"objective: there is none; write"),
+        ("objective=[{metric: dev/loss}, {metric: dev/loss}]", r"'dev/loss' is there twice"),
+        ("search.sampler=tpee", r"search\.sampler: 'tpee' is not legal"),
+        ("search.num_trials=0", r"search\.num_trials: 0 is not legal"),
+        ("search.num_trails=3", r"search\.num_trails: unknown key; did you mean 'num_trials'\?"),
+        ("serch={}", r"serch: unknown key; did you mean 'search'\?"),
+        ("scheduler.kind=bohb", r"scheduler\.kind: 'bohb' is not legal"),
+        ("scheduler.reduction_factor=1", r"scheduler\.reduction_factor: 1 is not legal"),
+        ("scheduler.quantile_fraction=0.6", r"scheduler\.quantile_fraction: 0\.6 is not legal"),
+        ("space={fusion.depth: {int: [3, 1]}}", r"space: fusion\.depth: int: the range goes"),
+        ("space=[3]", r"space: \[3\] is not a mapping"),
+    ],
+)
+def test_a_wrong_key_is_a_config_error_of_one_line(path, override, message):
+    with pytest.raises(ConfigError, match=message) as raised:
+        load_sweep(path, [override])
+    assert str(raised.value).startswith(f"{path}: ")
+    assert "\n" not in str(raised.value)
+
+
+def test_an_f1_of_any_label_is_a_metric():
+    sweep = sweep_of(objective={"metric": "dev/f1/joy", "mode": "max"})
+    assert sweep.objective[0].metric == "dev/f1/joy"
+
+
+def test_a_sweep_is_frozen():
+    with pytest.raises(ValidationError, match="frozen"):
+        sweep_of().name = "other"
+
+
+# --- what does not fit together ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["space={fusion.dpeth: {int: [1, 3]}}"], r"space: fusion\.dpeth: no such name"),
+        (["space={fusion.depth: {int: [0, 3]}}"], r"space: fusion\.depth: 0 is not legal"),
+        (["space={}"], r"space: it is empty, so sampler 'tpe' has nothing to choose.*'grid'"),
+        (["space={}", "search.sampler=random"], r"space: it is empty, so sampler 'random'"),
+        (["search.sampler=grid"], r"audio\.distill\.temperature: a grid needs a finite range"),
+        (
+            ["search.sampler=cmaes", "space={teacher.hidden_dim: {choice: [32, 64]}}"],
+            r"search\.sampler: cmaes searches float and int ranges",
+        ),
+        (
+            ["search.sampler=cmaes", "objective=[{metric: dev/loss}, {metric: dev/accuracy}]"],
+            r"search\.sampler: cmaes takes one objective, not 2; use tpe, gp or nsga2",
+        ),
+        (
+            ["objective=[{metric: dev/loss, mode: min}, {metric: dev/accuracy}]"],
+            r"scheduler\.kind: asha stops trials by one objective, and there are 2; use fifo",
+        ),
+        (["scheduler.grace_period=31"], r"grace_period: 31 is more than the 30 epochs"),
+        (["scheduler.kind=hyperband"], r"max_concurrent: 2 is too few.*set it to 40"),
+        (
+            ["scheduler.kind=pbt"],
+            r"space: teacher\.hidden_dim: scheduler pbt changes values on the way.*fusion\.dropout",
+        ),
+    ],
+)
+def test_load_refuses(path, overrides, message):
+    with pytest.raises(SweepError, match=message) as raised:
+        load_sweep(path, overrides)
+    assert str(raised.value).startswith(f"{path}: ")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"space": {"fusion.dropout": {"float": [0.1, 0.5], "when": {"seed": 0}}}},
+            r"fusion\.dropout: scheduler pbt takes no `tie` and no `when`",
+        ),
+        (
+            {"space": {"fusion.dropout": {"float": [0.1, 0.5], "tie": "audio.dropout"}}},
+            r"fusion\.dropout: scheduler pbt takes no `tie`",
+        ),
+        ({"space": {}, "search": {"sampler": "grid"}}, r"space: it is empty, and scheduler pbt"),
+        ({"search": {"num_trials": 1}}, r"num_trials: scheduler pbt needs a population"),
+        ({"fusion": {"epochs": 3}}, r"perturbation_interval: 3 leaves no exchange"),
+        ({"search": {"num_trials": 5}}, r"max_concurrent: 2 is too few.*set it to 5"),
+    ],
+)
+def test_pbt_refuses(sections, message):
+    sweep = sweep_of(**{"space": LEARNING_RATE, "scheduler": {"kind": "pbt"}, **sections})
+    with pytest.raises(SweepError, match=message):
+        check_sweep(sweep)
+
+
+@pytest.mark.parametrize("name", FusionConfig.CHANGEABLE)
+def test_pbt_searches_what_may_change(name):
+    values = {"choice": [True, False]} if name == "detach_anchor" else {"float": [0.5, 0.75]}
+    sweep = sweep_of(
+        space={f"fusion.{name}": values},
+        scheduler={"kind": "pbt"},
+        search={"num_trials": 5, "max_concurrent": 5},
+    )
+    check_sweep(sweep)
+
+
+@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe", "gp", "nsga2"])
+def test_several_objectives_are_allowed(sampler):
+    both = [{"metric": "dev/loss", "mode": "min"}, {"metric": "dev/accuracy", "mode": "max"}]
+    check_sweep(sweep_of(objective=both, search={"sampler": sampler}, space=LEARNING_RATE))
+
+
+def test_a_grid_of_an_empty_space_is_one_configuration():
+    sweep = sweep_of(search={"sampler": "grid"})
+    check_sweep(sweep)
+    assert sweep.search_space.num_points(base_of(sweep)) == 1
+
+
+def test_max_epochs_follows_the_space():
+    epochs = {"int": [5, 11]}
+    assert max_epochs(sweep_of(fusion={"epochs": 7})) == 7
+    assert max_epochs(sweep_of(space={"fusion.epochs": epochs})) == 11
+    tied = {"teacher.epochs": epochs | {"tie": ["fusion.epochs"]}}
+    assert max_epochs(sweep_of(space=tied)) == 11
+    conditional = {"fusion.epochs": epochs | {"when": {"seed": 1}}}
+    assert max_epochs(sweep_of(space=conditional, fusion={"epochs": 31})) == 31
+
+
+def test_hyperband_needs_as_many_at_once_as_a_band_or_the_sweep_has():
+    sweep = sweep_of(
+        scheduler={"kind": "hyperband"}, search={"num_trials": 500, "max_concurrent": 49}
+    )
+    assert bracket_sizes(sweep_of(fusion={"epochs": 30})) == (4, 6, 12, 27)
+    check_sweep(sweep_of(**sweep.model_dump() | {"space": LEARNING_RATE}))

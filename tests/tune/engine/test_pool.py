@@ -1,0 +1,492 @@
+"""The pool without Ray: workers are objects whose `ready` answers when the test says so."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
+
+from magtkd.config import Resources
+from tune.engine import pool as pool_module
+from tune.engine.pool import Pool, WorkerDiedError, reason_of, shape_of
+
+ONE = (("CPU", 1.0),)
+TWO = (("CPU", 2.0),)
+WHOLE_GPU = (("CPU", 1.0), ("GPU", 1.0))
+TENTH_GPU = (("CPU", 1.0), ("GPU", 0.1))
+EPSILON = 1e-6
+
+
+class Cluster:
+    """Starts and ends fake workers, and counts what they take."""
+
+    def __init__(self, **totals):
+        self.totals = {name: float(amount) for name, amount in totals.items()}
+        self.alive = {}
+        self.num_started = 0
+        self.holds_back = False
+        self.pool = Pool(self.start, self.end, lambda: self.totals)
+
+    def start(self, shape):
+        ready = asyncio.get_running_loop().create_future()
+        handle = SimpleNamespace(ready=SimpleNamespace(remote=lambda: ready), future=ready)
+        self.alive[id(handle)] = (handle, shape)
+        self.num_started += 1
+        if not self.holds_back:
+            ready.set_result(True)
+        return handle
+
+    def end(self, handle):
+        del self.alive[id(handle)]
+
+    def starting(self):
+        return [handle for handle, _ in self.alive.values() if not handle.future.done()]
+
+    def die_at_start(self, handle):
+        del self.alive[id(handle)]
+        handle.future.set_exception(RayActorError())
+
+    def used(self):
+        amounts = {}
+        for _, shape in self.alive.values():
+            for name, amount in shape:
+                amounts[name] = amounts.get(name, 0.0) + amount
+        return amounts
+
+
+async def settle():
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def request(cluster, shape, session=None):
+    return asyncio.get_running_loop().create_task(cluster.pool.acquire(shape, session))
+
+
+def asynchronous(test):
+    def run():
+        asyncio.run(asyncio.wait_for(test(), 10))
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+def test_a_shape_names_what_is_asked_for():
+    shape = shape_of(Resources(cpu=2, gpu=0.5, memory="3KB"))
+    assert shape == (("CPU", 2.0), ("GPU", 0.5), ("memory", 3000.0))
+    assert shape_of(Resources(cpu=0.5)) == (("CPU", 0.5),)
+
+
+@asynchronous
+async def test_an_idle_worker_is_used_again():
+    cluster = Cluster(CPU=2)
+    worker = await cluster.pool.acquire(ONE)
+    cluster.pool.release(worker)
+    assert await cluster.pool.acquire(ONE) is worker
+    cluster.pool.release(worker)
+    assert await cluster.pool.acquire(ONE, session="a") is worker
+    assert cluster.num_started == 1
+
+
+@asynchronous
+async def test_requests_are_served_in_order():
+    cluster = Cluster(CPU=1)
+    order = []
+
+    async def train(name):
+        worker = await cluster.pool.acquire(ONE)
+        order.append(name)
+        await asyncio.sleep(0)
+        cluster.pool.release(worker)
+
+    await asyncio.gather(*(train(name) for name in "abcde"))
+    assert order == list("abcde")
+    assert cluster.num_started == 1
+
+
+@asynchronous
+async def test_workers_start_side_by_side_as_far_as_there_is_room():
+    cluster = Cluster(CPU=3)
+    workers = await asyncio.gather(*(cluster.pool.acquire(ONE) for _ in range(3)))
+    assert len(set(map(id, workers))) == 3
+    fourth = request(cluster, ONE)
+    await settle()
+    assert not fourth.done()
+    assert cluster.pool.counts()["waiting"] == 1
+    cluster.pool.release(workers[1])
+    assert await fourth is workers[1]
+
+
+@asynchronous
+async def test_one_worker_is_started_for_one_request():
+    cluster = Cluster(CPU=5)
+    cluster.holds_back = True
+    first = request(cluster, ONE)
+    await settle()
+    second = request(cluster, ONE)
+    await settle()
+    assert cluster.num_started == 2
+    for handle in cluster.starting():
+        handle.future.set_result(True)
+    assert (await first) is not (await second)
+
+
+@asynchronous
+async def test_workers_are_warmed_up_as_far_as_there_is_room():
+    cluster = Cluster(CPU=2)
+    cluster.pool.warm_up(ONE, 3)
+    assert cluster.pool.counts()["starting"] == 2
+    workers = await asyncio.gather(*(cluster.pool.acquire(ONE) for _ in range(2)))
+    assert len(set(map(id, workers))) == cluster.num_started == 2
+
+
+@asynchronous
+async def test_a_teacher_that_needs_the_whole_gpu_is_not_starved():
+    cluster = Cluster(CPU=8, GPU=1)
+    sessions = {name: await cluster.pool.acquire(TENTH_GPU, session=name) for name in "abc"}
+    teacher = request(cluster, WHOLE_GPU)
+    await settle()
+    late = request(cluster, TENTH_GPU, session="late")
+    free = request(cluster, ONE)
+    await settle()
+    # What asks for a GPU waits behind the teacher; what does not goes on.
+    assert not teacher.done()
+    assert not late.done()
+    cluster.pool.release(await free)
+    for name, worker in sessions.items():
+        assert not teacher.done()
+        cluster.pool.release(worker, name)
+        await settle()
+    worker = await teacher
+    assert not late.done()
+    cluster.pool.release(worker)
+    assert (await late).shape == TENTH_GPU
+
+
+@asynchronous
+async def test_idle_workers_of_other_shapes_make_room():
+    cluster = Cluster(CPU=2)
+    small = [await cluster.pool.acquire(ONE) for _ in range(2)]
+    large = request(cluster, TWO)
+    await settle()
+    assert not large.done()
+    cluster.pool.release(small[0])
+    await settle()
+    assert not large.done()
+    cluster.pool.release(small[1])
+    assert (await large).shape == TWO
+    assert len(cluster.alive) == 1
+
+
+@asynchronous
+async def test_only_as_many_idle_workers_are_ended_as_needed():
+    cluster = Cluster(CPU=4)
+    workers = [await cluster.pool.acquire(ONE) for _ in range(4)]
+    for worker in workers[:3]:
+        cluster.pool.release(worker)
+    await cluster.pool.acquire(TWO)
+    assert cluster.pool.counts()["idle"] == 1
+
+
+@asynchronous
+async def test_sessions_share_a_worker_where_there_is_no_room():
+    cluster = Cluster(CPU=2)
+    workers = [await cluster.pool.acquire(ONE, session=str(number)) for number in range(5)]
+    assert len({id(worker) for worker in workers}) == 2
+    assert sorted(len(worker.sessions) for worker in {id(w): w for w in workers}.values()) == [2, 3]
+    for number, worker in enumerate(workers):
+        cluster.pool.release(worker, str(number))
+    assert cluster.pool.counts() == {
+        "training": 0,
+        "holding": 0,
+        "idle": 2,
+        "starting": 0,
+        "waiting": 0,
+    }
+
+
+@asynchronous
+async def test_a_session_does_not_share_a_worker_that_trains():
+    cluster = Cluster(CPU=1)
+    training = await cluster.pool.acquire(ONE)
+    session = request(cluster, ONE, session="a")
+    await settle()
+    assert not session.done()
+    cluster.pool.release(training)
+    assert await session is training
+
+
+@asynchronous
+async def test_a_cancelled_request_keeps_nothing_from_others():
+    cluster = Cluster(CPU=2)
+    worker = await cluster.pool.acquire(ONE)
+    large = request(cluster, TWO)
+    small = request(cluster, ONE)
+    await settle()
+    assert not small.done()
+    large.cancel()
+    await settle()
+    assert (await small) is not worker
+    assert large.cancelled()
+
+
+@asynchronous
+async def test_a_request_cancelled_as_it_is_served_gives_its_worker_back():
+    cluster = Cluster(CPU=1)
+    worker = await cluster.pool.acquire(ONE)
+    second = request(cluster, ONE)
+    third = request(cluster, ONE)
+    await settle()
+    cluster.pool.release(worker)  # the second has it, and has not heard of it yet
+    second.cancel()
+    await settle()
+    assert await third is worker
+
+
+@asynchronous
+async def test_a_worker_that_does_not_come_up_fails_one_request_and_no_other():
+    cluster = Cluster(CPU=1)
+    cluster.holds_back = True
+    first, second = request(cluster, ONE), request(cluster, ONE)
+    await settle()
+    cluster.holds_back = False
+    cluster.die_at_start(cluster.starting()[0])
+    with pytest.raises(RayActorError, match="actor"):
+        await first
+    assert (await second).shape == ONE
+    assert cluster.num_started == 2
+
+
+@asynchronous
+async def test_a_worker_that_does_not_come_up_for_a_cancelled_request_fails_none():
+    cluster = Cluster(CPU=1)
+    cluster.holds_back = True
+    first, second = request(cluster, ONE), request(cluster, ONE)
+    await settle()
+    cluster.holds_back = False
+    first.cancel()
+    cluster.die_at_start(cluster.starting()[0])
+    await settle()
+    with pytest.raises(RayActorError, match="actor"):
+        await second
+    assert (await cluster.pool.acquire(ONE)).shape == ONE
+
+
+@asynchronous
+async def test_a_worker_that_died_makes_room():
+    cluster = Cluster(CPU=1)
+    worker = await cluster.pool.acquire(ONE)
+    waiting = request(cluster, ONE)
+    await settle()
+    cluster.pool.discard(worker)
+    assert await waiting is not worker
+    cluster.pool.discard(worker)  # two sessions of one worker both find it gone
+    assert len(cluster.alive) == 1
+
+
+@asynchronous
+async def test_a_worker_that_is_idle_for_long_is_ended():
+    cluster = Cluster(CPU=2)
+    worker = await cluster.pool.acquire(ONE)
+    busy = await cluster.pool.acquire(ONE)
+    cluster.pool.release(worker)
+    cluster.pool.end_idle()
+    assert len(cluster.alive) == 2
+    worker.idle_since -= pool_module.IDLE_SECONDS + 1
+    busy.idle_since -= pool_module.IDLE_SECONDS + 1
+    cluster.pool.end_idle()
+    assert [handle for handle, _ in cluster.alive.values()] == [busy.handle]
+
+
+@asynchronous
+async def test_the_first_request_is_made_even_where_there_is_nothing_yet():
+    """A cluster that grows on demand starts with nothing."""
+    cluster = Cluster(CPU=0)
+    assert (await cluster.pool.acquire(WHOLE_GPU)).shape == WHOLE_GPU
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """Random arrivals, ends, deaths and cancellations, in any order."""
+
+    SHAPES = (ONE, TWO, WHOLE_GPU, TENTH_GPU)
+
+    def __init__(self):
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.cluster = Cluster(CPU=3, GPU=1)
+        self.cluster.holds_back = True
+        self.waiting = {}
+        self.held = {}
+        self.num_requests = 0
+
+    def _run(self, action=lambda: None):
+        async def act():
+            result = action()
+            await settle()
+            return result
+
+        result = self.loop.run_until_complete(act())
+        for name, task in list(self.waiting.items()):
+            if task.done():
+                del self.waiting[name]
+                if task.exception() is None:
+                    self.held[name] = task.result()
+        return result
+
+    @rule(shape=st.sampled_from(SHAPES), is_session=st.booleans())
+    def arrive(self, shape, is_session):
+        name = f"{'session' if is_session else 'stage'}-{self.num_requests}"
+        self.num_requests += 1
+        session = name if is_session else None
+        self.waiting[name] = self._run(lambda: request(self.cluster, shape, session))
+        self._run()
+
+    def _release(self, name):
+        worker = self.held.pop(name)
+        session = name if name.startswith("session") else None
+        self._run(lambda: self.cluster.pool.release(worker, session))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def end_job(self, data):
+        self._release(data.draw(st.sampled_from(sorted(self.held))))
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def cancel(self, data):
+        name = data.draw(st.sampled_from(sorted(self.waiting)))
+        task = self.waiting.pop(name)
+        self._run(task.cancel)
+        assert task.cancelled()
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def worker_dies(self, data):
+        worker = self.held[data.draw(st.sampled_from(sorted(self.held)))]
+        self.held = {name: other for name, other in self.held.items() if other is not worker}
+        self._run(lambda: self.cluster.pool.discard(worker))
+
+    @precondition(lambda self: self.cluster.starting())
+    @rule(dies=st.integers(0, 3))
+    def comes_up(self, dies):
+        handle = self.cluster.starting()[0]
+        if dies:
+            self._run(lambda: handle.future.set_result(True))
+        else:
+            self._run(lambda: self.cluster.die_at_start(handle))
+
+    @invariant()
+    def never_more_than_there_is(self):
+        for name, amount in self.cluster.used().items():
+            assert amount <= self.cluster.totals[name] + EPSILON
+
+    @invariant()
+    def a_worker_trains_one_stage_or_holds_sessions(self):
+        jobs = {}
+        for name, worker in self.held.items():
+            jobs.setdefault(id(worker), []).append(name)
+        for names in jobs.values():
+            assert len(names) == 1 or all(name.startswith("session") for name in names)
+
+    @invariant()
+    def no_request_is_lost(self):
+        assert self.cluster.pool.counts()["waiting"] == len(self.waiting)
+
+    def teardown(self):
+        """Every request is served once what runs ends and what starts comes up."""
+        for _ in range(3 * self.num_requests + 3):
+            for handle in self.cluster.starting():
+                self._run(lambda handle=handle: handle.future.set_result(True))
+            for name in list(self.held):
+                self._release(name)
+        assert not self.waiting
+        assert self.cluster.pool.counts()["waiting"] == 0
+        self.loop.close()
+
+
+TestPoolMachine = PoolMachine.TestCase
+TestPoolMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+# --- work that is done again where a process dies ---------------------------------------------
+
+
+def failing(*errors):
+    """Work that raises these one after another, then gives 7; and how often it was tried."""
+    left, tried = list(errors), []
+
+    async def work(handle):
+        tried.append(handle)
+        if left:
+            raise left.pop(0)
+        return 7
+
+    return work, tried
+
+
+@asynchronous
+async def test_work_is_done_again_on_another_worker():
+    cluster = Cluster(CPU=2)
+    work, tried = failing(RayActorError(), RayActorError())
+    worker, result = await cluster.pool.on_worker(ONE, work, 2)
+    assert result == 7
+    assert worker.is_training
+    assert len({id(handle) for handle in tried}) == 3
+    assert len(cluster.alive) == 1
+    cluster.pool.release(worker)
+    assert cluster.pool.counts()["idle"] == 1
+
+
+@asynchronous
+async def test_work_is_given_up_after_as_many_failures_as_allowed():
+    cluster = Cluster(CPU=2)
+    work, tried = failing(*[RayActorError()] * 5)
+    with pytest.raises(WorkerDiedError, match="its worker died 3 times: The actor"):
+        await cluster.pool.on_worker(ONE, work, 2)
+    assert len(tried) == 3
+    assert cluster.pool.counts() == dict.fromkeys(cluster.pool.counts(), 0)
+
+
+@asynchronous
+async def test_what_is_not_the_worker_s_fault_gives_it_back():
+    for error in (ObjectLostError("0" * 56, None, ""), RayTaskError("work", "wrong", ValueError())):
+        cluster = Cluster(CPU=2)
+        work, tried = failing(error)
+        with pytest.raises(type(error), match=r"."):
+            await cluster.pool.on_worker(ONE, work, 2)
+        assert len(tried) == 1
+        assert cluster.pool.counts()["idle"] == 1
+
+
+@asynchronous
+async def test_idle_workers_of_a_dead_node_are_not_tried_one_after_another():
+    cluster = Cluster(CPU=8)
+    workers = [await cluster.pool.acquire(ONE) for _ in range(5)]
+    for worker in workers:
+        cluster.pool.release(worker)
+    handles = {id(worker.handle) for worker in workers}
+    for worker in workers:
+        dead = asyncio.get_running_loop().create_future()
+        dead.set_exception(RayActorError())
+        worker.handle.ready = SimpleNamespace(remote=lambda dead=dead: dead)
+
+    async def work(handle):
+        if id(handle) in handles:
+            raise RayActorError
+        return 7
+
+    _, result = await cluster.pool.on_worker(ONE, work, 1)
+    assert result == 7
+    assert len(cluster.alive) == 1
+
+
+def test_a_death_for_want_of_memory_is_called_that():
+    error = RayActorError()
+    assert reason_of(error).startswith("The actor experienced")
+    text = "The actor died unexpectedly.\n1 worker killed due to memory pressure (OOM), 1 by others"
+    assert reason_of(RayError(text)).startswith("out of memory: Ray ended it")

@@ -1,0 +1,262 @@
+"""The ledger: what is written is read, whatever happens to the file, and folds to one state."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from magtkd.errors import StorageError, SweepError
+from tune.ledger.file import Ledger, open_ledger, read_events, read_sweep, tail_events
+from tune.ledger.state import SweepState
+
+CONFIG = {"name": "mosi", "objective": {"metric": "dev/weighted_f1", "mode": "max"}}
+
+
+def write_small_sweep(folder: Path) -> list[dict]:
+    """A sweep of two trials, one completed and one running; the events as `append` gave them."""
+    with open_ledger(folder) as ledger:
+        return [
+            ledger.append("sweep_opened", name=folder.name, config=CONFIG, versions={"ray": "2"}),
+            ledger.append("trial_suggested", trial=0, values={"fusion.depth": 2}),
+            ledger.append("trial_suggested", trial=1, values={"fusion.depth": 3}),
+            ledger.append(
+                "trial_stages",
+                trial=0,
+                stages={"teacher": {"key": "a1", "outcome": "trained", "seconds": 5.0}},
+            ),
+            ledger.append("trial_report", trial=0, epoch=1, metrics={"dev/loss": 0.5}),
+            ledger.append("trial_report", trial=0, epoch=2, metrics={"dev/loss": math.nan}),
+            ledger.append("trial_changed", trial=1, epoch=2, values={"fusion.dropout": 0.3}),
+            ledger.append(
+                "trial_ended",
+                trial=0,
+                state="completed",
+                epoch=1,
+                dev={"accuracy": 0.7, "weighted_f1": 0.6, "per_class": {}},
+                objectives=[0.6],
+            ),
+        ]
+
+
+def test_reader_sees_what_append_returned(tmp_path: Path) -> None:
+    events = write_small_sweep(tmp_path / "mosi")
+    assert list(read_events(tmp_path / "mosi" / "ledger.jsonl")) == events
+    assert events[5]["metrics"] == {"dev/loss": None}
+    times = [event["time"] for event in events]
+    assert times == sorted(times)
+    assert all(type(time) is int for time in times)
+
+
+def test_state_is_what_the_events_say(tmp_path: Path) -> None:
+    events = write_small_sweep(tmp_path / "mosi")
+    state = read_sweep(tmp_path / "mosi")
+    assert (state.name, state.config, state.versions) == ("mosi", CONFIG, {"ray": "2"})
+    assert state.sweep_id == events[0]["sweep_id"]
+    assert state.count() == {"completed": 1, "running": 1}
+    first, second = state.trials[0], state.trials[1]
+    assert [(report.epoch, report.metrics) for report in first.reports] == [
+        (1, {"dev/loss": 0.5}),
+        (2, {"dev/loss": None}),
+    ]
+    assert first.stages["teacher"].key == "a1"
+    assert (first.epoch, first.objectives, first.ended_time) == (1, [0.6], events[-1]["time"])
+    assert second.changes == {2: {"fusion.dropout": 0.3}}
+    assert second.suggested_time == events[2]["time"]
+    assert state.closed is None
+
+
+def test_repeats_after_a_resume_say_nothing_new(tmp_path: Path) -> None:
+    folder = tmp_path / "mosi"
+    write_small_sweep(folder)
+    state = read_sweep(folder)
+    with open_ledger(folder, resume=True) as ledger:
+        assert state.apply(ledger.append("sweep_closed", reason="interrupted"))
+        assert state.closed == "interrupted"
+        assert state.apply(ledger.append("sweep_resumed"))
+        again = [
+            ledger.append("trial_report", trial=0, epoch=2, metrics={"dev/loss": 0.1}),
+            ledger.append("trial_ended", trial=0, state="failed"),
+            ledger.append("trial_changed", trial=1, epoch=2, values={"fusion.dropout": 0.3}),
+            ledger.append(
+                "trial_stages",
+                trial=0,
+                stages={"teacher": {"key": "a1", "outcome": "reused", "seconds": 0.1}},
+            ),
+            ledger.append("of_a_later_version", anything=1),
+        ]
+    assert not any(state.apply(event) for event in again)
+    trial = state.trials[0]
+    assert (trial.state, trial.stages["teacher"].outcome) == ("completed", "trained")
+    assert trial.reports[1].metrics == {"dev/loss": None}
+    assert (state.closed, state.num_resumed) == (None, 1)
+
+
+def test_an_event_that_fits_nothing_is_refused() -> None:
+    state = SweepState()
+    with pytest.raises(SweepError, match="trial_report of trial 7, which was never suggested"):
+        state.apply({"kind": "trial_report", "time": 1, "trial": 7, "epoch": 1, "metrics": {}})
+    state.apply({"kind": "trial_suggested", "time": 1, "trial": 7, "values": {}})
+    with pytest.raises(SweepError, match="trial 7 was suggested twice"):
+        state.apply({"kind": "trial_suggested", "time": 2, "trial": 7, "values": {}})
+
+
+# --- torn files -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, list[dict], Path]:
+    folder = tmp_path_factory.mktemp("torn") / "mosi"
+    events = write_small_sweep(folder)
+    return (folder / "ledger.jsonl").read_bytes(), events, folder.parent
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_any_truncation_gives_a_prefix(
+    small_sweep: tuple[bytes, list[dict], Path], data: st.DataObject
+) -> None:
+    content, events, folder = small_sweep
+    length = data.draw(st.integers(0, len(content)))
+    path = folder / "cut" / "ledger.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content[:length])
+    num_whole = content[:length].count(b"\n")
+    assert list(read_events(path)) == events[:num_whole]
+    # A writer cuts the torn tail off and goes on, no earlier than the last event.
+    with Ledger(path) as ledger:
+        added = ledger.append("sweep_resumed")
+    assert list(read_events(path)) == [*events[:num_whole], added]
+    assert added["time"] >= max((event["time"] for event in events[:num_whole]), default=0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(chunk=st.integers(1, 2000))
+def test_tail_in_any_chunks_is_the_whole(
+    small_sweep: tuple[bytes, list[dict], Path], chunk: int
+) -> None:
+    content, events, folder = small_sweep
+    path = folder / "mosi" / "ledger.jsonl"
+    found, offset = [], 0
+    while offset < len(content):
+        some, offset = tail_events(path, offset, chunk)
+        found += some
+    assert found == events
+    assert tail_events(path, offset, chunk) == ([], offset)
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"kind": "trial_rep', b'{"kind":"x","time":NaN}', b"[]", b"\x00\xff"]
+)
+def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(b'{"kind":"x","time":1}\n' + line + b'\n{"kind":"y","time":2}\n')
+    with pytest.raises(SweepError, match=r"ledger\.jsonl: line 2: .* is not an event; restore"):
+        list(read_events(path))
+
+
+def test_a_missing_ledger_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match=r"ledger.jsonl: cannot read the ledger: No such file"):
+        list(read_events(tmp_path / "ledger.jsonl"))
+
+
+# --- names and locks --------------------------------------------------------------------------
+
+
+def test_a_name_that_exists_offers_resume(tmp_path: Path) -> None:
+    write_small_sweep(tmp_path / "mosi")
+    before = (tmp_path / "mosi" / "ledger.jsonl").read_bytes()
+    with pytest.raises(SweepError, match=r"'mosi': exists already .* go on with --resume mosi"):
+        open_ledger(tmp_path / "mosi")
+    assert (tmp_path / "mosi" / "ledger.jsonl").read_bytes() == before
+    # The refused one has not kept the lock.
+    open_ledger(tmp_path / "mosi", resume=True).close()
+
+
+def test_an_unknown_name_gets_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match=r"'mosy': not found in .*; there is none yet"):
+        open_ledger(tmp_path / "mosy", resume=True)
+    write_small_sweep(tmp_path / "mosi")
+    with pytest.raises(SweepError, match=r"'mosy': not found in .*; did you mean 'mosi'"):
+        open_ledger(tmp_path / "mosy", resume=True)
+    with pytest.raises(SweepError, match=r"'xyz': not found in .*; did you mean 'mosi'"):
+        read_sweep(tmp_path / "xyz")
+    assert not (tmp_path / "mosy").exists()
+
+
+def test_a_driver_that_died_before_its_first_event_left_no_sweep(tmp_path: Path) -> None:
+    (tmp_path / "mosi").mkdir()
+    (tmp_path / "mosi" / "ledger.jsonl").write_text('{"kind":"sweep_op')
+    with pytest.raises(SweepError, match="'mosi': not found"):
+        open_ledger(tmp_path / "mosi", resume=True)
+    write_small_sweep(tmp_path / "mosi")
+    assert read_sweep(tmp_path / "mosi").name == "mosi"
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    with (
+        open_ledger(tmp_path / "mosi"),
+        pytest.raises(SweepError, match=f"'mosi': process {os.getpid()} on .* is running it"),
+    ):
+        open_ledger(tmp_path / "mosi", resume=False)
+
+
+def test_a_dead_writers_lock_does_not_block(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from tune.ledger.file import open_ledger\n"
+        "ledger = open_ledger(sys.argv[1])\n"
+        "ledger.append('sweep_opened', name='mosi', config={}, versions={})\n"
+        "print('open', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "mosi")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "open\n"
+        with pytest.raises(SweepError, match=f"process {driver.pid} on"):
+            open_ledger(tmp_path / "mosi", resume=True)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    with open_ledger(tmp_path / "mosi", resume=True) as ledger:
+        ledger.append("sweep_resumed")
+    assert read_sweep(tmp_path / "mosi").num_resumed == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"cannot write: Not a directory; .* --storage"):
+        open_ledger(tmp_path / "file" / "mosi")
+
+
+def test_a_full_disk_leaves_the_ledger_whole(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path / "mosi")
+    event = ledger.append("sweep_opened", name="mosi", config={}, versions={})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    # A limit on the file's size fails a write in its middle, as a full disk does.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ledger.num_bytes + 20, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"cannot write: .*; make room, then .* --resume"):
+            ledger.append("trial_suggested", trial=0, values={"fusion.depth": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(read_events(ledger.path)) == [event]
+    again = ledger.append("trial_suggested", trial=0, values={"fusion.depth": 2})
+    ledger.close()
+    assert list(read_events(ledger.path)) == [event, again]
+
+
+def test_time_never_goes_back(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    far = 10**13
+    path.write_text(f'{{"kind":"sweep_resumed","time":{far}}}\n')
+    with Ledger(path) as ledger:
+        assert ledger.append("sweep_resumed")["time"] == far

@@ -1,0 +1,226 @@
+import functools
+import itertools
+import json
+import math
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+
+from magtkd.errors import SweepError
+from tune.config.sweep import SweepConfig
+from tune.ledger.state import SweepState
+from tune.search.study import SweepStudy, study_of
+
+SPACE = {
+    "teacher.hidden_dim": {"choice": [32, 64]},
+    "audio.dropout": {"float": [0.1, 0.5], "step": 0.1, "tie": ["video.dropout"]},
+    "fusion.learning_rate": {"float": [1e-5, 1e-3], "log": True},
+    "fusion.depth": {"int": [1, 3]},
+    "fusion.model": {"choice": ["magt", "concat"]},
+    "fusion.num_heads": {"choice": [2, 4], "when": {"fusion.model": "magt"}},
+}
+FINITE = {name: entry for name, entry in SPACE.items() if "log" not in entry}
+TWO = [{"metric": "dev/weighted_f1", "mode": "max"}, {"metric": "dev/loss", "mode": "min"}]
+SAMPLERS = ["random", "grid", "qmc", "tpe", "gp", "cmaes", "nsga2"]
+
+
+def sweep_of(sampler, num_trials, **sections):
+    space = FINITE if sampler == "grid" else SPACE
+    search = {"sampler": sampler, "num_trials": num_trials, "seed": 3}
+    return SweepConfig.model_validate({"space": space, "search": search, **sections})
+
+
+def quality(values):
+    return values["audio.dropout"] - abs(math.log10(values.get("fusion.learning_rate", 1)) + 4)
+
+
+def drive(sweep, study, events, num_asks=math.inf):
+    """Ask for trials three at a time, end them out of order in all ways; the events are added."""
+
+    def record(kind, **fields):
+        events.append(json.loads(json.dumps({"kind": kind, "time": len(events), **fields})))
+        study.apply(events[-1])
+
+    asked = []
+    while len(asked) < num_asks and (suggestion := study.ask()) is not None:
+        asked.append(suggestion)
+        record("trial_suggested", trial=suggestion[0], values=suggestion[1])
+        while len(study.running) > 2:
+            number = sorted(study.running)[suggestion[0] % 3]
+            value = quality(study.running[number])
+            for epoch in range(1, 4):
+                metrics = {"dev/weighted_f1": value * epoch if number % 5 else None}
+                record("trial_report", trial=number, epoch=epoch, metrics=metrics)
+            early = "stopped" if len(sweep.objective) == 1 else "failed"
+            states = ["completed", "completed", "diverged", early, "completed"]
+            values = [value, -2 * value][: len(sweep.objective)]
+            record("trial_ended", trial=number, state=states[number % 5], objectives=values)
+    return asked
+
+
+@functools.cache
+def whole_run(sampler, num_objectives):
+    sweep = sweep_of(sampler, 19, objective=TWO[:num_objectives])
+    study, events = SweepStudy(sweep), []
+    return sweep, study, events, drive(sweep, study, events)
+
+
+runs = pytest.mark.parametrize(
+    ("sampler", "num_objectives"),
+    [
+        pytest.param(sampler, number, marks=pytest.mark.slow if sampler == "gp" else ())
+        for sampler, number in itertools.product(SAMPLERS, (1, 2))
+        if (sampler, number) != ("cmaes", 2)
+    ],
+)
+
+
+@runs
+def test_a_study_from_the_ledger_suggests_what_the_old_one_did(sampler, num_objectives):
+    sweep, study, events, asked = whole_run(sampler, num_objectives)
+    assert len(asked) == 19
+    places = [place for place, event in enumerate(events) if event["kind"] == "trial_suggested"]
+    for number in (0, 1, 7, 13, 18):
+        rebuilt = SweepStudy(sweep, events[: places[number]])
+        assert rebuilt.ask() == asked[number]
+    rebuilt = SweepStudy(sweep, events)
+    assert rebuilt.running == study.running
+    assert rebuilt.ask() is None
+
+
+@runs
+def test_the_study_is_a_projection_of_the_ledger(sampler, num_objectives):
+    sweep, study, events, _ = whole_run(sampler, num_objectives)
+    state = SweepState()
+    for event in events:
+        state.apply(event)
+    shown = study_of(state.trials.values(), sweep)
+    assert shown.directions == study.study.directions
+    for one, other in zip(shown.trials, study.study.trials, strict=True):
+        assert (one.number, one.state, one.values) == (other.number, other.state, other.values)
+        assert (one.params, one.distributions) == (other.params, other.distributions)
+        if one.state != TrialState.RUNNING:
+            assert one.intermediate_values == other.intermediate_values
+
+
+@pytest.mark.parametrize("sampler", ["cmaes", "nsga2"])
+def test_samplers_with_memory_leave_their_random_start(sampler):
+    asked = whole_run(sampler, 1)[-1]
+    random = whole_run("random", 1)[-1]
+    assert asked[-1][1] != random[-1][1]
+
+
+def test_the_seed_decides():
+    def first(seed):
+        search = {"sampler": "tpe", "seed": seed}
+        return SweepStudy(SweepConfig.model_validate({"space": SPACE, "search": search})).ask()
+
+    assert first(5) == first(5)
+    assert first(5) != first(7)
+
+
+@settings(max_examples=7)
+@given(st.integers(1, 60))
+def test_a_grid_gives_its_points_in_order_and_ends(num_trials):
+    sweep = sweep_of("grid", num_trials)
+    study = SweepStudy(sweep)
+    points = list(sweep.search_space.points(sweep))
+    assert len(points) == 2 * 5 * 3 * 3
+    assert drive(sweep, study, []) == list(enumerate(points[:num_trials]))
+
+
+def test_a_grid_smaller_than_the_sweep_ends_after_its_points():
+    study = SweepStudy(sweep_of("grid", 23, space={"seed": {"choice": [2, 3, 5]}}))
+    assert study.max_trials == 3
+    assert [study.ask() for _ in range(4)] == [*enumerate([{"seed": n} for n in (2, 3, 5)]), None]
+
+
+def test_conditions_and_ties_hold_in_suggestions():
+    for _, values in whole_run("tpe", 1)[-1]:
+        assert values["audio.dropout"] == values["video.dropout"]
+        assert ("fusion.num_heads" in values) == (values["fusion.model"] == "magt")
+
+
+# --- how a trial is told ----------------------------------------------------------------------
+
+
+def told(state, objectives=None, reports=(), **sections):
+    study = SweepStudy(sweep_of("random", 5, **sections))
+    number, _ = study.ask()
+    for epoch, value in reports:
+        metrics = {"dev/weighted_f1": value}
+        study.apply({"kind": "trial_report", "trial": number, "epoch": epoch, "metrics": metrics})
+    event = {"kind": "trial_ended", "trial": number, "state": state, "objectives": objectives}
+    study.apply(event)
+    assert not study.running
+    return study.study.trials[number]
+
+
+def test_a_completed_trial_has_the_value_of_its_chosen_epoch():
+    trial = told("completed", [0.7], [(1, 0.3), (2, 0.7), (3, 0.5)])
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.7)
+
+
+def test_a_stopped_trial_is_pruned_with_its_reports():
+    trial = told("stopped", [0.7], [(1, 0.7), (2, 0.5)])
+    assert trial.state == TrialState.PRUNED
+    assert trial.intermediate_values == {1: 0.7, 2: 0.5}
+    assert told("stopped").state == TrialState.PRUNED
+
+
+@pytest.mark.parametrize("state", ["diverged", "failed"])
+def test_a_trial_that_went_wrong_failed(state):
+    trial = told(state, None, [(1, 0.7)])
+    assert (trial.state, trial.value) == (TrialState.FAIL, None)
+
+
+@pytest.mark.parametrize("objectives", [None, [None], [math.nan], [math.inf]])
+def test_a_trial_without_a_finite_value_failed(objectives):
+    assert told("completed", objectives).state == TrialState.FAIL
+
+
+@pytest.mark.parametrize("value", [None, math.nan, -math.inf])
+def test_a_report_that_is_not_finite_is_left_out(value):
+    assert told("stopped", None, [(1, 0.3), (2, value)]).intermediate_values == {1: 0.3}
+
+
+def test_the_first_report_of_an_epoch_and_the_first_end_count():
+    study = SweepStudy(sweep_of("random", 5))
+    number, _ = study.ask()
+    for value in (0.3, 0.5):
+        metrics = {"dev/weighted_f1": value}
+        study.apply({"kind": "trial_report", "trial": number, "epoch": 1, "metrics": metrics})
+    for state in ("stopped", "failed"):
+        study.apply({"kind": "trial_ended", "trial": number, "state": state})
+    assert study.study.trials[number].state == TrialState.PRUNED
+    assert study.study.trials[number].intermediate_values == {1: 0.3}
+
+
+def test_several_objectives_are_told_together():
+    trial = told("completed", [0.7, 1.3], [(1, 0.5)], objective=TWO)
+    assert trial.values == [0.7, 1.3]
+
+
+def test_events_of_other_kinds_say_nothing():
+    study = SweepStudy(sweep_of("random", 5), [{"kind": "sweep_opened"}, {"kind": "test_revealed"}])
+    assert study.num_trials == 0
+
+
+@pytest.mark.parametrize(
+    ("trial", "change"),
+    [(0, {"fusion.depth": 7}), (0, {"fusion.model": "sdt"}), (1, {}), (0, {"video.dropout": 0.3})],
+)
+def test_a_ledger_of_another_space_is_refused(trial, change):
+    sweep = sweep_of("random", 5)
+    values = SweepStudy(sweep).ask()[1] | {"audio.dropout": 0.2, "video.dropout": 0.2} | change
+    with pytest.raises(SweepError, match=rf"trial {trial}: the sweep's space does not have"):
+        SweepStudy(sweep, [{"kind": "trial_suggested", "trial": trial, "values": values}])
+
+
+def test_optuna_stays_quiet(capfd):
+    SweepStudy(sweep_of("tpe", 5)).ask()
+    assert capfd.readouterr() == ("", "")
+    assert optuna.logging.get_verbosity() == optuna.logging.ERROR

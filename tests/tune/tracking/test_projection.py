@@ -1,0 +1,107 @@
+"""Events of a ledger become the right parameters, metrics, tags and files of runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tune.tracking.projection import NOTE_TAG, Projection
+
+CONFIG = {
+    "name": "mosi",
+    "data": {"path": "mosi.parquet"},
+    "objective": [{"metric": "dev/weighted_f1", "mode": "max"}],
+    "search": {"sampler": "tpe", "num_trials": 7},
+    "space": {"fusion.depth": {"int": [1, 3]}},
+}
+VALUES = {"fusion.depth": 2, "fusion.dropout": 0.1, "teacher.encoder": "tiny"}
+
+
+class Story:
+    """Events with a clock, folded one after another."""
+
+    def __init__(self, config: dict[str, Any] = CONFIG) -> None:
+        self.projection = Projection()
+        self._time = 1000
+        told = {"name": "mosi", "config": config, "versions": {}, "sweep_id": "1"}
+        self.tell("sweep_opened", fingerprint="1", **told)
+
+    def tell(self, kind: str, **fields: Any) -> None:
+        self._time += 1
+        self.projection.apply({"kind": kind, "time": self._time, **fields})
+
+    def suggest(self, number: int) -> None:
+        self.tell("trial_suggested", trial=number, values=VALUES)
+
+    def end(self, number: int, value: float) -> None:
+        dev = {"accuracy": 0.7, "weighted_f1": value, "per_class": {}}
+        end = {"state": "completed", "epoch": 3, "objectives": [value], "dev": dev}
+        self.tell("trial_ended", trial=number, **end)
+
+
+def test_a_sweep_has_what_it_searches_as_parameters_and_the_rest_in_a_file() -> None:
+    update = Story().projection.updates[None]
+    assert set(update.params) == {"objective", "search.sampler", "search.num_trials"}
+    assert "path: mosi.parquet" in update.files["sweep.yaml"]
+    assert update.tags[NOTE_TAG].startswith("objective: max dev/weighted_f1, sampler: tpe")
+
+
+def test_chosen_metrics_have_no_step_so_that_mlflow_draws_bars() -> None:
+    story = Story()
+    story.suggest(5)
+    story.end(5, 0.6)
+    update = story.projection.updates[5]
+    points = [(name, value, step) for name, value, _, step in update.metrics]
+    assert points == [("chosen/dev/weighted_f1", 0.6, 0), ("chosen/dev/accuracy", 0.7, 0)]
+    assert update.tags["magtkd.epoch"] == "3"
+    assert update.tags[NOTE_TAG].startswith("completed; best epoch 3: dev/weighted_f1 0.6000")
+    assert '"epoch": 3' in update.files["report.json"]
+
+
+@pytest.mark.parametrize(("mode", "best", "told"), [("max", 2, 0.9), ("min", 7, 0.2)])
+def test_the_best_is_followed_and_the_lower_number_wins_among_equals(
+    mode: str, best: int, told: float
+) -> None:
+    story = Story(CONFIG | {"objective": [{"metric": "dev/weighted_f1", "mode": mode}]})
+    ended = [(3, 0.9), (2, 0.9), (11, 0.2), (7, 0.2), (5, 0.5)]
+    for number, _ in ended:
+        story.suggest(number)
+    for number, value in ended:
+        story.end(number, value)
+    update = story.projection.updates[None]
+    points = [(value, step) for name, value, _, step in update.metrics if name.startswith("best/")]
+    assert points[-1] == (told, 5)
+    assert update.tags["magtkd.best"] == f"trial-{best:04d}"
+
+
+def test_changed_values_are_metrics_and_tags_never_parameters() -> None:
+    story = Story()
+    story.suggest(5)
+    for epoch, dropout in ((2, 0.2), (4, 0.3)):
+        values = {"fusion.dropout": dropout, "fusion.detach_anchor": epoch == 4}
+        story.tell("trial_changed", trial=5, epoch=epoch, values=values)
+    update = story.projection.updates[5]
+    points = [(step, value) for name, value, _, step in update.metrics if "dropout" in name]
+    assert points == [(0, 0.1), (2, 0.2), (4, 0.3)]
+    assert update.tags["values.fusion.detach_anchor"] == '{"2": false, "4": true}'
+    assert set(update.params) == set(VALUES)
+
+
+def test_the_last_warning_is_shown() -> None:
+    story = Story()
+    for message in ("no space at s3://ann:pa@host/x", "no space at s3://bob:pa@host/y"):
+        story.tell("warning", message=message)
+    tag = story.projection.updates[None].tags["magtkd.warning"]
+    assert tag == "no space at s3://***@host/y"
+
+
+def test_names_that_mlflow_refuses_stay_distinct() -> None:
+    story = Story()
+    story.suggest(0)
+    names = ["dev/f1/joy!", "dev/f1/joy?", "dev/f1/", "dev/f1/..", "dev/f1/" + "x" * 300, "ok/a.b"]
+    story.tell("trial_report", trial=0, epoch=1, metrics=dict.fromkeys(names, 0.5))
+    sent = [name for name, _, _, step in story.projection.updates[0].metrics if step == 1]
+    assert len(set(sent)) == len(names)
+    assert max(map(len, sent)) <= 250
+    assert "ok/a.b" in sent

@@ -1,0 +1,310 @@
+"""The search space: which names of a configuration are searched, over which values.
+
+Names are dotted names of the configuration. `tie` gives other names the same value; `when` makes a
+name depend on the value that another name has in the trial's configuration. This module knows
+neither Optuna nor Ray, so that a light process can read a sweep.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+from magtkd.config import Config, get_value, names_of, nearest, with_values
+from magtkd.errors import ConfigError, SweepError
+from magtkd.pipeline import STAGES
+from tune.config.ranges import (
+    KINDS,
+    Choice,
+    Entry,
+    FloatRange,
+    IntRange,
+    Scalar,
+    Suggester,
+    parse_entry,
+)
+
+__all__ = ["Choice", "Entry", "FloatRange", "IntRange", "Scalar", "Space", "Values"]
+
+Values: TypeAlias = dict[str, Scalar]
+
+NUM_CHECKED = 2000
+"""Combinations of ends and choices that are validated at most."""
+
+_STAGES = STAGES[1:]
+
+
+def _depth(name: str) -> int:
+    """How far downstream a name is: data and seed first, fusion last."""
+    section = name.split(".", maxsplit=1)[0]
+    return 1 + _STAGES.index(section) if section in _STAGES else 0
+
+
+def _refusal(name: str) -> str | None:
+    """Why a name of the configuration cannot be searched, if so."""
+    if name == "name":
+        return "it is a name for people and changes no result"
+    if name.startswith("resources."):
+        return "it says what a stage may use, not what it computes"
+    if name in {"data.path", "data.media"} or name.startswith("data.synthetic."):
+        return "trials on different data cannot be compared; run one sweep for each"
+    if name == "fusion.recipe":
+        return "it stands for several values; search these, or run one sweep for each"
+    if name == "fusion.changes":
+        return "scheduler pbt finds such changes; search the values themselves"
+    return None
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The tree by dotted name; an override `space.fusion.depth=...` arrives as nested sections."""
+    flat: dict[str, Any] = {}
+    for key, inner in tree.items():
+        name = f"{prefix}{key}"
+        nested = isinstance(inner, Mapping) and inner and not set(KINDS) & set(inner)
+        if nested and all(isinstance(value, Mapping) for value in inner.values()):
+            flat |= _flat(inner, f"{name}.")
+        else:
+            flat[name] = inner
+    return flat
+
+
+@dataclass(frozen=True)
+class Space:
+    """Names and the values that they are searched over."""
+
+    entries: tuple[tuple[str, Entry], ...] = ()
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for name, entry in self.entries:
+            for own in (name, *entry.tie):
+                if own in seen:
+                    where = f"tie: {own!r}" if own in entry.tie else "it"
+                    raise SweepError(f"{name}: {where} is in the space already; keep one")
+                seen.add(own)
+        _ = self.order  # refuses cycles
+
+    @classmethod
+    def parse(cls, tree: Mapping[str, Any]) -> Space:
+        """The space of a sweep file's `space:` mapping.
+
+        Raises:
+            SweepError: one line that begins with the name: not a range or choice, an empty or
+                reversed range, a log scale that reaches 0, a value or a name that is there twice,
+                conditions in a circle.
+        """
+        if not isinstance(tree, Mapping):
+            raise SweepError(f"{tree!r} is not a mapping of names to ranges or choices")
+        entries = []
+        for name, entry in _flat(tree).items():
+            try:
+                entries.append((name, parse_entry(entry)))
+            except SweepError as error:
+                raise SweepError(f"{name}: {error}") from None
+        return cls(tuple(entries))
+
+    def to_tree(self) -> dict[str, Any]:
+        """The mapping that `parse` reads back to an equal space."""
+        return {name: entry.to_tree() for name, entry in self.entries}
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __contains__(self, name: object) -> bool:
+        return any(name == own for own, _ in self.entries)
+
+    def owner(self, name: str) -> tuple[str, Entry] | None:
+        """The entry that decides a name's value: its own, or the one that it is tied to."""
+        for own, entry in self.entries:
+            if name == own or name in entry.tie:
+                return own, entry
+        return None
+
+    @property
+    def unconditional(self) -> dict[str, Entry]:
+        """The names that every trial has."""
+        return {name: entry for name, entry in self.entries if not entry.when}
+
+    @cached_property
+    def order(self) -> tuple[tuple[str, Entry], ...]:
+        """The entries, upstream before downstream, but what a condition reads before all else."""
+        waiting = sorted(self.entries, key=lambda item: min(map(_depth, (item[0], *item[1].tie))))
+        done: list[tuple[str, Entry]] = []
+        while waiting:
+            for item in waiting:
+                if self._parents(item[1]) <= {name for name, _ in done}:
+                    break
+            else:
+                circle = ", ".join(name for name, _ in waiting)
+                raise SweepError(f"{waiting[0][0]}: when: the conditions go in a circle: {circle}")
+            waiting.remove(item)
+            done.append(item)
+        return tuple(done)
+
+    def _parents(self, entry: Entry) -> set[str]:
+        """The names of the space that an entry's conditions read."""
+        owners = (self.owner(name) for name, _ in entry.when)
+        return {owner[0] for owner in owners if owner is not None}
+
+    # --- values -------------------------------------------------------------------------------
+
+    def suggest(self, trial: Suggester, base: Config) -> Values:
+        """One trial's values, tied names included; names whose condition fails are left out.
+
+        A condition reads the value in the trial's configuration: the suggested one, or the base
+        configuration's where the name is not searched or its own condition fails.
+        """
+        values: Values = {}
+        for name, entry in self.order:
+            if _holds(entry, values, base):
+                values |= dict.fromkeys((name, *entry.tie), entry.suggest(trial, name))
+        return values
+
+    def own_values(self, values: Mapping[str, Scalar]) -> Values:
+        """A trial's values without those of tied names."""
+        return {name: values[name] for name, _ in self.entries if name in values}
+
+    def points(self, base: Config) -> Iterator[Values]:
+        """All distinct values of trials, upstream names varying slowest.
+
+        Raises:
+            SweepError: a range that is not finite.
+        """
+        for name, entry in self.entries:
+            if entry.points() is None:
+                raise SweepError(f"{name}: float: the range is not finite; give it a step")
+        return self._combinations(base, lambda _, entry: entry.points() or ())
+
+    def probed_points(self, base: Config, probe: int) -> Iterator[Values]:
+        """Like `points`, with one value, by its place among the probes, of a range that is not
+        finite."""
+        return self._combinations(base, lambda _, entry: entry.points() or (entry.probes()[probe],))
+
+    def corner(self, base: Config, moved: str | None = None) -> Values:
+        """Every name at its first probe, and one that is `moved` at its last."""
+        places = {moved: -1}
+        return next(
+            self._combinations(base, lambda name, entry: (entry.probes()[places.get(name, 0)],))
+        )
+
+    def num_points(self, base: Config) -> int | None:
+        """The number of `points`, without walking through them; None where it is not finite."""
+        number = self._count(0, {}, base)
+        return None if math.isinf(number) else int(number)
+
+    def _count(self, index: int, values: Values, base: Config) -> float:
+        if index == len(self.order):
+            return 1
+        name, entry = self.order[index]
+        if not _holds(entry, values, base):
+            return self._count(index + 1, values, base)
+        points = entry.points()
+        if points is None:
+            return math.inf
+        names = (name, *entry.tie)
+        if not any(parent in names for _, other in self.entries for parent, _ in other.when):
+            return len(points) * self._count(index + 1, values, base)
+        return sum(
+            self._count(index + 1, values | dict.fromkeys(names, value), base) for value in points
+        )
+
+    def _combinations(
+        self, base: Config, values_of: Callable[[str, Entry], Iterable[Scalar]]
+    ) -> Iterator[Values]:
+        def walk(index: int, values: Values) -> Iterator[Values]:
+            if index == len(self.order):
+                yield values
+                return
+            name, entry = self.order[index]
+            if not _holds(entry, values, base):
+                yield from walk(index + 1, values)
+                return
+            for value in values_of(name, entry):
+                yield from walk(index + 1, values | dict.fromkeys((name, *entry.tie), value))
+
+        return walk(0, {})
+
+    # --- checking -----------------------------------------------------------------------------
+
+    def check(self, base: Config) -> None:
+        """Check that every name and every value is legal in the configuration.
+
+        Ends of ranges and choices are validated in all their combinations, or where these are
+        more than `NUM_CHECKED`, in that many drawn with a fixed seed, each value among them.
+
+        Raises:
+            SweepError: one line that begins with the name.
+        """
+        known = [name for name in names_of(Config) if _refusal(name) is None]
+        for name, entry in self.entries:
+            for own in (name, *entry.tie):
+                _check_name(own, name if own == name else f"{name}: tie: {own}", known)
+            for parent, allowed in entry.when:
+                self._check_condition(f"{name}: when: {parent}", parent, allowed, base)
+        for values in self._probes(base):
+            _check_values(values, base)
+
+    def _check_condition(
+        self, place: str, parent: str, allowed: Sequence[Scalar], base: Config
+    ) -> None:
+        known = list(names_of(Config))
+        if parent not in known:
+            raise SweepError(f"{place}: no such name{nearest(parent, known)}")
+        owner = self.owner(parent)
+        for value in allowed:
+            if owner is None:
+                try:
+                    _check_values({parent: value}, base)
+                except SweepError as error:
+                    raise SweepError(f"{place.removesuffix(parent)}{error}") from None
+            elif not owner[1].contains(value) and value != get_value(base, parent):
+                raise SweepError(
+                    f"{place}: it is never {value!r}; it is searched over {owner[1].to_tree()}"
+                )
+
+    def _probes(self, base: Config) -> Iterator[Values]:
+        every = self._combinations(base, lambda _, entry: entry.probes())
+        first = list(itertools.islice(every, NUM_CHECKED + 1))
+        if len(first) <= NUM_CHECKED:
+            yield from first
+            return
+        decks = {name: _deck(entry.probes(), seed) for seed, (name, entry) in enumerate(self.order)}
+        for _ in range(NUM_CHECKED):
+            yield next(self._combinations(base, lambda name, _: (next(decks[name]),)))
+
+
+def _deck(values: Sequence[Scalar], seed: int) -> Iterator[Scalar]:
+    """The values again and again, shuffled anew each time."""
+    generator = random.Random(seed)
+    while True:
+        yield from generator.sample(values, len(values))
+
+
+def _holds(entry: Entry, values: Mapping[str, Scalar], base: Config) -> bool:
+    return all(
+        (values[name] if name in values else get_value(base, name)) in allowed
+        for name, allowed in entry.when
+    )
+
+
+def _check_name(name: str, place: str, known: Sequence[str]) -> None:
+    reason = _refusal(name)
+    if reason is not None:
+        raise SweepError(f"{place}: cannot be searched: {reason}")
+    if name not in known:
+        raise SweepError(f"{place}: no such name in the configuration{nearest(name, known)}")
+
+
+def _check_values(values: Values, base: Config) -> None:
+    try:
+        config = with_values(base, values)
+    except ConfigError as error:
+        raise SweepError(str(error).removeprefix("values: ")) from None
+    for name, value in values.items():
+        if (read := get_value(config, name)) != value:
+            raise SweepError(f"{name}: {value!r} would be read as {read!r}; write it so")

@@ -1,0 +1,202 @@
+"""Checks of this machine before a sweep: versions, devices, storage, MLflow, Ray, environment.
+
+No check leaves anything behind. Each says in one line what it found; a problem has a way out.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from magtkd.errors import StorageError
+from magtkd.store.store import Store
+from tune.doctor.reachable import Found, check_cluster, check_tracking
+from tune.ledger.layout import sweep_folder
+from tune.tracking.addresses import default_tracking_uri, reason, redact
+
+__all__ = ["Check", "run_checks"]
+
+PACKAGES = ("magtkd", "torch", "ray", "optuna", "mlflow", "transformers", "pyarrow")
+SHOWN = (
+    "RAY_ADDRESS",
+    "MLFLOW_TRACKING_URI",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "RAY_TMPDIR",
+    "TMPDIR",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "MAGTKD_DATA",
+)
+# Only whether they are set: their values are nobody's business.
+SECRET = (
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "HF_TOKEN",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+)
+LITTLE_DISK = 5 << 30
+LITTLE_SHARED = 1 << 30
+# The longest path of a socket, less /ray/session_DATE_TIME_PROCESS/sockets/plasma_store.
+LONGEST_TEMPORARY = 107 - 68
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one check found; `message` of a warning or a problem ends with a way out."""
+
+    name: str
+    outcome: Literal["ok", "warning", "problem"]
+    message: str
+
+
+def run_checks(storage: str) -> Iterator[Check]:
+    """All checks, one after another; a check that breaks is a problem itself."""
+    folder = sweep_folder(storage, "x").parents[1]
+    checks: dict[str, Callable[[], Found]] = {
+        "python": _check_python,
+        **{name: lambda name=name: _check_package(name) for name in PACKAGES},  # type: ignore[misc]
+        "devices": _check_devices,
+        "storage": lambda: _check_storage(storage),
+        "tracking": lambda: check_tracking(default_tracking_uri(folder)),
+        "cluster": lambda: check_cluster(os.environ.get("RAY_ADDRESS", "")),
+        "shared memory": _check_shared_memory,
+        "temporary files": _check_temporary,
+        "encoders": _check_hub,
+        "environment": _check_environment,
+    }
+    for name, check in checks.items():
+        try:
+            outcome, message = check()
+        except Exception as error:
+            outcome, message = "problem", f"cannot be checked: {reason(error)}; see the others"
+        yield Check(name, outcome, " ".join(redact(message).split()))
+
+
+# --- versions ---------------------------------------------------------------------------------
+
+
+def _check_python() -> Found:
+    version = platform.python_version()
+    wanted = importlib.metadata.metadata("magtkd")["Requires-Python"]
+    if not SpecifierSet(wanted).contains(version, prereleases=True):
+        return "problem", f"{version}, but magtkd needs {wanted}; install another Python"
+    return "ok", version
+
+
+def _check_package(name: str) -> Found:
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "problem", "not installed; run pip install -e . in magtkd's folder"
+    for line in importlib.metadata.requires("magtkd") or ():
+        wanted = Requirement(line)
+        is_wanted = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+        if wanted.name == name and is_wanted:
+            if not wanted.specifier.contains(version, prereleases=True):
+                return "problem", f"{version}, but magtkd needs {line}; run pip install '{line}'"
+            return "ok", f"{version} ({wanted.specifier})"
+    return "ok", version
+
+
+# --- this machine -----------------------------------------------------------------------------
+
+
+def _check_devices() -> Found:
+    import torch
+
+    is_linux = hasattr(os, "sched_getaffinity")
+    told = [f"{len(os.sched_getaffinity(0)) if is_linux else os.cpu_count()} CPU cores"]
+    for index in range(torch.cuda.device_count()):
+        device = torch.cuda.get_device_properties(index)
+        told.append(f"GPU {index}: {device.name}, {device.total_memory / GIB:.1f} GiB")
+    if len(told) == 1:
+        told.append("no GPU")
+        if shutil.which("nvidia-smi"):
+            return "warning", (
+                f"{', '.join(told)}, but there is an NVIDIA driver; "
+                "install torch for CUDA, or look at CUDA_VISIBLE_DEVICES"
+            )
+    return "ok", ", ".join(told)
+
+
+def _check_storage(storage: str) -> Found:
+    try:
+        store = Store(storage)
+        store.check_writable()
+    except StorageError as error:
+        return "problem", str(error)
+    if "://" in store.address:
+        return "ok", f"{store.address}: can be written"
+    free = shutil.disk_usage(_existing(Path(store.address))).free
+    if free < LITTLE_DISK:
+        return "warning", (
+            f"{store.address}: can be written, but has only {free / GIB:.1f} GiB free; "
+            "make room, or choose another --storage"
+        )
+    return "ok", f"{store.address}: can be written, {free / GIB:.1f} GiB free"
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _check_shared_memory() -> Found:
+    try:
+        free = shutil.disk_usage("/dev/shm").free
+    except OSError:
+        return "warning", "there is no /dev/shm, so Ray keeps features on the disk; mount one"
+    if free < LITTLE_SHARED:
+        return "warning", (
+            f"{free / GIB:.1f} GiB, so Ray keeps features on the disk; "
+            "give the container more, with docker run --shm-size=4g for one"
+        )
+    return "ok", f"{free / GIB:.1f} GiB free for features"
+
+
+def _check_temporary() -> Found:
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()
+    if not os.access(folder, os.W_OK):
+        return "problem", f"{folder}: cannot be written; set TMPDIR to a folder that can"
+    if len(folder) > LONGEST_TEMPORARY:
+        return "problem", (
+            f"{folder}: too long for Ray's sockets ({len(folder)} characters, and "
+            f"{LONGEST_TEMPORARY} fit); set RAY_TMPDIR=/tmp"
+        )
+    free = shutil.disk_usage(folder).free
+    if free < GIB:
+        return "warning", f"{folder}: has only {free / GIB:.1f} GiB free; make room"
+    return "ok", f"{folder}: {free / GIB:.1f} GiB free"
+
+
+# --- environment ------------------------------------------------------------------------------
+
+
+def _check_hub() -> Found:
+    from huggingface_hub import constants
+
+    cache = constants.HF_HUB_CACHE
+    if constants.HF_HUB_OFFLINE or os.environ.get("TRANSFORMERS_OFFLINE") in {"1", "true", "True"}:
+        return "ok", f"offline: only 'tiny', folders, and what {cache} has"
+    return "ok", f"'tiny', folders, and models of the hub, kept in {cache}"
+
+
+def _check_environment() -> Found:
+    told = [f"{name}={os.environ[name]}" for name in SHOWN if os.environ.get(name)]
+    told += [f"{name} is set" for name in SECRET if os.environ.get(name)]
+    return "ok", ", ".join(told) or "nothing set"

@@ -1,0 +1,1 @@
+"""The engine: trains each stage once, on workers, and places fusion sessions."""

@@ -1,0 +1,252 @@
+"""Upstream stages: each is trained once, and whoever asks for it meanwhile waits."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import ObjectLostError
+
+from magtkd.config import Config
+from magtkd.pipeline import STAGES, Plan, StageRecord, train_stage
+from magtkd.store.store import Artifact, Store
+from tune.engine.claims import claim
+from tune.engine.pool import Pool, WorkerDiedError, shape_of
+from tune.engine.worker import Failure, failure_of
+
+__all__ = ["Made", "StageFailedError", "Upstream", "found_record"]
+
+T = TypeVar("T")
+
+TABLE_BYTES = 2 << 30
+"""Tables that stay in the object store for trials to come."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A stage that is there: its table in the object store, and how it came about."""
+
+    table: Any
+    record: StageRecord
+    num_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """What training it took, whenever that was."""
+        return self.record.seconds or self.record.saved or 0.0
+
+
+def found_record(key: str, metrics: Mapping[str, Any], sweep_id: str) -> StageRecord:
+    """The record of a stage whose artifact was found: `reused`, or `recovered` where this sweep
+    trained it itself. If the ledger does not know of that yet, the training still counts.
+
+    Args:
+        key: its key.
+        metrics: the artifact's metrics; empty where it is gone.
+        sweep_id: the sweep.
+    """
+    seconds = metrics.get("seconds")
+    if seconds is not None and metrics.get("sweep") == sweep_id:
+        return StageRecord(key, "recovered", seconds)
+    return StageRecord(key, "reused", 0.0, seconds)
+
+
+class StageFailedError(Exception):
+    """A stage came to nothing, for all who need it."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class Upstream:
+    """Which upstream stages there are, which are being made, and who waits for them.
+
+    Args:
+        store: where artifacts are looked for and written.
+        pool: gives workers.
+        sweep_id: the sweep, to tell what it trained itself before its driver or engine died.
+        reuse: look for artifacts, and share what is trained between trials.
+        max_failures: how often the work of a worker that died is done again.
+        say: told in one line of what a person should know.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        pool: Pool,
+        sweep_id: str,
+        reuse: bool,
+        max_failures: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self._store, self._pool, self._sweep_id, self._reuse = store, pool, sweep_id, reuse
+        self._max_failures, self._say = max_failures, say
+        self._tasks: OrderedDict[tuple[int | None, str, str], asyncio.Task[Made]] = OrderedDict()
+        self._table_bytes = 0
+        self._phases: dict[str, tuple[str, float]] = {}
+        self._waiting: dict[int, dict[str, str]] = {}
+
+    async def given(
+        self,
+        trial: int,
+        config: Config,
+        plan: Plan,
+        stages: tuple[str, ...],
+        work: Callable[[list[str], list[Any]], Awaitable[T]],
+    ) -> tuple[T, dict[str, StageRecord]]:
+        """Do work that needs stages, as soon as all are there.
+
+        Args:
+            trial: the number of the trial that asks.
+            config: its configuration.
+            plan: the plan of this configuration.
+            stages: the stages that are needed.
+            work: gets their names and their tables.
+
+        Returns:
+            what the work gave, and how this trial came by each stage.
+
+        Raises:
+            StageFailedError: one of the stages came to nothing.
+        """
+        first: dict[str, StageRecord] = {}
+        for attempt in range(self._max_failures + 1):
+            made = await asyncio.gather(
+                *(self._stage(trial, config, plan, stage) for stage in stages)
+            )
+            first = {stage: record for stage, (_, record) in zip(stages, made, strict=True)} | first
+            try:
+                return await work(list(stages), [one.table for one, _ in made]), first
+            except ObjectLostError:  # a node died that held a table; the store has it still
+                if attempt == self._max_failures:
+                    raise
+                self._forget(trial, plan, stages)
+        raise AssertionError
+
+    def waits_for(self, trial: int) -> str | None:
+        """The first stage that a trial waits for, and what becomes of it; None if it does not."""
+        waiting = self._waiting.get(trial) or {}
+        for stage in STAGES:
+            if stage in waiting:
+                key = waiting[stage]
+                phase, since = self._phases.get(key, ("", 0.0))
+                passed = f" for {time.monotonic() - since:.0f} s" if phase else ""
+                return f"waits for {stage} {key[:8]}" + (f" ({phase}{passed})" if phase else "")
+        return None
+
+    async def _stage(
+        self, trial: int, config: Config, plan: Plan, stage: str
+    ) -> tuple[Made, StageRecord]:
+        """A stage, from whoever makes it first; the record is this trial's own."""
+        key = (None if self._reuse else trial, stage, plan.keys[stage])
+        task = self._tasks.get(key)
+        is_first = task is None
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._make(trial, config, plan, stage))
+            self._tasks[key] = task
+        self._tasks.move_to_end(key)
+        waiting = self._waiting.setdefault(trial, {})
+        waiting[stage] = plan.keys[stage]
+        try:
+            made = await asyncio.shield(task)
+        finally:
+            waiting.pop(stage, None)
+            if not waiting:
+                self._waiting.pop(trial, None)
+        if is_first:
+            self._table_bytes += made.num_bytes
+            self._drop_old_tables()
+            return made, made.record
+        return made, StageRecord(plan.keys[stage], "reused", 0.0, made.seconds)
+
+    async def _make(self, trial: int, config: Config, plan: Plan, stage: str) -> Made:
+        key = plan.keys[stage]
+        if not self._reuse:
+            return await self._train(trial, config, plan, stage)
+        if (found := await self._find(stage, key)) is not None:
+            return found
+        release = await claim(
+            self._store, stage, key, lambda: self._enter(key, "another sweep trains it")
+        )
+        try:
+            return await self._find(stage, key) or await self._train(trial, config, plan, stage)
+        finally:
+            self._phases.pop(key, None)
+            release()
+
+    async def _find(self, stage: str, key: str) -> Made | None:
+        find = functools.partial(self._store.find, weights=False, say=self._say)
+        artifact = await asyncio.to_thread(find, stage, key)
+        if artifact is None:
+            return None
+        return self._put(artifact, found_record(key, artifact.metrics, self._sweep_id))
+
+    async def _train(self, trial: int, config: Config, plan: Plan, stage: str) -> Made:
+        if stage == "data":
+            return await self._prepare_data(config, plan)
+        key, shape = plan.keys[stage], shape_of(getattr(config.resources, stage))
+
+        async def work(names: list[str], tables: list[Any]) -> tuple[Any, Any]:
+            async def train(handle: Any) -> tuple[Any, Any]:
+                self._enter(key, "training")
+                done, table = handle.train.remote(stage, config, plan, self._reuse, names, *tables)
+                return await done, table
+
+            self._enter(key, "waits for a worker")
+            worker, result = await self._pool.on_worker(shape, train, self._max_failures)
+            self._pool.release(worker)
+            return result
+
+        try:
+            (outcome, table), _ = await self.given(trial, config, plan, plan.reads[stage], work)
+        except WorkerDiedError as error:
+            raise StageFailedError(Failure("failed", f"{stage}: {error}")) from None
+        finally:
+            self._phases.pop(key, None)
+        if isinstance(outcome, Failure):
+            raise StageFailedError(outcome)
+        for warning in outcome.warnings:
+            self._say(warning)
+        return Made(table, outcome.record, outcome.num_bytes)
+
+    async def _prepare_data(self, config: Config, plan: Plan) -> Made:
+        try:
+            artifact = await asyncio.to_thread(train_stage, "data", config, plan, {})
+            artifact.metrics["sweep"] = self._sweep_id
+            await asyncio.to_thread(self._store.write, artifact)
+        except Exception as error:
+            raise StageFailedError(failure_of("data", error)) from error
+        return self._put(
+            artifact, StageRecord(artifact.key, "trained", artifact.metrics["seconds"])
+        )
+
+    @staticmethod
+    def _put(artifact: Artifact, record: StageRecord) -> Made:
+        return Made(ray.put(artifact), record, artifact.table.nbytes)
+
+    def _enter(self, key: str, phase: str) -> None:
+        self._phases[key] = (phase, time.monotonic())
+
+    def _forget(self, trial: int, plan: Plan, stages: tuple[str, ...]) -> None:
+        for stage in stages:
+            key = (None if self._reuse else trial, stage, plan.keys[stage])
+            if (task := self._tasks.get(key)) is not None and task.done():
+                del self._tasks[key]
+
+    def _drop_old_tables(self) -> None:
+        """Forget the tables used longest ago; the store still has them."""
+        for key, task in list(self._tasks.items()) if self._too_many_tables else ():
+            if self._too_many_tables and task.done() and task.exception() is None:
+                del self._tasks[key]
+                self._table_bytes -= task.result().num_bytes
+
+    @property
+    def _too_many_tables(self) -> bool:
+        return self._table_bytes > TABLE_BYTES

@@ -1,0 +1,240 @@
+"""The worker: a Ray actor that trains upstream stages and holds fusion sessions.
+
+One actor class for both, because processes that have loaded torch are what is dear here: a worker
+that has just trained a student holds fusion sessions a moment later. What a stage itself does
+wrong comes back as a `Failure`; only what happens to the process is raised, by Ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from magtkd.config import Config
+from magtkd.errors import DivergedError, StageMemoryError, StorageError
+from magtkd.memory import memory_named
+from magtkd.pipeline import (
+    Plan,
+    StageRecord,
+    describe_stage,
+    stage_exports,
+    train_stage,
+    trained_record,
+)
+from magtkd.store.checkpoints import Exports
+from magtkd.store.store import Artifact, Store
+
+__all__ = ["Failure", "Opening", "StageDone", "Step", "Worker", "WorkerActor", "failure_of"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A stage that came to nothing: `state` is `diverged` or `failed` where it is itself wrong, and
+    `storage` where the store cannot be written, which ends the sweep and no trial."""
+
+    state: str
+    message: str
+    details: str = ""
+
+
+@dataclass(frozen=True)
+class StageDone:
+    """A stage that was trained; `num_bytes` is the size of its table; `warnings` is what a person
+    should know."""
+
+    record: StageRecord
+    num_bytes: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Opening:
+    """An open session: the reports of its epochs so far, and the seconds that these took."""
+
+    reports: list[dict[str, Any]]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """One epoch of a session that has worked `seconds` so far. After the last one, `final` is the
+    artifact's metrics."""
+
+    epoch: int
+    metrics: dict[str, float]
+    seconds: float
+    final: dict[str, Any] | None = None
+
+
+@dataclass
+class _OpenSession:
+    """A fusion session with what its artifact and its exports will need."""
+
+    session: Any
+    data: Artifact
+    plan: Plan
+    config: Config
+    exports: Exports
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether there is something to lose: epochs, and no artifact of them yet."""
+        return not self.session.is_done and self.session.epoch > 0
+
+    def save(self) -> None:
+        """Export the session now."""
+        if self.is_under_way:
+            self.exports.save(self.session.export())
+
+
+def failure_of(stage: str, error: Exception) -> Failure:
+    """What a stage's own exception means for the trials that need it."""
+    state = _STATES.get(type(error), "failed")
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    says_all = isinstance(error, DivergedError | StageMemoryError | StorageError)
+    message = text if says_all else f"{stage}: {type(error).__name__}: {text}"
+    return Failure(state, message, "".join(traceback.format_exception(error)))
+
+
+_STATES: dict[type[Exception], str] = {DivergedError: "diverged", StorageError: "storage"}
+
+
+class Worker:
+    """Trains stages and advances fusion sessions, one call at a time.
+
+    Args:
+        storage: address of the store.
+        threads: with how many threads to compute.
+        stages: the module with `open_session` and `artifact_of`; `magtkd.stages` but for tests of
+            the machinery around it.
+        sweep_id: the sweep, which artifacts name among their metrics.
+    """
+
+    def __init__(self, storage: str, threads: int, stages: str, sweep_id: str) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self._store, self._sweep_id = Store(storage), sweep_id
+        self._stages = importlib.import_module(stages)
+        self._sessions: dict[str, _OpenSession] = {}
+
+    def ready(self) -> bool:
+        """Answers when the process is up."""
+        return True
+
+    @ray.method(num_returns=2)  # type: ignore[untyped-decorator]
+    def train(
+        self,
+        stage: str,
+        config: Config,
+        plan: Plan,
+        is_shared: bool,
+        names: list[str],
+        *upstream: Artifact,
+    ) -> tuple[StageDone | Failure, Artifact | None]:
+        """Train a stage to its end and write its artifact; returns it without the weights.
+
+        A stage that is shared goes on from its last export, where there is one.
+        """
+        exports = stage_exports(self._store, stage, plan.keys[stage]) if is_shared else None
+        try:
+            given = dict(zip(names, upstream, strict=True))
+            artifact = train_stage(
+                stage,
+                config,
+                plan,
+                given,
+                exports=exports,
+                stages=self._stages,
+                scratch=self._store.local_path("tmp"),
+            )
+            artifact.metrics["sweep"] = self._sweep_id
+            artifact = self._store.write(artifact)
+            if exports is not None:
+                exports.remove()
+        except Exception as error:
+            return failure_of(stage, error), None
+        light = dataclasses.replace(artifact, weights=b"")
+        warnings = tuple(artifact.metrics.get("warnings", ()))
+        record = trained_record(artifact.key, artifact.metrics)
+        return StageDone(record, artifact.table.nbytes, warnings), light
+
+    def open(
+        self,
+        session_id: str,
+        config: Config,
+        plan: Plan,
+        exports_name: str,
+        exported: bytes | None,
+        names: list[str],
+        *upstream: Artifact,
+    ) -> Opening | Failure:
+        """Open a fusion session: where it is handed an export, there; else at the last export under
+        its name; else at its start."""
+        exports = Exports(self._store, exports_name)
+        try:
+            given = dict(zip(names, upstream, strict=True))
+            with memory_named("fusion", config.fusion):
+                session = self._stages.open_session("fusion", config, given)
+                exported, is_new = exported or exports.load(), exported is not None
+                if exported is not None:
+                    session.load(exported)
+            opened = _OpenSession(session, given["data"], plan, config, exports)
+            if is_new:
+                opened.save()  # it may have come from another trial, under which nobody will look
+        except Exception as error:
+            return failure_of("fusion", error)
+        self._sessions[session_id] = opened
+        return Opening(session.reports, session.seconds)
+
+    def advance(self, session_id: str) -> Step | Failure:
+        """Train one epoch; after the last one, write the artifact."""
+        opened = self._sessions[session_id]
+        try:
+            with memory_named("fusion", opened.config.fusion):
+                report = opened.session.advance()
+            final = self._finish(opened) if opened.session.is_done else None
+            opened.exports.offer(opened.session)
+        except Exception as error:
+            return failure_of("fusion", error)
+        return Step(report.epoch, report.metrics, opened.session.seconds, final)
+
+    def _finish(self, opened: _OpenSession) -> dict[str, Any]:
+        artifact: Artifact = self._stages.artifact_of(
+            opened.session.result(),
+            "fusion",
+            opened.plan.keys["fusion"],
+            opened.data,
+            describe_stage("fusion", opened.config, opened.plan),
+        )
+        artifact.metrics["sweep"] = self._sweep_id
+        self._store.write(artifact)
+        return artifact.metrics
+
+    def export(self, session_id: str) -> bytes:
+        """The session as bytes that `open` goes on from; the store gets them as well, since the
+        trial is being paused, or another one goes on from it."""
+        opened = self._sessions[session_id]
+        exported: bytes = opened.session.export()
+        if opened.is_under_way:
+            with contextlib.suppress(StorageError):
+                opened.exports.save(exported)
+        return exported
+
+    def save(self, session_id: str) -> None:
+        """Export a session to the store, if it is here."""
+        if session_id in self._sessions:
+            self._sessions[session_id].save()
+
+    def close(self, session_id: str) -> None:
+        """Forget a session."""
+        self._sessions.pop(session_id, None)
+
+
+WorkerActor: Any = ray.remote(max_restarts=0, max_concurrency=1)(Worker)

@@ -1,0 +1,1 @@
+"""The ledger of a sweep: its events, its file, and the state that follows from them."""

@@ -1,0 +1,1 @@
+"""What came out of a sweep: rows, costs, the best trials, its status."""

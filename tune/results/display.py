@@ -1,0 +1,155 @@
+"""The live display of a sweep: a panel on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tune.ledger.state import Event, SweepState, TrialState
+from tune.results.rows import sweep_cost
+
+__all__ = ["Display", "duration", "short_value"]
+
+REFRESH_SECONDS = 0.5
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `1:02:03` or `2:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def short_value(value: Any) -> str:
+    """A value with four significant digits where it is a float."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+class Display:
+    """Shows a sweep while it runs; listens to the ledger's events.
+
+    Args:
+        state: the sweep's state, which is up to date when an event arrives.
+        num_trials: trials that there will be.
+        console: where to write; a terminal gets a live panel.
+    """
+
+    def __init__(self, state: SweepState, num_trials: int, console: Console) -> None:
+        self._state, self._num_trials, self._console = state, num_trials, console
+        self._started = time.monotonic()
+        self._ended_before = sum(trial.ended_time is not None for trial in state.trials.values())
+        self._best: TrialState | None = None
+        self._live: Live | None = None
+        self._refreshed = 0.0
+        for trial in state.trials.values():
+            self._compare(trial)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def note(self, message: str) -> None:
+        """A line that stays."""
+        self._console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    def on_event(self, event: Event) -> None:
+        """Take note of one event."""
+        if event["kind"] == "trial_ended":
+            trial = self._state.trials[event["trial"]]
+            is_best = self._compare(trial)
+            if self._live is None:
+                self.note(self._line(trial, is_best))
+        elif event["kind"] == "warning":
+            self.note(f"warning: {event['message']}")
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self._live is not None and time.monotonic() - self._refreshed > REFRESH_SECONDS:
+            self._refreshed = time.monotonic()
+            self._live.update(self._panel(), refresh=True)
+
+    def _compare(self, trial: TrialState) -> bool:
+        if trial.state != "completed" or not trial.objectives or trial.objectives[0] is None:
+            return False
+        sign = 1 if self._state.objectives[0].mode == "max" else -1
+        if self._best is None or sign * trial.objectives[0] > sign * _first(self._best):
+            self._best = trial
+            return True
+        return False
+
+    # --- what is shown ------------------------------------------------------------------------
+
+    def _counts(self) -> str:
+        count = self._state.count()
+        ended = sum(number for state, number in count.items() if state != "running")
+        parts = [f"{ended}/{self._num_trials} trials"]
+        parts += [
+            f"{count[state]} {state}"
+            for state in ("running", "completed", "stopped", "diverged", "failed")
+            if count[state]
+        ]
+        return ", ".join(parts)
+
+    def _left(self) -> str:
+        ended = sum(trial.ended_time is not None for trial in self._state.trials.values())
+        here = ended - self._ended_before
+        if not here:
+            return "?"
+        each = (time.monotonic() - self._started) / here
+        return duration(each * (self._num_trials - ended))
+
+    def _stages(self) -> str:
+        return ", ".join(
+            f"{stage} {cost.num_trained}+{cost.num_reused}"
+            for stage, cost in sweep_cost(self._state).items()
+        )
+
+    def _best_line(self) -> str:
+        if self._best is None:
+            return "none yet"
+        metric = self._state.objectives[0].metric
+        values = ", ".join(f"{k}={short_value(v)}" for k, v in self._best.values.items())
+        return f"trial {self._best.number}: {metric} {_first(self._best):.4f} ({values})"
+
+    def _panel(self) -> Group:
+        grid = Table.grid(padding=(0, 2))
+        grid.add_row("trials", self._counts())
+        grid.add_row("best", Text(self._best_line(), overflow="fold"))
+        grid.add_row("stages", f"{self._stages()} (trained+reused)")
+        passed = duration(time.monotonic() - self._started)
+        grid.add_row("time", f"{passed} passed, {self._left()} left")
+        return Group(Text(f"sweep {self._state.name}", style="bold"), grid)
+
+    def _line(self, trial: TrialState, is_best: bool) -> str:
+        metric = self._state.objectives[0].metric
+        value = trial.objectives[0] if trial.objectives else None
+        shown = f"{metric} {value:.4f}" if value is not None else trial.message or ""
+        star = " (best so far)" if is_best else ""
+        return (
+            f"trial {trial.number} {trial.state}: {shown}{star}; "
+            f"{self._counts()}, {self._left()} left"
+        )
+
+
+def _first(trial: TrialState) -> float:
+    assert trial.objectives
+    value = trial.objectives[0]
+    assert value is not None
+    return value

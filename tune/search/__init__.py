@@ -1,0 +1,1 @@
+"""Which values come next, and which trials stop early."""

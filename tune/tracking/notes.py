@@ -1,0 +1,62 @@
+"""The descriptions of runs in MLflow: what a person reads first on a run's page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from magtkd.pipeline import StageRecord
+from tune.ledger.state import SweepState, TrialState
+
+__all__ = ["sweep_headline", "sweep_note", "trial_note"]
+
+
+def sweep_headline(state: SweepState) -> str:
+    """What a sweep looks for and how, in one line."""
+    search, scheduler = (state.config.get(name) or {} for name in ("search", "scheduler"))
+    told = {
+        "objective": " and ".join(f"{mode} {metric}" for metric, mode in state.objectives),
+        "sampler": search.get("sampler"),
+        "scheduler": scheduler.get("kind"),
+        "trials": search.get("num_trials"),
+    }
+    return ", ".join(f"{name}: {value}" for name, value in told.items() if value is not None)
+
+
+def sweep_note(state: SweepState) -> str:
+    """The headline and, as a table in Markdown, the search space."""
+    space = state.config.get("space") or {}
+    rows = [f"| {name} | {_words(entry)} |" for name, entry in space.items()]
+    table = ["", "| searched | over |", "|---|---|", *rows] if rows else []
+    return "\n".join([sweep_headline(state), *table])
+
+
+def trial_note(trial: TrialState, chosen: Mapping[str, float | None]) -> str:
+    """How a trial ended, its dev metrics in the epoch `chosen`, and what it trained and reused."""
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in chosen.items() if value is not None)
+    epoch = "" if trial.epoch is None else f"best epoch {trial.epoch}"
+    parts = [
+        f"{trial.state}: {trial.message}" if trial.message else trial.state,
+        f"{epoch}: {scores}" if epoch and scores else epoch or scores,
+        *_outcomes(trial.stages),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _outcomes(stages: Mapping[str, StageRecord]) -> list[str]:
+    reused = {name: record for name, record in stages.items() if record.outcome == "reused"}
+    trained = [f"{name} {stages[name].seconds:.1f} s" for name in stages if name not in reused]
+    saved = sum(record.saved or 0.0 for record in reused.values())
+    told = []
+    if trained:
+        told.append(f"trained {', '.join(trained)}")
+    if reused:
+        told.append(f"reused {', '.join(reused)}" + (f" (saved {saved:.1f} s)" if saved else ""))
+    return told
+
+
+def _words(entry: Mapping[str, Any]) -> str:
+    """An entry of the search space, fit for a cell of a table."""
+    words = ", ".join(f"{name} {json.dumps(value)}" for name, value in entry.items())
+    return words.replace("|", "\\|")

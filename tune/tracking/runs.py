@@ -1,0 +1,148 @@
+"""The runs of a sweep in an MLflow store: finding and making them, and how much they were told.
+
+experiment                  named like the sweep
+└── run NAME                the sweep: how it searches as parameters, `sweep.yaml`
+    └── run trial-0007      values as parameters, reports as metrics, stage keys as tags
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tune.ledger.state import Event, SweepState
+from tune.tracking.addresses import redact
+from tune.tracking.notes import sweep_headline
+from tune.tracking.projection import NOTE_TAG, RunUpdate
+from tune.tracking.store import import_mlflow, is_database, open_client
+
+__all__ = ["CURSOR_TAG", "SWEEP_TAG", "SweepRuns"]
+
+SWEEP_TAG, TRIAL_TAG, CURSOR_TAG = "magtkd.sweep", "magtkd.trial", "magtkd.cursor"
+PARENT_TAG = "mlflow.parentRunId"
+
+
+class SweepRuns:
+    """The runs of one sweep in one tracking store; every call may raise when the store is away."""
+
+    def __init__(self, uri: str, opened: Event, artifact_root: Path) -> None:
+        self.uri = uri
+        self.client, self._view = open_client(uri), import_mlflow().entities.ViewType.ALL
+        self._sweep_id, self._name = opened["sweep_id"], opened["name"]
+        self._experiment_id = self._find_experiment(opened, artifact_root)
+        self._ids: dict[int | None, str] = {}
+        self._artifact_uris: dict[int | None, str] = {}
+        self._cursor = self._find_runs(opened)
+
+    @property
+    def cursor(self) -> int:
+        """Up to which byte of the ledger this store has been told, as far as it knows."""
+        return self._cursor
+
+    def set_cursor(self, offset: int) -> None:
+        """Note in the store that it has been told the ledger up to this byte."""
+        if offset != self._cursor:
+            self.client.set_tag(self._ids[None], CURSOR_TAG, str(offset))
+            self._cursor = offset
+
+    def __contains__(self, number: int | None) -> bool:
+        return number in self._ids
+
+    def id_of(self, number: int | None) -> str:
+        """The run of a trial, or of the sweep."""
+        return self._ids[number]
+
+    def artifact_uri(self, number: int | None) -> str:
+        """Where its artifacts go."""
+        return self._artifact_uris[number]
+
+    def is_here(self) -> bool:
+        """Whether the sweep's own run is still there; else the store is not the one it was."""
+        info = self.client.get_run(self._ids[None]).info
+        return bool(info.lifecycle_stage == "active")
+
+    def _find_experiment(self, opened: Event, artifact_root: Path) -> str:
+        experiment = self.client.get_experiment_by_name(self._name)
+        if experiment is None:
+            # A database has no place for artifacts; a server has its own.
+            location = artifact_root.resolve().as_uri() if is_database(self.uri) else None
+            state = SweepState()
+            state.apply(opened)
+            tags = {
+                "mlflow.experimentKind": "custom_model_development",
+                NOTE_TAG: redact(sweep_headline(state)),
+            }
+            return str(self.client.create_experiment(self._name, location, tags))
+        if experiment.lifecycle_stage == "deleted":
+            self.client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
+
+    def _find_runs(self, opened: Event) -> int:
+        """Learn the runs by trial; the cursor, which is zero where all must be sent again."""
+        found: dict[int | None, list[Any]] = {}
+        for run in self._search():
+            number = run.data.tags.get(TRIAL_TAG)
+            found.setdefault(None if number is None else int(number), []).append(run)
+        told = [run for run in found.pop(None, []) if run.info.lifecycle_stage == "active"]
+        for run in told[:1]:
+            self._know(None, run)
+        if not told:
+            self.create(RunUpdate(None, self._name, opened["time"]))
+        extra = told[1:]
+        for number, runs in found.items():
+            active = [run for run in runs if run.info.lifecycle_stage == "active"]
+            # Someone deleted it, and not the sweep: it stays deleted.
+            if told and not active:
+                active = runs[:1]
+            for run in active[:1]:
+                self._know(number, run)
+                self._adopt(run)
+            extra += active[1:]
+        if extra:
+            self._forget(extra)
+            return 0
+        return int(told[0].data.tags.get(CURSOR_TAG, "0")) if told else 0
+
+    def _search(self) -> list[Any]:
+        """All runs of the sweep, in the same order for everyone."""
+        query, token, runs = f"tags.`{SWEEP_TAG}` = '{self._sweep_id}'", None, []
+        while True:
+            page = self.client.search_runs(
+                [self._experiment_id], query, run_view_type=self._view, page_token=token
+            )
+            runs += page
+            token = page.token
+            if not token:
+                return sorted(runs, key=lambda run: str(run.info.run_id))
+
+    def _adopt(self, run: Any) -> None:
+        if run.data.tags.get(PARENT_TAG) != self._ids[None]:
+            self.client.set_tag(run.info.run_id, PARENT_TAG, self._ids[None])
+
+    def _forget(self, extra: list[Any]) -> None:
+        """Delete runs that were made twice, where the answer to the first request was lost.
+
+        The one that goes may be the one that was filled: all is sent again, and noted to be
+        before anything goes.
+        """
+        self.client.set_tag(self._ids[None], CURSOR_TAG, "0")
+        for run in extra:
+            self.client.delete_run(run.info.run_id)
+
+    def _know(self, number: int | None, run: Any) -> None:
+        self._ids[number] = str(run.info.run_id)
+        self._artifact_uris[number] = str(run.info.artifact_uri)
+
+    def create(self, update: RunUpdate) -> None:
+        """Make the run that an update is for."""
+        tags = {
+            SWEEP_TAG: self._sweep_id,
+            "mlflow.source.name": "magtkd",
+            "mlflow.source.type": "LOCAL",
+        }
+        if update.number is not None:
+            tags |= {TRIAL_TAG: str(update.number), PARENT_TAG: self._ids[None]}
+        run = self.client.create_run(
+            self._experiment_id, start_time=update.start_time, tags=tags, run_name=update.name
+        )
+        self._know(update.number, run)

@@ -1,0 +1,187 @@
+"""MLflow as a projection of the ledger: it can fall behind, catch up, or be made anew.
+
+A thread of the driver follows the ledger's file, turns events into updates of runs, and sends
+these in batches. Every time stamp comes from the ledger, so that sending twice changes nothing:
+MLflow keeps one row where run, metric, time, step and value agree. How far the ledger has been sent
+is itself a tag of the sweep's run, so that it cannot disagree with what the store holds.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from magtkd.errors import MagtkdError, StorageError
+from tune.ledger.file import read_events
+from tune.tracking.addresses import default_tracking_uri, reason, redact
+from tune.tracking.follower import Follower, num_events_after
+from tune.tracking.projection import STATUS
+from tune.tracking.runs import CURSOR_TAG, SWEEP_TAG
+from tune.tracking.sender import ArtifactsOf
+from tune.tracking.store import read_tag
+
+__all__ = ["STATUS", "Tracker", "default_tracking_uri", "num_behind", "redact", "sync"]
+
+INTERVAL_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 5.0
+LONGEST_WAIT_SECONDS = 30.0  # between attempts at a store that is away
+PATIENCE_SECONDS = 3.0  # with a store that is away, at the sweep's end
+BUSY_SHARE = 0.1  # of one core, while tracking keeps up
+
+
+class Tracker:
+    """Follows a ledger's file in a thread and keeps MLflow up to date; never raises into the sweep.
+
+    Args:
+        ledger_path: the ledger; its first event may come later.
+        tracking_uri: MLflow's address.
+        artifacts_of: the files of an ended trial (which comes without its reports), name to
+            content; called in the thread.
+        say: gets one line where a person should know something; called in the thread.
+    """
+
+    def __init__(
+        self,
+        ledger_path: str | Path,
+        tracking_uri: str,
+        *,
+        artifacts_of: ArtifactsOf | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self._uri = redact(tracking_uri)
+        self._say = say or logging.getLogger(__name__).warning
+        self._follower = Follower(ledger_path, tracking_uri, artifacts_of, self._say)
+        self._behind = self._away = False
+        self._closing, self._abandoned = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
+        self._thread.start()
+
+    @property
+    def behind(self) -> bool:
+        """Whether the store is away."""
+        return self._behind
+
+    def num_left(self) -> int:
+        """Events that MLflow has not been told."""
+        return self._follower.num_left()
+
+    def close(self, timeout: float = 30.0) -> int:
+        """Wait for MLflow to catch up; how many events are left.
+
+        For as long as it gets on: at most `timeout` seconds without any progress, and not even that
+        where the store is away. `sync` can send the rest at any time.
+        """
+        self._closing.set()
+        sent, since = self._follower.sent, time.monotonic()
+        while self._thread.is_alive() and (waited := time.monotonic() - since) < timeout:
+            if self._away and waited >= PATIENCE_SECONDS:
+                break
+            self._thread.join(0.05)
+            if self._follower.sent != sent:
+                sent, since = self._follower.sent, time.monotonic()
+        self._abandoned.set()
+        self._thread.join(min(timeout, 1.0))
+        return self.num_left()
+
+    def _run(self) -> None:
+        wait = 0.0
+        try:
+            while not self._abandoned.is_set():
+                closing = self._closing.is_set()
+                started = self._follower.seconds
+                try:
+                    more = self._follower.step()
+                except Exception as error:
+                    self._away = True
+                    if not self._is_passing(error):
+                        return
+                    wait = min(max(1.0, 2 * wait), LONGEST_WAIT_SECONDS)
+                    self._pause(wait)
+                    continue
+                self._away, wait = False, 0.0
+                self._recovered(more)
+                if closing and not more:
+                    return
+                if not more:
+                    spent = self._follower.seconds - started
+                    pause = min(spent / BUSY_SHARE, LONGEST_PAUSE_SECONDS)
+                    self._closing.wait(max(INTERVAL_SECONDS, pause))
+        finally:
+            self._follower.close()
+
+    def _is_passing(self, error: Exception) -> bool:
+        """Say that tracking is behind, once; whether trying again makes sense."""
+        if isinstance(error, MagtkdError) and not isinstance(error, StorageError):
+            self._say(f"tracking has stopped: {error}")
+            return False
+        if not self._behind:
+            self._behind = True
+            self._say(
+                f"tracking is behind: {self._uri}: {reason(error)}; "
+                "the sweep goes on, and tracking catches up by itself"
+            )
+        return True
+
+    def _recovered(self, more: bool) -> None:
+        if self._behind and not more:
+            self._behind = False
+            self._say(f"tracking has caught up: {self._uri}")
+
+    def _pause(self, seconds: float) -> None:
+        """Wait; when the sweep is being closed, only as long as is polite to the store."""
+        if self._closing.wait(seconds):
+            self._abandoned.wait(min(seconds, 1.0))
+
+
+def num_behind(ledger_path: str | Path, tracking_uri: str) -> int:
+    """Events of a ledger that a store has not been told, by what the store itself says.
+
+    Nothing is made in the store, and no file where there is none.
+
+    Raises:
+        SweepError: the ledger is missing or damaged.
+        StorageError: the store cannot be reached.
+    """
+    opened = next(read_events(ledger_path), None)
+    if opened is None:
+        return 0
+    path, sweep = Path(ledger_path), (SWEEP_TAG, opened["sweep_id"])
+    try:
+        told = read_tag(tracking_uri, opened["name"], sweep, CURSOR_TAG)
+    except Exception as error:
+        raise StorageError(
+            f"tracking at {redact(tracking_uri)}: {reason(error)}; try again when it answers"
+        ) from None
+    cursor = int(told or 0)
+    # A ledger that is shorter is an older copy, and all of it will be sent.
+    return num_events_after(path, 0 if cursor > path.stat().st_size else cursor)
+
+
+def sync(
+    ledger_path: str | Path,
+    tracking_uri: str,
+    *,
+    artifacts_of: ArtifactsOf | None = None,
+    say: Callable[[str], None] | None = None,
+) -> int:
+    """Send to MLflow whatever of a ledger it lacks; how many events that were.
+
+    Raises:
+        SweepError: the ledger is missing or damaged, or another process sends it.
+        StorageError: the store cannot be reached, or breaks off.
+    """
+    say = say or logging.getLogger(__name__).warning
+    follower = Follower(ledger_path, tracking_uri, artifacts_of, say)
+    try:
+        return follower.catch_up()
+    except MagtkdError:
+        raise
+    except Exception as error:
+        raise StorageError(
+            f"tracking at {redact(tracking_uri)}: {reason(error)}; try again when it answers"
+        ) from None
+    finally:
+        follower.close()
