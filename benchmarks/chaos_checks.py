@@ -418,9 +418,9 @@ def _stopped_rightly(trial: Trial, must: tuple[Line, str] | None) -> list[Failur
 
 def check_study(path: Path, lines: Sequence[Line]) -> list[Failure]:
     """The study that the product rebuilds has the ledger's trials."""
-    from tune.config.sweep import SweepConfig
-    from tune.ledger.file import read_events
-    from tune.search.study import SweepStudy
+    from tune.config import SweepConfig
+    from tune.ledger import read_events
+    from tune.search import SweepStudy
 
     study = SweepStudy(SweepConfig.model_validate(_config(lines)), read_events(path)).study
     trials, metric = trials_of(lines), _objective(lines)["metric"]

@@ -24,9 +24,9 @@ from rich.table import Table
 
 from magtkd.config import load_config
 from magtkd.errors import MagtkdError
-from tune.config.sweep import SweepConfig, check_sweep
-from tune.ledger.state import SweepState
-from tune.results.rows import sweep_cost
+from tune.config import SweepConfig, check_sweep
+from tune.ledger import SweepState
+from tune.results import sweep_cost
 
 __all__ = [
     "EXPERIMENTS",
@@ -245,8 +245,9 @@ def sweep_with(file: str, overrides: Sequence[str], **sections: Any) -> SweepCon
 def run_timed(sweep: SweepConfig, storage: Path, **options: Any) -> SweepRun:
     """Run a sweep on a Ray of its own, which is started before the clock."""
     # Ray, Optuna and MLflow, which a variant without them must not load.
-    from tune.cluster.local import ray_cluster
-    from tune.driver.sweep import SweepOptions, run_sweep
+    from tune.cluster import ray_cluster
+    from tune.config import SweepOptions
+    from tune.driver import run_sweep
 
     with ray_cluster():
         started = time.perf_counter()

@@ -13,22 +13,20 @@ from typing import Any
 
 import common
 
-from magtkd.data import list_matrix, read_metadata
-from magtkd.metrics import classification_metrics, split_scores
-from magtkd.store.store import Store
+from magtkd.data import read_metadata
+from magtkd.scoring import score_split
+from magtkd.store import Store
 
 
 def test_scores(storage: str, stages: dict[str, str]) -> dict[str, Any]:
     """Scores of test, and the accuracy of train's most frequent label there."""
     store = Store(storage)
     data = store.read("data", stages["data"]).table
-    logits = list_matrix(store.read("fusion", stages["fusion"], weights=False).table, "logits")
+    fusion = store.read("fusion", stages["fusion"], weights=False).table
     split, label = data["split"].to_numpy(), data["label"].to_numpy()
     is_test = split == "test"
     names = read_metadata(data).labels
-    scores = split_scores(
-        classification_metrics(label[is_test], logits[is_test].argmax(axis=1), names)
-    )
+    scores = score_split(data, fusion, "test").to_json()
     counts = [int((label[split == "train"] == index).sum()) for index in range(len(names))]
     majority = float((label[is_test] == counts.index(max(counts))).mean())
     return {"test": scores, "majority_accuracy": majority}

@@ -26,7 +26,7 @@ from meld import test_scores
 from magtkd.config import load_config
 from magtkd.data import read_path, write_parquet
 from magtkd.pipeline import run_chain
-from magtkd.store.store import Store
+from magtkd.store import Store
 
 
 def write_subset(data: str, num_conversations: int, path: Path) -> dict[str, int]:

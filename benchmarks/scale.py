@@ -52,53 +52,60 @@ def sweep_of(sampler: str, num_trials: int, **sections: Any) -> Any:
 
 def write_ledger(storage: Path, sampler: str, num_trials: int, num_reports: int) -> None:
     """A ledger as a driver would have written it, with the sampler's own suggestions."""
-    from tune.ledger.file import open_ledger
-    from tune.search.study import SweepStudy
+    from magtkd.metrics import Scores
+    from tune.ledger import (
+        EpochReported,
+        SweepLayout,
+        SweepOpened,
+        TrialEnded,
+        TrialStatus,
+        TrialSuggested,
+        open_ledger,
+    )
+    from tune.search import SweepStudy
 
     sweep = sweep_of(sampler, num_trials)
     study, draw = SweepStudy(sweep), random.Random(0)
-    with open_ledger(storage / "sweeps/scale") as ledger:
+    with open_ledger(SweepLayout(storage, "scale")) as ledger:
         config = sweep.model_dump(mode="json")
-        study.apply(ledger.append("sweep_opened", name="scale", config=config, fingerprint="0"))
+        study.apply(ledger.append(SweepOpened(name="scale", config=config)))
         while (asked := study.ask()) is not None:
-            number, values = asked
-            ledger.append("trial_suggested", trial=number, values=values)
+            number, candidate = asked
+            ledger.append(TrialSuggested(trial=number, values=candidate.values))
             for epoch in range(1, num_reports + 1):
-                metrics = {name: draw.random() for name in METRICS}
-                study.apply(
-                    ledger.append("trial_report", trial=number, epoch=epoch, metrics=metrics)
-                )
-            dev = {"accuracy": draw.random(), "weighted_f1": draw.random(), "per_class": {}}
-            end = {"state": "completed", "epoch": 1, "dev": dev, "objectives": [draw.random()]}
-            study.apply(ledger.append("trial_ended", trial=number, **end))
+                metrics: dict[str, float | None] = {name: draw.random() for name in METRICS}
+                reported = EpochReported(trial=number, epoch=epoch, metrics=metrics)
+                study.apply(ledger.append(reported))
+            ended = TrialEnded(
+                trial=number,
+                state=TrialStatus.COMPLETED,
+                epoch=1,
+                dev=Scores(draw.random(), draw.random()),
+                objectives=[draw.random()],
+            )
+            study.apply(ledger.append(ended))
 
 
 def read(storage: str) -> dict[str, Any]:
     """What `magtkd trials` and `best` do first."""
-    from tune.ledger.file import read_sweep
+    from tune.ledger import SweepLayout, read_sweep
 
-    with measured() as told:
-        state = read_sweep(Path(storage) / "sweeps/scale")
-    return told | {"trials": len(state.trials)}
+    with measured() as measures:
+        state = read_sweep(SweepLayout(Path(storage), "scale"))
+    return measures | {"trials": len(state.trials)}
 
 
 def rebuild(storage: str) -> dict[str, Any]:
     """What a resume does: the state, the study, and a scheduler's rungs."""
-    from tune.config.sweep import SweepConfig
-    from tune.ledger.file import read_events
-    from tune.ledger.state import SweepState
-    from tune.search.schedulers import make_scheduler, replay
-    from tune.search.study import SweepStudy
+    from tune.ledger import SweepLayout, fold, read_events
+    from tune.search import SweepStudy, replay
 
-    with measured() as told:
-        events = list(read_events(Path(storage) / "sweeps/scale/ledger.jsonl"))
-        state = SweepState()
-        for event in events:
-            state.apply(event)
-        sweep = SweepConfig.model_validate(events[0]["config"])
+    with measured() as measures:
+        events = list(read_events(SweepLayout(Path(storage), "scale").ledger))
+        sweep = fold(events).sweep
         study = SweepStudy(sweep, events)
-        replay(make_scheduler(sweep), events)
-    return told | {"trials": study.num_trials}
+        replay(sweep.scheduler.build(sweep.problem), events)
+    return measures | {"trials": study.num_trials}
 
 
 @contextlib.contextmanager

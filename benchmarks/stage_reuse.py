@@ -69,7 +69,7 @@ def sweep_once(data: str, teacher: str, fusions: str, trials: int, reuse: bool) 
     assert run.state.count() == {"completed": trials}, run.state.count()
     found = {
         json.dumps(trial.values, sort_keys=True): {
-            "dev": trial.dev,
+            "dev": trial.dev.to_json() if trial.dev else None,
             "reports": [[report.epoch, report.metrics] for report in trial.reports],
         }
         for trial in run.state.trials.values()

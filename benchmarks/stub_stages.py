@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from magtkd.config import Config
 from magtkd.data import read_metadata
-from magtkd.store.store import Artifact
+from magtkd.store import Artifact
 from magtkd.training import Report
 
 __all__ = ["StubSession", "artifact_of", "open_session"]

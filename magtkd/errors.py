@@ -15,6 +15,8 @@ Each message is one line and names the file or place, the value, and the way out
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 __all__ = [
     "ArtifactError",
     "ConfigError",
@@ -25,6 +27,8 @@ __all__ = [
     "StageMemoryError",
     "StorageError",
     "SweepError",
+    "and_more",
+    "first_line",
 ]
 
 
@@ -73,3 +77,16 @@ class DivergedError(MagtkdError):
 
 class StageMemoryError(MagtkdError):
     """A stage did not fit into memory; the message has the sizes that decide."""
+
+
+def first_line(error: BaseException, max_length: int = 300) -> str:
+    """The first line of an error's text, or the name of its type where it has none."""
+    lines = str(error).splitlines()
+    return (lines[0] if lines and lines[0].strip() else type(error).__name__)[:max_length]
+
+
+def and_more(names: Iterable[str], max_shown: int) -> str:
+    """The first names, separated by commas, and how many more there are."""
+    every = list(names)
+    more = len(every) - max_shown
+    return ", ".join(every[:max_shown]) + (f" and {more} more" if more > 0 else "")

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from magtkd.config import Config, FusionConfig, dump_yaml
-from magtkd.data import list_matrix, read_corpus
-from magtkd.errors import DataError
+from magtkd.data import read_corpus
 from magtkd.fusion_inputs import keyed_fusion
-from magtkd.metrics import classification_metrics, split_scores
+from magtkd.metrics import Scores
 from magtkd.pipeline import (
     VERSIONS,
     Plan,
@@ -28,6 +27,7 @@ from magtkd.pipeline import (
     run_chain,
     source_of,
 )
+from magtkd.scoring import score_split
 from magtkd.stages import artifact_of
 from magtkd.stages.inputs import Inputs
 from magtkd.stages.published import evaluate_published, read_published
@@ -87,13 +87,13 @@ def import_checkpoint(
         "key": key,
         "weights": f"{store.folder('fusion', key)}/weights.safetensors",
         "classes": list(classes or inputs.labels),
-        "dev": split_scores(artifact.metrics["dev"]),
+        "dev": Scores.of_split(artifact.metrics["dev"]).to_json(),
     }
     folder = f"runs/{config.name}-{key[:12]}"
     store.write_file(f"{folder}/config.yaml", dump_yaml(config).encode())
     store.write_file(f"{folder}/result.json", json.dumps(told, indent=2).encode())
     if reveal_test:
-        told["test"] = _reveal(store, folder, inputs, artifact)
+        told["test"] = _reveal(store, folder, data, artifact)
     return told
 
 
@@ -112,15 +112,9 @@ def _imported_key(
     )
 
 
-def _reveal(store: Store, folder: str, inputs: Inputs, artifact: Artifact) -> dict[str, Any]:
-    """The test metrics; when they were first seen stays written down."""
-    is_test = inputs.split == "test"
-    if not is_test.any():
-        raise DataError("the table has no test split to reveal")
-    prediction = list_matrix(artifact.table, "logits").argmax(axis=1)
-    scores = split_scores(
-        classification_metrics(inputs.label[is_test], prediction[is_test], inputs.labels)
-    )
+def _reveal(store: Store, folder: str, data: Artifact, artifact: Artifact) -> dict[str, Any]:
+    """The test metrics; the time at which they were first revealed is kept."""
+    scores = score_split(data.table, artifact.table, "test").to_json()
     noted = {"revealed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "test": scores}
     with contextlib.suppress(OSError, ValueError):
         noted["revealed"] = json.loads(store.read_file(f"{folder}/test.json"))["revealed"]

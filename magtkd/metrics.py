@@ -6,12 +6,13 @@ Imports no torch, so that whoever only reads results stays small.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["classification_metrics", "confusion_matrix", "dev_scores", "split_scores"]
+__all__ = ["Report", "Scores", "classification_metrics", "confusion_matrix"]
 
 
 def confusion_matrix(
@@ -78,26 +79,41 @@ def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDAr
     return numerator / np.maximum(denominator, 1)
 
 
-def split_scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """`accuracy`, `weighted_f1` and `per_class` (F1 by label) of `classification_metrics`."""
-    per_class = {label: entry["f1"] for label, entry in metrics["per_class"].items()}
-    return {
-        "accuracy": metrics["accuracy"],
-        "weighted_f1": metrics["weighted_f1"],
-        "per_class": per_class,
-    }
+@dataclass(frozen=True)
+class Report:
+    """One epoch's metrics: `train/loss`, `dev/loss`, `dev/accuracy`, `dev/weighted_f1` and
+    `dev/f1/<label>`. Test is never among them."""
+
+    epoch: int
+    metrics: dict[str, float]
 
 
-def dev_scores(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of a report's metrics: `dev/accuracy`, `dev/weighted_f1`, `dev/f1/<label>`."""
-    prefix = "dev/f1/"
-    per_class = {
-        name.removeprefix(prefix): value
-        for name, value in report.items()
-        if name.startswith(prefix)
-    }
-    return {
-        "accuracy": report.get("dev/accuracy"),
-        "weighted_f1": report.get("dev/weighted_f1"),
-        "per_class": per_class,
-    }
+@dataclass(frozen=True)
+class Scores:
+    """What is shown of one split: accuracy, weighted F1, and the F1 of each class by its label.
+    None is a number that is not known or was not finite."""
+
+    accuracy: float | None
+    weighted_f1: float | None
+    per_class: dict[str, float | None] = field(default_factory=dict)
+
+    @classmethod
+    def of_split(cls, metrics: Mapping[str, Any]) -> Self:
+        """The scores in what `classification_metrics` gave."""
+        per_class = {label: entry["f1"] for label, entry in metrics["per_class"].items()}
+        return cls(metrics["accuracy"], metrics["weighted_f1"], per_class)
+
+    @classmethod
+    def of_dev(cls, metrics: Mapping[str, float | None]) -> Self:
+        """The scores in a report's metrics."""
+        prefix = "dev/f1/"
+        per_class = {
+            name.removeprefix(prefix): value
+            for name, value in metrics.items()
+            if name.startswith(prefix)
+        }
+        return cls(metrics.get("dev/accuracy"), metrics.get("dev/weighted_f1"), per_class)
+
+    def to_json(self) -> dict[str, Any]:
+        """The scores as a JSON object."""
+        return asdict(self)

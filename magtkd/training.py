@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from magtkd.config import TrainingSection
 from magtkd.errors import DivergedError
 from magtkd.memory import MemoryPeak
-from magtkd.metrics import classification_metrics
+from magtkd.metrics import Report, classification_metrics
 
 __all__ = [
     "Outputs",
@@ -39,15 +39,6 @@ BatchT = TypeVar("BatchT")
 SectionT = TypeVar("SectionT", bound=TrainingSection)
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-
-
-@dataclass(frozen=True)
-class Report:
-    """One epoch's metrics: `train/loss`, `dev/loss`, `dev/accuracy`, `dev/weighted_f1` and
-    `dev/f1/<label>`. Test is never among them."""
-
-    epoch: int
-    metrics: dict[str, float]
 
 
 ReportCallback = Callable[[Report], None]

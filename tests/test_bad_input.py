@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from magtkd.cli.train import run_app
+from magtkd.cli import run_app
 from magtkd.config import Config, dump_yaml
-from tune.cli.commands import app
+from tune.cli import app
+from tune.ledger import SweepLayout, SweepOpened, open_ledger
 
 SWEEP = """
 extends: base.yaml
@@ -282,7 +283,10 @@ def sweep_with(**replaced: str) -> None:
         ({"space": "{fusion.depth: {int: [0, 2]}}"}, r"fusion\.depth.*\b0\b"),
         ({"space": "{fusion.depth: {int: [3, 1]}}"}, r"fusion\.depth"),
         ({"space": "{fusion.depth: {integer: [1, 2]}}"}, r"fusion\.depth.*integer"),
-        ({"search": "{sampler: tpa}"}, r"search\.sampler: 'tpa' is not legal: .*'tpe'"),
+        (
+            {"search": "{sampler: tpa}"},
+            r"search\.sampler: 'tpa': no such sampler.*'tpe'",
+        ),
         ({"search": "{num_trials: 0}"}, r"search\.num_trials: 0 is not legal"),
         ({"scheduler": "{kind: asha}\nzzz: 1"}, r"zzz: unknown key"),
     ],
@@ -333,7 +337,7 @@ def test_arguments(refused: Refused, arguments: list[str], message: str) -> None
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    from tune.cluster.local import ray_cluster
+    from tune.cluster import ray_cluster
 
     with ray_cluster():
         yield
@@ -359,9 +363,7 @@ def test_resources(refused: Refused, override: str, message: str, options: tuple
 @pytest.mark.ray
 @pytest.mark.usefixtures("cluster")
 def test_a_name_that_is_taken(refused: Refused, folder: Path) -> None:
-    from tune.ledger.file import open_ledger
-
-    with open_ledger(folder / "magtkd-results/sweeps/mine") as ledger:
-        ledger.append("sweep_opened", name="mine", config={}, fingerprint="", versions={})
+    with open_ledger(SweepLayout(folder / "magtkd-results", "mine")) as ledger:
+        ledger.append(SweepOpened(name="mine", config={}))
     line = refused("sweep", "sweep.yaml")
-    assert re.match(r"sweep 'mine': exists already in .*; go on with --resume mine, or give", line)
+    assert re.match(r"sweep 'mine': exists already in .*; continue it with --resume mine, ", line)

@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,27 @@ import pyarrow as pa
 import pytest
 import torch
 
-import tune.tracking.tracker
-from magtkd.cli.train import run_app
+import tune.tracking
+from magtkd.cli import run_app
 from magtkd.config import Config, dump_yaml, load_config
 from magtkd.encoders.hub import load_pretrained
 from magtkd.errors import ArtifactError, ConfigError, StorageError
+from magtkd.metrics import Scores
 from magtkd.pipeline import run_chain
 from magtkd.stages import open_session
-from magtkd.store.store import Artifact, Store, to_json
-from tune.cli.commands import app
-from tune.config.sweep import SweepConfig
-from tune.ledger.file import open_ledger
+from magtkd.store import Artifact, Store, to_json
+from tune.cli import app
+from tune.config import SweepConfig
+from tune.ledger import (
+    SweepClosed,
+    SweepEnd,
+    SweepLayout,
+    SweepOpened,
+    TrialEnded,
+    TrialStatus,
+    TrialSuggested,
+    open_ledger,
+)
 
 # MLflow's own: it uses an option of SQLAlchemy that is going away.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -255,16 +266,23 @@ def sweep(folder: Path, tiny_config: Callable[..., Config]) -> Path:
     config = SweepConfig.model_validate(
         tree | {"name": "mine", "space": {"fusion.depth": {"int": [1, 2]}}}
     ).model_dump(mode="json")
-    for place in ("magtkd-results/sweeps/mine", "magtkd-results/outside", "outside"):
-        with open_ledger(folder / place) as ledger:
-            ledger.append("sweep_opened", name="mine", config=config, versions={})
-            ledger.append("trial_suggested", trial=0, values={"fusion.depth": 1})
-            dev = {"accuracy": 0.5, "weighted_f1": 0.5, "per_class": {}}
-            ledger.append(
-                "trial_ended", trial=0, state="completed", epoch=1, dev=dev, objectives=[0.5]
+    layout = SweepLayout(folder / "magtkd-results", "mine")
+    with open_ledger(layout) as ledger:
+        ledger.append(SweepOpened(name="mine", config=config))
+        ledger.append(TrialSuggested(trial=0, values={"fusion.depth": 1}))
+        ledger.append(
+            TrialEnded(
+                trial=0,
+                state=TrialStatus.COMPLETED,
+                epoch=1,
+                dev=Scores(0.5, 0.5),
+                objectives=[0.5],
             )
-            ledger.append("sweep_closed", reason="interrupted")
-    return folder / "magtkd-results/sweeps/mine"
+        )
+        ledger.append(SweepClosed(reason=SweepEnd.INTERRUPTED))
+    for place in ("magtkd-results/outside", "outside"):
+        shutil.copytree(layout.folder, folder / place)
+    return layout.folder
 
 
 @pytest.mark.parametrize(
@@ -309,7 +327,7 @@ def test_a_pickle_as_ledger(
 def test_a_pickle_beside_the_ledger(
     call: Call, sweep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tune.tracking.tracker, "num_behind", lambda path, uri: 0, raising=False)
+    monkeypatch.setattr(tune.tracking, "num_behind", lambda layout, uri: 0)
     for name in ("live.json", "lock", "sweep.yaml", "anything.pkl"):
         (sweep / name).write_bytes(EVIL)
     for command in ("trials", "best", "status"):

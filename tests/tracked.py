@@ -1,4 +1,4 @@
-"""A sweep with everything that can happen in one, and what a store should say of it."""
+"""A sweep with everything that can happen in one, and what a store should have of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,27 @@ from typing import Any
 
 import sqlalchemy
 
-from tune.ledger.file import Ledger, read_events
+from magtkd.metrics import Scores
+from magtkd.pipeline import StageRecord
+from tune.ledger import (
+    EpochReported,
+    Event,
+    Ledger,
+    StagesRecorded,
+    SweepClosed,
+    SweepEnd,
+    SweepLayout,
+    SweepOpened,
+    SweepResumed,
+    TestRevealed,
+    TrialChanged,
+    TrialEnded,
+    TrialStatus,
+    TrialSuggested,
+    Warned,
+    read_events,
+)
+from tune.space import Values
 
 STATUS = {
     "completed": "FINISHED",
@@ -19,62 +39,72 @@ STATUS = {
     "running": "RUNNING",
 }
 NUM_EPOCHS = 5
-ENDS = ("completed", "stopped", "diverged", "failed", "completed", "completed")
+ENDS = [
+    TrialStatus(state)
+    for state in ("completed", "stopped", "diverged", "failed", "completed", "completed")
+]
 SECRET = "s3://ann:s3cr3t@host/mosi.parquet"
-PER_CLASS = {"joy": {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 4}}
+MANY: Values = {f"n{index}": index for index in range(101)}
+"""More parameters than one request to MLflow may hold."""
 
 
 # --- a sweep ----------------------------------------------------------------------------------
 
 
-def _reports(number: int, epochs: range) -> Iterator[tuple[str, dict[str, Any]]]:
+def _reports(number: int, epochs: range) -> Iterator[Event]:
     for epoch in epochs:
         value = math.nan if (number, epoch) == (2, 3) else number + epoch / 7
         metrics = {"dev/weighted_f1": value, "dev/f1/joy, strong": 0.3, "train/loss": -epoch}
-        yield "trial_report", {"trial": number, "epoch": epoch, "metrics": metrics}
+        yield EpochReported(trial=number, epoch=epoch, metrics=metrics)
 
 
-def _end(number: int) -> tuple[str, dict[str, Any]]:
+def _end(number: int) -> Event:
     state = ENDS[number]
-    told: dict[str, Any] = {"trial": number, "state": state}
-    if state in ("diverged", "failed"):
-        told["message"] = f"fusion: {state} on {SECRET}"
-    if state == "completed":
-        dev = {"accuracy": 0.7, "weighted_f1": 0.6, "per_class": PER_CLASS}
-        told |= {"dev": dev, "epoch": 2, "objectives": [number + 2 / 7]}
-    return "trial_ended", told
+    if state == TrialStatus.COMPLETED:
+        dev = Scores(0.7, 0.6, {"joy": 0.5})
+        objectives: list[float | None] = [number + 2 / 7]
+        return TrialEnded(trial=number, state=state, dev=dev, epoch=2, objectives=objectives)
+    broken = state in (TrialStatus.DIVERGED, TrialStatus.FAILED)
+    message = f"fusion: {state} on {SECRET}" if broken else None
+    return TrialEnded(trial=number, state=state, message=message)
 
 
-def _changed(number: int, epoch: int) -> tuple[str, dict[str, Any]]:
-    values = {"fusion.dropout": 0.1 * epoch, "fusion.detach_anchor": epoch == 4}
-    told = {"trial": number, "epoch": epoch, "values": values}
-    return "trial_changed", told | {"base": {"fusion.dropout": 0.1}, "changes": {epoch: values}}
+def _changed(number: int, epoch: int) -> Event:
+    values: Values = {"fusion.dropout": 0.1 * epoch, "fusion.detach_anchor": epoch == 4}
+    changed = {name.removeprefix("fusion."): value for name, value in values.items()}
+    return TrialChanged(
+        trial=number,
+        epoch=epoch,
+        values=values,
+        base={"fusion.dropout": 0.1},
+        changes={epoch: changed},
+    )
 
 
-def _started(number: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    values = {"fusion.depth": number, "fusion.dropout": 0.1, "data.path": SECRET}
-    yield "trial_suggested", {"trial": number, "values": values}
+def _started(number: int) -> Iterator[Event]:
+    values: Values = {"fusion.depth": number, "fusion.dropout": 0.1, "data.path": SECRET}
+    yield TrialSuggested(trial=number, values=values | MANY if number == 0 else values)
     for stage in ("teacher", "fusion"):
-        record = {"key": f"{stage}{number}", "outcome": "trained", "seconds": 1.5}
-        yield "trial_stages", {"trial": number, "stages": {stage: record}}
+        record = StageRecord(f"{stage}{number}", "trained", 1.5)
+        yield StagesRecorded(trial=number, stages={stage: record})
 
 
-def story(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Kinds and fields of events: trials that end in every way, an interruption, a resume.
+def story(name: str) -> Iterator[Event]:
+    """Events: trials that end in every way, an interruption, a resume.
 
-    Of the trials that go on after the resume, some epochs are reported again.
+    Of the trials that continue after the resume, some epochs are reported again.
     """
     objective = {"metric": "dev/weighted_f1", "mode": "max"}
-    search = {"sampler": "tpe", "num_trials": len(ENDS)} | {f"n{one}": one for one in range(101)}
+    search = {"sampler": "tpe", "num_trials": len(ENDS)}
     config = {"name": name, "objective": objective, "data": {"path": SECRET}, "search": search}
-    yield "sweep_opened", {"name": name, "config": config, "versions": {"ray": "2.60"}}
+    yield SweepOpened(name=name, config=config, versions={"ray": "2.60"})
     for number in range(4):
         yield from _started(number)
         yield from _reports(number, range(1, 3))
     yield _changed(1, 2)
-    yield "warning", {"message": f"no {SECRET}"}
-    yield "sweep_closed", {"reason": "interrupted"}
-    yield "sweep_resumed", {}
+    yield Warned(message=f"no {SECRET}")
+    yield SweepClosed(reason=SweepEnd.INTERRUPTED)
+    yield SweepResumed()
     for number in range(4):
         yield from _reports(number, range(2, NUM_EPOCHS + 1))
     yield _changed(1, 4)
@@ -84,19 +114,19 @@ def story(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from _started(number)
         yield from _reports(number, range(1, NUM_EPOCHS + 1))
         yield _end(number)
-    yield "test_revealed", {"trial": 5, "test": {"accuracy": 0.5, "weighted_f1": 0.4}}
-    yield "sweep_closed", {"reason": "finished"}
+    yield TestRevealed(trial=5, test=Scores(0.5, 0.4))
+    yield SweepClosed(reason=SweepEnd.FINISHED)
 
 
-def write_story(folder: Path) -> Path:
-    """A ledger with all of the story; its path."""
-    with Ledger(folder / "ledger.jsonl") as ledger:
-        for kind, fields in story(folder.name):
-            ledger.append(kind, **fields)
-    return ledger.path
+def write_story(layout: SweepLayout) -> SweepLayout:
+    """A ledger with all of the story."""
+    with Ledger(layout) as ledger:
+        for event in story(layout.name):
+            ledger.append(event)
+    return layout
 
 
-# --- what a store says ------------------------------------------------------------------------
+# --- what a store has ------------------------------------------------------------------------
 
 
 def rows(database: str, name: str) -> dict[str, dict[str, Any]]:
@@ -132,8 +162,8 @@ def rows(database: str, name: str) -> dict[str, dict[str, Any]]:
         found[names[run_id]]["params"][key] = value
     for run_id, key, value in tags:
         found[names[run_id]]["tags"][key] = names.get(value, value)
-    for kind, told in (("metrics", metrics), ("latest", latest)):
-        for run_id, key, step, is_nan, value, at in told:
+    for kind, points in (("metrics", metrics), ("latest", latest)):
+        for run_id, key, step, is_nan, value, at in points:
             point = (step, None if is_nan else value, at)
             found[names[run_id]][kind].setdefault(key, []).append(point)
     return found
@@ -142,46 +172,47 @@ def rows(database: str, name: str) -> dict[str, dict[str, Any]]:
 def check_equal(found: dict[str, dict[str, Any]], path: Path) -> None:
     """Check rows against the lines of a ledger: runs, series, statuses and times, no more."""
     events = list(read_events(path))
-    sweep = events[0]["name"]
-    suggested = [event for event in events if event["kind"] == "trial_suggested"]
-    ended: dict[int, dict[str, Any]] = {}
+    opened = events[0]
+    assert isinstance(opened, SweepOpened)
+    suggested = [event for event in events if isinstance(event, TrialSuggested)]
+    ended: dict[int, TrialEnded] = {}
     for event in events:
-        if event["kind"] == "trial_ended":
-            ended.setdefault(event["trial"], event)
-    last = [event for event in events if event["kind"].startswith("sweep_")][-1]
-    assert set(found) == {sweep} | {f"trial-{event['trial']:04d}" for event in suggested}
-    parent = found[sweep]
-    assert parent["status"] == {"finished": "FINISHED", "interrupted": "KILLED"}[last["reason"]]
-    assert parent["times"] == [events[0]["time"], last["time"]]
-    for event in suggested:
-        number = event["trial"]
+        if isinstance(event, TrialEnded):
+            ended.setdefault(event.trial, event)
+    last = [event for event in events if isinstance(event, SweepClosed)][-1]
+    assert set(found) == {opened.name} | {f"trial-{event.trial:04d}" for event in suggested}
+    parent = found[opened.name]
+    assert parent["status"] == {"finished": "FINISHED", "interrupted": "KILLED"}[last.reason]
+    assert parent["times"] == [opened.time, last.time]
+    for begun in suggested:
+        number = begun.trial
         run = found[f"trial-{number:04d}"]
         reported = {
             key: points
             for key, points in run["metrics"].items()
             if key.startswith(("dev/", "train/"))
         }
-        told = _series(events, number)
-        assert sorted(reported.values(), key=str) == sorted(told.values(), key=str)
-        assert {key for key in told if "," not in key} <= set(reported)
-        end = ended.get(number, {"state": "running", "time": last["time"]})
-        expected = STATUS[end["state"]] if number in ended else "KILLED"
-        assert (run["status"], run["times"]) == (expected, [event["time"], end["time"]])
-        assert run["tags"]["mlflow.parentRunId"] == sweep
-        assert set(run["params"]) == set(event["values"])
-        if number in ended:
-            assert run["tags"]["magtkd.state"] == end["state"]
-            assert ("magtkd.message" in run["tags"]) == bool(end.get("message"))
+        expected = _series(events, number)
+        assert sorted(reported.values(), key=str) == sorted(expected.values(), key=str)
+        assert {key for key in expected if "," not in key} <= set(reported)
+        end = ended.get(number)
+        status, end_time = (STATUS[end.state], end.time) if end else ("KILLED", last.time)
+        assert (run["status"], run["times"]) == (status, [begun.time, end_time])
+        assert run["tags"]["mlflow.parentRunId"] == opened.name
+        assert set(run["params"]) == set(begun.values)
+        if end is not None:
+            assert run["tags"]["magtkd.state"] == end.state
+            assert ("magtkd.message" in run["tags"]) == bool(end.message)
         assert all(len(points) == 1 for points in run["latest"].values())
 
 
-def _series(events: list[dict[str, Any]], number: int) -> dict[str, list[Any]]:
+def _series(events: list[Event], number: int) -> dict[str, list[Any]]:
     """Per metric (step, value, time), each epoch as it was first reported."""
     series: dict[str, list[Any]] = {}
     for event in events:
-        if event["kind"] == "trial_report" and event["trial"] == number:
-            for name, value in event["metrics"].items():
+        if isinstance(event, EpochReported) and event.trial == number:
+            for name, value in event.metrics.items():
                 points = series.setdefault(name, [])
-                if event["epoch"] not in [step for step, _, _ in points]:
-                    points.append((event["epoch"], value, event["time"]))
+                if event.epoch not in [step for step, _, _ in points]:
+                    points.append((event.epoch, value, event.time))
     return series

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from magtkd.cli.app import examples
 from magtkd.cli.options import JsonOption, Overrides
 from magtkd.config import SyntheticConfig, load_config
 from magtkd.data import make_synthetic, read_path, write_parquet
@@ -28,7 +29,7 @@ OutOption = Annotated[
 ]
 
 
-@data_app.command("inspect")
+@data_app.command("inspect", epilog=examples("magtkd data inspect meld.parquet"))
 def inspect_data(
     path: Annotated[Path, typer.Argument(help="A Parquet file or a folder of MELD's CSV files.")],
     as_json: JsonOption = False,
@@ -38,7 +39,13 @@ def inspect_data(
     _print(describe(corpus) if as_json else None, render(corpus))
 
 
-@data_app.command("convert")
+@data_app.command(
+    "convert",
+    epilog=examples(
+        "magtkd data convert MELD.Raw --out meld.parquet --on-missing keep",
+        "magtkd data convert MELD_features_raw1.pkl --out meld_features.parquet",
+    ),
+)
 def convert_data(
     source: Annotated[Path, typer.Argument(help="The folder or file of a release.")],
     out: OutOption,
@@ -72,21 +79,18 @@ def convert_data(
     ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Read a release of the field, check it, and write it as one Parquet file.
-
-    [dim]magtkd data convert MELD.Raw --out meld.parquet --on-missing drop[/dim]
-    """
+    """Read a release of the field, check it, and write it as one Parquet file."""
     options = Options(on_missing, text, labels, classes, distilled)
     summary = convert(source, out, options, format)
     _print(summary.facts() if as_json else None, summary.render())
 
 
-@data_app.command("synth")
+@data_app.command(
+    "synth",
+    epilog=examples("magtkd data synth --out toy.parquet num_dialogues=200 audio_signal=0.5"),
+)
 def synthesise_data(out: OutOption, overrides: Overrides = None) -> None:
-    """Write made-up conversations to a Parquet file.
-
-    [dim]magtkd data synth --out toy.parquet num_dialogues=200 audio_signal=0.5[/dim]
-    """
+    """Write made-up conversations to a Parquet file."""
     settings = load_synthetic(overrides or [])
     table = make_synthetic(settings)
     write_parquet(table, out)

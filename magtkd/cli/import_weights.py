@@ -12,14 +12,23 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from magtkd.cli.app import examples
 from magtkd.cli.options import JsonOption, Overrides, StorageOption
 from magtkd.config import load_config
 from magtkd.errors import ConfigError
 from magtkd.store.store import Store
 
-__all__ = ["import_weights"]
+__all__ = ["add_import"]
 
 MODELS = ("magt", "sdt")
+
+
+def add_import(app: typer.Typer) -> None:
+    """Add `import` to a command line."""
+    shown = examples(
+        "magtkd import magt.pt experiments/published_meld.yaml --model magt data.path=meld.parquet"
+    )
+    app.command("import", epilog=shown)(import_weights)
 
 
 def import_weights(
@@ -32,7 +41,10 @@ def import_weights(
     ],
     overrides: Overrides = None,
     model: Annotated[
-        str, typer.Option("--model", metavar="|".join(MODELS), help="Whose weights they are.")
+        str,
+        typer.Option(
+            "--model", metavar="|".join(MODELS), help="Model that the checkpoint belongs to."
+        ),
     ] = "",
     labels: Annotated[
         str | None,
@@ -40,16 +52,17 @@ def import_weights(
     ] = None,
     storage: StorageOption = "magtkd-results",
     reveal: Annotated[
-        bool, typer.Option("--reveal-test", help="Unseal test; a file in the storage notes it.")
+        bool,
+        typer.Option(
+            "--reveal-test", help="Reveal test metrics; a file in the storage records it."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Turn published fusion weights into an artifact, and evaluate it on dev.
 
-    The stages that fusion reads are trained, or reused, first. Training goes on from the artifact
-    with fusion.initial.
-
-    [dim]magtkd import magt.pt published_meld.yaml --model magt data.path=meld.parquet[/dim]
+    The stages that fusion reads are trained or reused first. To continue training from the
+    artifact, set fusion.initial.
     """
     if model not in MODELS:
         raise ConfigError(f"--model {model!r}: use one of {', '.join(MODELS)}")
@@ -69,7 +82,7 @@ def import_weights(
         print(f"classes, in the checkpoint's order: {', '.join(result['classes'])}")
         values = [*overrides, f"fusion.initial={result['weights']}"]
         again = shlex.join(["magtkd", "train", str(config), *values, "--storage", storage])
-        print(f"go on with: {again}")
+        print(f"to continue training: {again}")
 
 
 def _say(message: str) -> None:

@@ -1,14 +1,8 @@
-"""The core trainer's part of the command line: `train`, `import`, `data`, `config`.
-
-The functions here only read arguments and print; what they call can be called from a notebook.
-"""
+"""`magtkd train`: one configuration in this process."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,101 +12,29 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from magtkd.cli.data import data_app
-from magtkd.cli.import_weights import import_weights
+from magtkd.cli.app import complain, examples, warn
 from magtkd.cli.options import JsonOption, Overrides, StorageOption
 from magtkd.config import Config, dump_yaml, load_config
-from magtkd.errors import DivergedError, InputError, MagtkdError
-from magtkd.metrics import dev_scores
+from magtkd.metrics import Scores
 from magtkd.pipeline import StageRecord, run_chain
 from magtkd.store.store import Artifact, Store
 
-__all__ = ["JsonOption", "Overrides", "StorageOption", "app", "run_app", "write_text"]
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    help="Train MAGTKD and search its hyperparameters.",
-)
-config_app = typer.Typer(no_args_is_help=True, help="About the configuration.")
-app.add_typer(data_app, name="data")
-app.add_typer(config_app, name="config")
-app.command("import")(import_weights)
+__all__ = ["add_train"]
 
 
-def run_app(application: typer.Typer, arguments: list[str] | None = None) -> int:
-    """Run a command line; one line on stderr and exit code 2 for what the user got wrong."""
-    try:
-        code = application(args=arguments, standalone_mode=False)
-    except (InputError, DivergedError) as error:
-        return _complain(error, 2)
-    except MagtkdError as error:
-        return _complain(error, 1)
-    except Exception as error:
-        # Typer's and click's own complaints about arguments, which know how to show themselves.
-        if not hasattr(error, "format_message"):
-            raise
-        message = error.format_message().rstrip(".")
-        # Without a message, the help itself was shown.
-        return _complain(f"{message}; see `{_command(error)} --help`", 2) if message else 2
-    # Typer returns the exit code of `typer.Exit`, and 130 after Ctrl-C.
-    return code if isinstance(code, int) else 0
+def add_train(app: typer.Typer) -> None:
+    """Add `train` to a command line."""
+    shown = examples("magtkd train experiments/quickstart.yaml fusion.depth=2 seed=1")
+    app.command("train", epilog=shown)(train)
 
 
-def _complain(message: object, code: int) -> int:
-    print(f"magtkd: {' '.join(str(message).split())}", file=sys.stderr)
-    return code
-
-
-def _command(error: Exception) -> str:
-    """The command that a complaint about arguments is about, such as `magtkd data convert`."""
-    names: list[str] = []
-    context = getattr(error, "ctx", None)
-    while context is not None and context.parent is not None:
-        names.insert(0, context.info_name or "")
-        context = context.parent
-    return " ".join(["magtkd", *names])
-
-
-def _warn(message: str) -> None:
-    print(f"magtkd: warning: {message}", file=sys.stderr)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file at once, so that what was there stays whole if writing fails.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    if os.path.isdir(path):
-        raise InputError(f"{path}: cannot write: it is a folder; name a file in it")
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot write: {error.strerror}; choose another file") from None
-
-
-# --- train ------------------------------------------------------------------------------------
-
-
-@app.command()
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.")],
     overrides: Overrides = None,
     storage: StorageOption = "magtkd-results",
     as_json: JsonOption = False,
 ) -> None:
-    """Train one configuration in this process, reusing artifacts.
-
-    [dim]magtkd train experiments/quickstart.yaml fusion.depth=2 seed=1[/dim]
-    """
+    """Train one configuration in this process, reusing artifacts."""
     resolved = load_config(config, overrides or ())
     store = Store(storage)
     store.check_writable()
@@ -123,7 +45,7 @@ def train(
             records[stage] = record
             on_stage(stage)
 
-        artifacts = run_chain(resolved, store, report=report, on_stage=note, say=_warn)
+        artifacts = run_chain(resolved, store, report=report, on_stage=note, say=warn)
     result = _result(resolved, artifacts, records)
     _write_run(store, resolved, result)
     if as_json:
@@ -159,7 +81,7 @@ class _progress:  # noqa: N801 (used as a function)
             self._progress.live.transient = error is not None  # its one line says it all
             self._progress.stop()
         if error is KeyboardInterrupt:
-            _complain("interrupted; the same command goes on from the last export", 130)
+            complain("interrupted; the same command continues from the last checkpoint", 130)
 
     def _task(self, stage: str) -> Any:
         if stage not in self._tasks:
@@ -184,7 +106,7 @@ def _result(
     chosen = next(r for r in metrics["reports"] if r["epoch"] == metrics["epoch"])
     return {
         "name": config.name,
-        "dev": dev_scores(chosen["metrics"]),
+        "dev": Scores.of_dev(chosen["metrics"]).to_json(),
         "epoch": metrics["epoch"],
         "stages": {stage: record.key for stage, record in records.items()},
         "outcomes": {stage: record.outcome for stage, record in records.items()},
@@ -212,12 +134,3 @@ def _result_table(artifacts: dict[str, Artifact], records: dict[str, StageRecord
             f"{scores['weighted_f1']:.4f}" if scores else "",
         )
     return table
-
-
-# --- config -----------------------------------------------------------------------------------
-
-
-@config_app.command("schema")
-def print_schema() -> None:
-    """Print the JSON schema of a configuration."""
-    print(json.dumps(Config.model_json_schema(), indent=2))

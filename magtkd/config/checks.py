@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from magtkd.config.names import names_of, nearest, section_of
+from magtkd.config.names import names_of, nearest, sections_of
 from magtkd.config.sections import Config
 from magtkd.errors import ConfigError
 
@@ -32,32 +32,47 @@ def validate(model: type[ConfigT], tree: Mapping[str, Any], source: str) -> Conf
 def _one_line(model: type[BaseModel], error: ValidationError) -> str:
     details = error.errors(include_url=False)
     first = details[0]
-    place = [str(part) for part in first["loc"]]
+    place, owner = _locate(model, first["loc"])
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    where = ".".join(place) or "configuration"
     if first["type"] == "extra_forbidden":
-        known = _keys_at(model, first["loc"][:-1])
+        known = list(owner.model_fields)
         hint = nearest(place[-1], known) or f"; known are {', '.join(known)}"
-        if place[0] in {"space", "search", "scheduler", "objective"} and len(place) == 1:
+        if where in {"space", "search", "scheduler", "objective"}:
             hint = "; this is a sweep file, for `magtkd sweep`"
-        return f"{'.'.join(place)}: unknown key{hint}{more}"
+        return f"{where}: unknown key{hint}{more}"
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    where = ".".join(place) or "configuration"
-    given = first["input"]
     if first["type"] == "value_error":
         return f"{where}: {message}{more}"
-    return f"{where}: {given!r} is not legal: {message}{more}"
+    return f"{where}: {first['input']!r} is not legal: {message}{more}"
 
 
-def _keys_at(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
-    """The keys of the section at a place; the numbers in it count a list's items."""
-    owner = model
-    for part in place:
-        if isinstance(part, str):
+def _locate(
+    model: type[BaseModel], location: Sequence[int | str]
+) -> tuple[list[str], type[BaseModel]]:
+    """The dotted name of a place in pydantic's terms, and the section that it is in: without the
+    `kind` by which one of several sections was chosen, which pydantic puts between. The numbers in
+    it count a list's items."""
+    place: list[str] = []
+    owner, choices = model, list[type[BaseModel]]()
+    for part in location:
+        chosen = next((one for one in choices if _kind_of(one) == part), None)
+        if chosen is not None:
+            owner, choices = chosen, []
+            continue
+        place.append(str(part))
+        if isinstance(part, str) and part in owner.model_fields:
             annotation = owner.model_fields[part].annotation
             items = typing.get_args(annotation) if typing.get_origin(annotation) is tuple else ()
-            owner = section_of(items[0] if items else annotation) or owner
-    return list(owner.model_fields)
+            sections = sections_of(items[0] if items else annotation)
+            choices = sections if len(sections) > 1 else []
+            owner = sections[0] if len(sections) == 1 else owner
+    return place, owner
+
+
+def _kind_of(section: type[BaseModel]) -> object:
+    return section.model_fields["kind"].default if "kind" in section.model_fields else None
 
 
 def with_values(config: ConfigT, values: Mapping[str, Any], *, source: str = "values") -> ConfigT:

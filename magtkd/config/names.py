@@ -12,18 +12,22 @@ from pydantic import BaseModel
 
 from magtkd.config.sections import Config
 
-__all__ = ["get_value", "names_of", "nearest", "section_of"]
+__all__ = ["get_value", "names_of", "nearest", "section_of", "sections_of"]
+
+
+def sections_of(annotation: Any) -> list[type[BaseModel]]:
+    """The model classes inside an annotation such as `DistillConfig | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated):
+        every = (sections_of(inner) for inner in typing.get_args(annotation))
+        return [section for found in every for section in found]
+    return []
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
-    """The model class inside an annotation such as `DistillConfig | None`, if there is one."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated):
-        for inner in typing.get_args(annotation):
-            if (found := section_of(inner)) is not None:
-                return found
-    return None
+    """The first of `sections_of`, if there is one."""
+    return next(iter(sections_of(annotation)), None)
 
 
 def names_of(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:

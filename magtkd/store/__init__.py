@@ -1,1 +1,19 @@
 """The store: artifacts, checkpoints of sessions, locks."""
+
+from magtkd.store.checkpoints import Exportable, Exports
+from magtkd.store.locks import is_locked, release_lock, take_lock
+from magtkd.store.store import Artifact, Store, artifact_files, stage_key, table_bytes, to_json
+
+__all__ = [
+    "Artifact",
+    "Exportable",
+    "Exports",
+    "Store",
+    "artifact_files",
+    "is_locked",
+    "release_lock",
+    "stage_key",
+    "table_bytes",
+    "take_lock",
+    "to_json",
+]

@@ -16,16 +16,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from magtkd.metrics import dev_scores
+from magtkd.metrics import Scores
 from magtkd.pipeline import run_chain
-from magtkd.store.store import Store
-from tune.cluster.local import ray_cluster
-from tune.config.sweep import SweepConfig, check_sweep
-from tune.driver.sweep import SweepOptions, run_sweep
-from tune.ledger.file import read_events, read_sweep
-from tune.ledger.state import SweepState
-from tune.search.study import STATES, SweepStudy, study_of
-from tune.tracking.tracker import STATUS, default_tracking_uri
+from magtkd.store import Store
+from tune.cluster import ray_cluster
+from tune.config import SweepConfig, SweepOptions, check_sweep
+from tune.driver import run_sweep
+from tune.ledger import SweepLayout, SweepState, read_events, read_sweep
+from tune.search import OPTUNA_STATES, SweepStudy
+from tune.tracking.projection import STATUS
 
 STAGE = {"epochs": 1, "hidden_dim": 8}
 TINY = {
@@ -80,11 +79,11 @@ def run() -> Callable[..., SweepState]:
     """Runs a sweep to its end, and reads what its ledger says."""
 
     def run_it(sweep: SweepConfig, storage: Path, **options: Any) -> SweepState:
-        told = run_sweep(
+        returned = run_sweep(
             sweep, SweepOptions(storage=str(storage), **options), Console(file=io.StringIO())
         )
-        state = read_sweep(storage / "sweeps" / sweep.name)
-        assert state.count() == told.count()
+        state = read_sweep(SweepLayout(storage, sweep.name))
+        assert state.count() == returned.count()
         return state
 
     return run_it
@@ -144,13 +143,13 @@ def outcomes() -> Callable[[SweepState], Outcomes]:
 
 
 @pytest.fixture(scope="session")
-def dev_alone() -> Callable[..., dict[str, Any]]:
+def dev_alone() -> Callable[..., Scores]:
     """Dev scores of a configuration that runs by itself in a store of its own."""
 
-    def scores(config: Any, storage: Path) -> dict[str, Any]:
+    def scores(config: Any, storage: Path) -> Scores:
         metrics = run_chain(config, Store(storage))["fusion"].metrics
         chosen = next(one for one in metrics["reports"] if one["epoch"] == metrics["epoch"])
-        return dev_scores(chosen["metrics"])
+        return Scores.of_dev(chosen["metrics"])
 
     return scores
 
@@ -160,14 +159,11 @@ def check_agreement() -> Callable[[Path, str], SweepState]:
     """Checks that a sweep's ledger, study and MLflow runs agree trial by trial."""
 
     def check(storage: Path, name: str) -> SweepState:
-        folder = storage / "sweeps" / name
-        state = read_sweep(folder)
-        sweep = SweepConfig.model_validate(state.config)
+        layout = SweepLayout(storage, name)
+        state = read_sweep(layout)
         assert sorted(state.trials) == list(range(len(state.trials)))
-        live = SweepStudy(sweep, read_events(folder / "ledger.jsonl"))
-        _check_study(state, study_of(state.trials.values(), sweep))
-        _check_study(state, live.study)
-        _check_runs(state, default_tracking_uri(storage))
+        _check_study(state, SweepStudy(state.sweep, read_events(layout.ledger)).study)
+        _check_runs(state, layout.tracking_uri)
         return state
 
     return check
@@ -178,15 +174,15 @@ def _check_study(state: SweepState, study: Any) -> None:
     for number, frozen in enumerate(study.trials):
         trial = state.trials[number]
         assert frozen.number == number
-        assert frozen.state == STATES[trial.state]
+        assert frozen.state == OPTUNA_STATES[trial.state]
         assert frozen.params.items() <= trial.values.items()
         if trial.state == "completed":
             assert frozen.values == trial.objectives
         if len(state.objectives) == 1:
             metric = state.objectives[0].metric
             reported = {one.epoch: one.metrics[metric] for one in trial.reports}
-            # The study that suggests hears of a trial's reports when the trial ends.
-            if trial.ended_time is not None or frozen.intermediate_values:
+            # The study gets a trial's reports when the trial ends.
+            if trial.has_ended or frozen.intermediate_values:
                 assert frozen.intermediate_values == reported
 
 
@@ -208,22 +204,22 @@ def _check_runs(state: SweepState, uri: str) -> None:
         closed = "KILLED" if trial.state == "running" else STATUS[trial.state]
         assert run.info.status == closed
         assert run.info.start_time == trial.suggested_time
-        if trial.ended_time is not None:
+        if trial.has_ended:
             assert run.info.end_time == trial.ended_time
         assert set(run.data.params) == set(trial.values)
         _check_metrics(client, run, trial)
 
 
 def _check_metrics(client: Any, run: Any, trial: Any) -> None:
-    told: dict[str, list[tuple[int, int, float]]] = {}
+    expected: dict[str, list[tuple[int, int, float]]] = {}
     for report in trial.reports:
         for metric, value in report.metrics.items():
             assert value is not None
-            told.setdefault(metric, []).append((report.epoch, report.time, value))
+            expected.setdefault(metric, []).append((report.epoch, report.time, value))
     reported = {name for name in run.data.metrics if name.startswith(("dev/", "train/"))}
-    assert reported == set(told)
+    assert reported == set(expected)
     assert not any(name.startswith("test/") for name in run.data.metrics)
-    for metric, points in told.items():
+    for metric, points in expected.items():
         history = client.get_metric_history(run.info.run_id, metric)
         assert sorted((one.step, one.timestamp, one.value) for one in history) == points
         assert all(math.isfinite(value) for _, _, value in points)

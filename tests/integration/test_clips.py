@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from magtkd.config import Config
-from magtkd.store.store import Store
-from tune.config.sweep import SweepConfig, check_sweep
-from tune.results.rows import best
+from magtkd.store import Store
+from tune.config import SweepConfig, check_sweep
+from tune.results import best
 
 pytestmark = [
     pytest.mark.ray,
@@ -55,14 +55,14 @@ def test_a_sweep_on_clips_ends_with_a_best_configuration(
         assert found[stage] == {"trained": 1, "reused": 3}
     assert found["fusion"]["trained"] == 4
     (chosen,) = best(state)
-    assert set(chosen["values"]) == {*SPACE, "video.distill.temperature"}
+    assert set(chosen.values) == {*SPACE, "video.distill.temperature"}
     store = Store(tmp_path)
-    for stage, key in chosen["stages"].items():
+    for stage, key in chosen.stages.items():
         assert store.read_metrics(stage, key)["seconds"] > 0
     trained = [record for trial in state.trials.values() for record in trial.stages.values()]
     measured = [record for record in trained if record.samples_per_second is not None]
     assert {record.outcome for record in measured} == {"trained"}
     assert len({record.key for record in measured}) > 6
     # What is gigabytes large in a real corpus lies in the store once, and is sent to nobody.
-    key = chosen["stages"]["video_media"]
+    key = chosen.stages["video_media"]
     assert Path(store.read("video_media", key).media).stat().st_size == 35 * 4 * 16 * 16 * 3

@@ -11,7 +11,14 @@ import psutil
 import pytest
 import yaml
 
-from tune.ledger.file import read_events, read_sweep
+from tune.ledger import (
+    SweepLayout,
+    TrialEnded,
+    TrialEvent,
+    TrialSuggested,
+    read_events,
+    read_sweep,
+)
 
 pytestmark = [
     pytest.mark.ray,
@@ -43,9 +50,9 @@ def test_a_dry_run_writes_nothing(folder, run_command):
     assert (code, err) == (0, "")
     shown = yaml.safe_load(out)
     assert shown["name"] == "toy"
-    assert "# distinct configurations: not finite" in out
-    assert "# teacher: 1 distinct, 0 exist already" in out
-    assert "# fusion: distinct: not finite" in out
+    assert "# distinct configurations: unbounded (continuous range)" in out
+    assert "# teacher: 1 distinct, 0 trained" in out
+    assert "# fusion: unbounded (continuous range)" in out
     assert [path.name for path in folder.iterdir()] == ["toy.yaml"]
 
 
@@ -101,12 +108,13 @@ def test_a_resumed_sweep_runs_every_trial_once(resumed, folder, check_agreement)
     num_before, out = resumed
     assert "next: magtkd best toy" in out
     events = list(read_events(folder / "magtkd-results/sweeps/toy/ledger.jsonl"))
-    suggested = [event["trial"] for event in events if event["kind"] == "trial_suggested"]
+    suggested = [event.trial for event in events if isinstance(event, TrialSuggested)]
     assert suggested == list(range(NUM_TRIALS))
-    ended = [event["trial"] for event in events if event["kind"] == "trial_ended"]
+    ended = [event.trial for event in events if isinstance(event, TrialEnded)]
     assert sorted(ended) == list(range(NUM_TRIALS))
-    ended_before = {e["trial"] for e in events[:num_before] if e["kind"] == "trial_ended"}
-    assert not ended_before & {event.get("trial") for event in events[num_before:]}
+    ended_before = {one.trial for one in events[:num_before] if isinstance(one, TrialEnded)}
+    after = {one.trial for one in events[num_before:] if isinstance(one, TrialEvent)}
+    assert not ended_before & after
     state = check_agreement(folder / "magtkd-results", "toy")
     assert state.closed == "finished"
     assert state.count() == {"completed": NUM_TRIALS}
@@ -115,10 +123,10 @@ def test_a_resumed_sweep_runs_every_trial_once(resumed, folder, check_agreement)
 
 
 def test_a_finished_sweep_resumes_to_nothing(resumed, folder, run_command):
-    state = read_sweep(folder / "magtkd-results/sweeps/toy")
+    state = read_sweep(SweepLayout(folder / "magtkd-results", "toy"))
     code, _, err = run_command("sweep", "--resume", "toy", folder=folder)
     assert code == 0, err
-    after = read_sweep(folder / "magtkd-results/sweeps/toy")
+    after = read_sweep(SweepLayout(folder / "magtkd-results", "toy"))
     assert after.trials == state.trials
     assert after.closed == "finished"
 
@@ -126,16 +134,16 @@ def test_a_finished_sweep_resumes_to_nothing(resumed, folder, run_command):
 def test_an_exported_configuration_gives_the_same_dev_metrics(resumed, folder, run_command):
     code, out, err = run_command("best", "toy", "--json", "--export", "best.yaml", folder=folder)
     assert code == 0, err
-    told = json.loads(out)
-    assert set(told) == {"sweep", "trial", "state", "values", "dev", "test", "stages"}
-    assert told["test"] is None
+    row = json.loads(out)
+    assert set(row) == {"sweep", "trial", "state", "values", "dev", "test", "stages"}
+    assert row["test"] is None
     code, out, err = run_command(
         "train", "best.yaml", "--storage", "fresh", "--json", folder=folder
     )
     assert code == 0, err
     trained = json.loads(out)
-    assert trained["dev"] == told["dev"]
-    assert trained["stages"] == told["stages"]
+    assert trained["dev"] == row["dev"]
+    assert trained["stages"] == row["stages"]
     assert set(trained["outcomes"].values()) == {"trained"}
 
 

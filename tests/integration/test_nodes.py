@@ -12,8 +12,7 @@ import pytest
 import yaml
 from ray.cluster_utils import Cluster
 
-from tune.ledger.file import read_sweep
-from tune.results.selection import trial_config
+from tune.ledger import SweepLayout, read_sweep
 
 pytestmark = [
     pytest.mark.ray,
@@ -128,14 +127,14 @@ def test_a_node_that_dies_takes_no_trial_along(
         assert driver.poll() is None, driver.communicate()
         time.sleep(0.02)
     nodes.have(1)  # where that was the last one, another comes
-    said, _ = driver.communicate(timeout=120)
-    assert driver.returncode == 0, said
-    state = read_sweep(tmp_path / "magtkd-results/sweeps/nodes")
+    shown, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 0, shown
+    state = read_sweep(SweepLayout(tmp_path / "magtkd-results", "nodes"))
     assert state.closed == "finished"
     assert state.count() == {"completed": 4}
     for trial in state.trials.values():
         assert [report.epoch for report in trial.reports] == list(range(1, NUM_EPOCHS + 1))
-        alone = dev_alone(trial_config(state, trial.number), tmp_path / "alone")
+        alone = dev_alone(trial.candidate.config(state.sweep.base), tmp_path / "alone")
         assert trial.dev == alone
     trained = [
         (stage, record.key)

@@ -15,7 +15,7 @@ import soundfile
 from magtkd.config import Config
 from magtkd.data.formats.convert import convert
 from magtkd.pipeline import run_chain
-from magtkd.store.store import Artifact, Store
+from magtkd.store import Artifact, Store
 
 MakeConfig = Callable[..., Config]
 pytestmark = pytest.mark.slow

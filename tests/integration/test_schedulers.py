@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 import ray
 
-from tune.results.selection import trial_config
-
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
@@ -84,14 +82,14 @@ def test_population_based_changes_are_recorded(population, storage, check_agreem
     state = check_agreement(storage, "population")
     assert state.count() == {"completed": 3}
     changed = [trial for trial in state.trials.values() if trial.changes]
-    assert changed, "no trial went on from another"
+    assert changed, "no trial continued another's session"
 
 
 def test_a_population_exports_what_gave_its_metrics(population, tmp_path, dev_alone):
-    changed = [trial for trial in population.trials.values() if trial.lineage]
+    changed = [trial for trial in population.trials.values() if trial.candidate.changes]
     for trial in changed:
-        config = trial_config(population, trial.number)
-        assert config.fusion.changes == trial.lineage
+        config = trial.candidate.config(population.sweep.base)
+        assert config.fusion.changes == trial.candidate.changes
         assert dev_alone(config, tmp_path / str(trial.number)) == trial.dev
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from magtkd.store.locks import is_locked
-from tune.ledger.file import read_events, read_sweep
+from magtkd.store import is_locked
+from tune.ledger import EpochReported, SweepLayout, read_events, read_sweep
 
 pytestmark = [
     pytest.mark.ray,
@@ -30,7 +30,7 @@ SPACE = {"fusion.audio_weight": {"float": [0.01, 1.0], "log": True}}
 
 
 def events_of(folder, name):
-    path = folder / name / "sweeps" / name / "ledger.jsonl"
+    path = SweepLayout(folder / name, name).ledger
     return list(read_events(path)) if path.is_file() else []
 
 
@@ -51,18 +51,18 @@ def wait_for(process, condition):
 
 
 def num_reports(folder, name):
-    return sum(event["kind"] == "trial_report" for event in events_of(folder, name))
+    return sum(isinstance(event, EpochReported) for event in events_of(folder, name))
 
 
 def last_epochs(folder, name):
     """The last epoch in the ledger of each trial that has not ended."""
-    trials = read_sweep(folder / name / "sweeps" / name).trials.values()
-    return {trial.number: max(trial.epochs_seen) for trial in trials if trial.ended_time is None}
+    trials = read_sweep(SweepLayout(folder / name, name)).trials.values()
+    return {trial.number: max(trial.epochs_seen) for trial in trials if not trial.has_ended}
 
 
-def exported_epochs(folder, name):
-    """The epoch of each trial's export, from the header of its file."""
-    sweep_id = events_of(folder, name)[0]["sweep_id"]
+def saved_epochs(folder, name):
+    """The epoch of each trial's checkpoint, from the header of its file."""
+    sweep_id = events_of(folder, name)[0].sweep_id
     found = {}
     for path in (folder / name / "sessions/sweeps" / sweep_id).glob("*/*/*"):
         content = path.read_bytes()
@@ -94,14 +94,14 @@ def undisturbed(folder, run_command):
 
 
 def reports_of(folder, name):
-    state = read_sweep(folder / name / "sweeps" / name)
+    state = read_sweep(SweepLayout(folder / name, name))
     return {
         number: [(report.epoch, report.metrics) for report in trial.reports]
         for number, trial in state.trials.items()
     }
 
 
-def test_signals_save_what_runs_and_the_sweep_goes_on_from_there(
+def test_signals_save_what_runs_and_the_sweep_continues_from_there(
     folder, start_command, run_command, check_agreement
 ):
     """SIGTERM to the driver alone, SIGUSR1 to all processes of the job as Slurm sends it."""
@@ -115,10 +115,10 @@ def test_signals_save_what_runs_and_the_sweep_goes_on_from_there(
         assert process.returncode == 130, err
         assert f"{number.name}: saving what runs" in err
         assert "magtkd sweep --resume toy" in out
-        exported, last = exported_epochs(folder, "toy"), last_epochs(folder, "toy")
-        assert exported.keys() == last.keys() != set()
-        # Nothing that was told is trained again.
-        assert all(exported[trial] >= epoch for trial, epoch in last.items())
+        saved, last = saved_epochs(folder, "toy"), last_epochs(folder, "toy")
+        assert saved.keys() == last.keys() != set()
+        # Nothing that was reported is trained again.
+        assert all(saved[trial] >= epoch for trial, epoch in last.items())
         arguments = resume("toy")
     code, _, err = run_command(*arguments, folder=folder)
     assert code == 0, err
@@ -140,9 +140,9 @@ def test_a_killed_sweep_gives_what_an_undisturbed_one_gives(
     assert state.num_resumed == 1
     assert reports_of(folder, "killed") == undisturbed
     epochs = Counter(
-        (event["trial"], event["epoch"])
+        (event.trial, event.epoch)
         for event in events_of(folder, "killed")
-        if event["kind"] == "trial_report"
+        if isinstance(event, EpochReported)
     )
     assert set(epochs.values()) == {1}
 
@@ -161,7 +161,7 @@ def test_two_sweeps_at_once_on_one_store_train_no_stage_twice(folder, start_comm
         assert process.returncode == 0, err
     outcomes, reports = {}, []
     for name in ("twin1", "twin2"):
-        state = read_sweep(folder / "twins/sweeps" / name)
+        state = read_sweep(SweepLayout(folder / "twins", name))
         reports.append({number: trial.reports for number, trial in state.trials.items()})
         assert state.count() == {"completed": 4}
         for trial in state.trials.values():
@@ -175,7 +175,7 @@ def test_two_sweeps_at_once_on_one_store_train_no_stage_twice(folder, start_comm
         "fusion": 4,
     }
     assert {counted["trained"] for counted in outcomes.values()} == {1}
-    metrics = [{n: [one.metrics for one in of] for n, of in told.items()} for told in reports]
+    metrics = [{n: [report.metrics for report in of] for n, of in one.items()} for one in reports]
     assert metrics[0] == metrics[1]
     assert list((folder / "twins/locks").iterdir()) == []
 
@@ -189,7 +189,7 @@ def test_a_second_driver_of_one_sweep_is_refused(folder, start_command, run_comm
     assert "is running it; wait for its end" in err
     process.kill()
     process.communicate()
-    assert not is_locked(folder / "alone/sweeps/alone/lock")
+    assert not is_locked(SweepLayout(folder / "alone", "alone").lock)
 
 
 @contextlib.contextmanager
@@ -205,7 +205,7 @@ def small_disk(folder: Path, size: str):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_ends_the_sweep_and_more_room_lets_it_go_on(
+def test_a_full_disk_ends_the_sweep_and_more_room_lets_it_continue(
     tmp_path, folder, undisturbed, run_command, check_agreement
 ):
     disk = tmp_path / "disk"
@@ -220,17 +220,17 @@ def test_a_full_disk_ends_the_sweep_and_more_room_lets_it_go_on(
         assert last.startswith("magtkd: ")
         assert "No space left on device; make room" in last
         assert "Traceback" not in err
-        state = read_sweep(disk / "store/sweeps/undisturbed")
+        state = read_sweep(SweepLayout(disk / "store", "undisturbed"))
         assert "failed" not in state.count()
         for manifest in (disk / "store/artifacts").glob("*/*"):
             assert (manifest / "manifest.json").is_file()  # no half of an artifact
         subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
         code, _, err = run_command("sweep", "--resume", "undisturbed", *storage, folder=tmp_path)
         assert code == 0, err
-        resumed = read_sweep(disk / "store/sweeps/undisturbed")
+        resumed = read_sweep(SweepLayout(disk / "store", "undisturbed"))
         assert resumed.count() == {"completed": NUM_TRIALS}
-        told = {
+        reports = {
             number: [(report.epoch, report.metrics) for report in trial.reports]
             for number, trial in resumed.trials.items()
         }
-        assert told == undisturbed
+        assert reports == undisturbed

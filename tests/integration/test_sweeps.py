@@ -14,14 +14,16 @@ import torch
 
 from magtkd.data import read_corpus
 from magtkd.errors import SweepError
+from magtkd.metrics import Scores
 from magtkd.pipeline import source_of
-from magtkd.store.store import Store
-from tune.config.sweep import base_of
-from tune.driver.sweep import SweepOptions, preview_sweep
+from magtkd.store import Store
+from tune.config import SweepOptions
+from tune.driver import preview_sweep
+from tune.driver.preview import StageCount
+from tune.engine import SessionOpened
 from tune.engine.engine import EngineActor
-from tune.ledger.file import read_events, read_sweep
-from tune.results.rows import best
-from tune.results.selection import reveal_test, trial_config
+from tune.ledger import SweepLayout, TestRevealed, read_events, read_sweep
+from tune.results import best, reveal_test
 
 pytestmark = [
     pytest.mark.ray,
@@ -69,7 +71,7 @@ def grid(preview, storage, tiny_sweep, run):
 
 def test_a_preview_counts_and_writes_nothing(preview):
     assert preview.num_configurations == 8
-    assert preview.stages == {stage: (number, 0) for stage, number in DISTINCT.items()}
+    assert preview.stages == {stage: StageCount(number, 0) for stage, number in DISTINCT.items()}
 
 
 def test_every_distinct_stage_is_trained_once(grid, outcomes):
@@ -88,24 +90,24 @@ def test_ledger_study_and_runs_of_a_grid_agree(grid, storage, check_agreement):
     for trial in state.trials.values():
         chosen = next(report for report in trial.reports if report.epoch == trial.epoch)
         assert trial.objectives == [chosen.metrics["dev/weighted_f1"]]
-        assert trial.dev["weighted_f1"] == trial.objectives[0]
+        assert trial.dev.weighted_f1 == trial.objectives[0]
 
 
-def test_stages_are_counted_beside_a_range_that_is_not_finite(tiny_sweep, tmp_path) -> None:
+def test_stages_are_counted_beside_a_continuous_range(tiny_sweep, tmp_path) -> None:
     space = {
         "teacher.hidden_dim": {"choice": [4, 6]},
         "audio.distill.temperature": {"float": [1.0, 8.0]},
     }
     seen = preview_sweep(tiny_sweep("mixed", space), SweepOptions(storage=str(tmp_path)))
     assert (seen.num_configurations, seen.is_whole) == (None, True)
-    assert {stage: number for stage, (number, _) in seen.stages.items()} == {
+    assert {stage: count.distinct for stage, count in seen.stages.items()} == {
         **{"data": 1, "teacher": 2, "audio": None, "video": 2, "fusion": None},
     }
     large = tiny_sweep("large", {"seed": {"int": [1, 20_000]}})
     assert not preview_sweep(large, SweepOptions(storage=str(tmp_path))).is_whole
 
 
-def test_a_name_that_changes_no_stage_is_told(tiny_sweep, run, tmp_path) -> None:
+def test_a_name_that_changes_no_stage_is_reported(tiny_sweep, run, tmp_path) -> None:
     space = {"audio.distill.temperature": {"float": [1.0, 8.0]}, "fusion.depth": {"int": [1, 2]}}
     search = {"sampler": "random", "num_trials": 1, "max_concurrent": 1}
     sweep = tiny_sweep("idle", space, search=search, fusion={"inputs": "table"})
@@ -126,7 +128,7 @@ def test_the_same_sweep_under_another_name_trains_nothing(
 ):
     again = tiny_sweep("again", GRID, search=SEARCH)
     existing = preview_sweep(again, SweepOptions(storage=str(storage))).stages
-    assert existing == {stage: (number, number) for stage, number in DISTINCT.items()}
+    assert existing == {stage: StageCount(number, number) for stage, number in DISTINCT.items()}
     state = run(again, storage)
     assert outcomes(state) == {stage: {"reused": 8} for stage in STAGES}
     assert dev_of(state) == dev_of(grid)
@@ -151,20 +153,20 @@ def test_without_reuse_everything_is_trained_to_the_same_metrics(
 
 
 def test_a_trial_run_alone_gives_the_same_metrics(grid, tmp_path, dev_alone):
-    number = best(grid)[0]["trial"]
-    assert dev_alone(trial_config(grid, number), tmp_path) == grid.trials[number].dev
+    trial = grid.trials[best(grid)[0].trial]
+    assert dev_alone(trial.candidate.config(grid.sweep.base), tmp_path) == trial.dev
 
 
 def test_test_metrics_are_revealed_for_the_selected_trial_only(grid, storage):
-    folder = storage / "sweeps/grid"
+    layout = SweepLayout(storage, "grid")
     assert all(trial.test is None for trial in grid.trials.values())
-    number = best(grid)[0]["trial"]
-    revealed = reveal_test(folder, number, Store(storage))
-    assert set(revealed) == {"accuracy", "weighted_f1", "per_class"}
-    assert reveal_test(folder, number, Store(storage)) == revealed
-    kinds = [event["kind"] for event in read_events(folder / "ledger.jsonl")]
-    assert kinds.count("test_revealed") == 1
-    seen = {number: trial.test for number, trial in read_sweep(folder).trials.items()}
+    number = best(grid)[0].trial
+    revealed = reveal_test(layout, number, Store(storage))
+    assert isinstance(revealed, Scores)
+    assert reveal_test(layout, number, Store(storage)) == revealed
+    kinds = [type(event) for event in read_events(layout.ledger)]
+    assert kinds.count(TestRevealed) == 1
+    seen = {number: trial.test for number, trial in read_sweep(layout).trials.items()}
     assert seen == dict.fromkeys(range(8)) | {number: revealed}
 
 
@@ -193,7 +195,7 @@ def test_several_objectives_give_a_pareto_front(storage, tiny_sweep, run, check_
     run(sweep, storage)
     state = check_agreement(storage, "front")
     assert state.count() == {"completed": 6}
-    front = {row["trial"] for row in best(state)}
+    front = {row.trial for row in best(state)}
     scores = {number: trial.objectives for number, trial in state.trials.items()}
     assert front
     for number, (accuracy, loss) in scores.items():
@@ -219,7 +221,7 @@ def test_a_trial_that_diverges_ends_and_the_others_complete(
     assert diverged[0].dev is None
 
 
-def test_a_stage_that_does_not_fit_into_memory_says_so(storage, tiny_sweep, run, check_agreement):
+def test_a_stage_that_does_not_fit_into_memory_is_named(storage, tiny_sweep, run, check_agreement):
     space = {"audio.hidden_dim": {"choice": [8, 2**45]}}
     run(tiny_sweep("huge", space, search={"sampler": "grid", "num_trials": 2}), storage)
     state = check_agreement(storage, "huge")
@@ -228,7 +230,7 @@ def test_a_stage_that_does_not_fit_into_memory_says_so(storage, tiny_sweep, run,
     assert failed.message.startswith("audio: out of memory with batch_size 32, hidden_dim 3518")
 
 
-def test_a_damaged_artifact_is_trained_again_and_the_ledger_says_so(
+def test_a_damaged_artifact_is_trained_again_and_the_ledger_records_it(
     storage, tmp_path, tiny_sweep, run, outcomes, check_agreement
 ):
     space = {"fusion.dropout": {"choice": [0.1, 0.2]}}
@@ -281,18 +283,18 @@ def test_a_stage_that_is_wrong_fails_the_trials_that_need_it(
 def test_a_worker_has_the_threads_that_it_asked_for(tmp_path, tiny_sweep):
     num_cpus = int(ray.cluster_resources()["CPU"])
     asked = {"audio": {"cpu": 0.5}, "fusion": {"cpu": num_cpus}}
-    config = base_of(tiny_sweep("threads", {}, search={"sampler": "grid"}, resources=asked))
+    config = tiny_sweep("threads", {}, search={"sampler": "grid"}, resources=asked).base
     engine = EngineActor.remote(str(tmp_path), source_of(read_corpus(config.data)), "id")
     opened = ray.get(engine.open.remote(7, config), timeout=120)
-    assert opened.failure is None
+    assert isinstance(opened, SessionOpened)
     assert opened.reports == []
-    told = opened.worker.__ray_call__.remote(lambda worker: torch.get_num_threads())
-    assert ray.get(told, timeout=120) == num_cpus
-    assert ray.get(engine.counts.remote())["holding"] == 1
+    threads = opened.worker.__ray_call__.remote(lambda worker: torch.get_num_threads())
+    assert ray.get(threads, timeout=120) == num_cpus
+    assert ray.get(engine.counts.remote()).holding == 1
     ray.get(engine.close.remote(7, "another"))
-    assert ray.get(engine.counts.remote())["holding"] == 1
+    assert ray.get(engine.counts.remote()).holding == 1
     ray.get(engine.close.remote(7, opened.session))
-    assert ray.get(engine.counts.remote())["holding"] == 0
+    assert ray.get(engine.counts.remote()).holding == 0
     ray.kill(engine)
 
 

@@ -18,11 +18,10 @@ import sqlalchemy
 from magtkd.errors import StorageError
 from tests.integration.servers import PASSWORD, MlflowServer, Postgres, Process, wait_for
 from tests.tracked import check_equal, rows, story, write_story
-from tune.ledger.file import Ledger, read_events
-from tune.tracking import follower
+from tune.ledger import Ledger, SweepLayout, Warned, read_events
+from tune.tracking import Tracker, follower, num_behind, sync
 from tune.tracking import tracker as tracking
 from tune.tracking.store import open_client
-from tune.tracking.tracker import Tracker, num_behind, sync
 
 pytestmark = [
     pytest.mark.slow,
@@ -98,11 +97,9 @@ in_every_store = pytest.mark.parametrize("place", STORES, indirect=True)
 
 
 @pytest.fixture
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A sweep's folder; its name, which is that of the experiment, is of one test alone."""
-    found = tmp_path / request.node.name.replace("[", "-").strip("]")
-    found.mkdir()
-    return found
+def layout(request: pytest.FixtureRequest, tmp_path: Path) -> SweepLayout:
+    """Where a sweep lies; its name, which is that of the experiment, is of one test alone."""
+    return SweepLayout(tmp_path, request.node.name.replace("[", "-").strip("]"))
 
 
 @pytest.fixture
@@ -125,9 +122,9 @@ def forget_cursor(place: Place, name: str) -> None:
     engine.dispose()
 
 
-def check_no_secret(place: Place, path: Path, said: list[str]) -> None:
-    """The password of the store, and of the data, is in nothing that was said or written."""
-    assert PASSWORD not in str(said)
+def check_no_secret(place: Place, path: Path, noted: list[str]) -> None:
+    """The password of the store, and of the data, is in nothing that was shown or written."""
+    assert PASSWORD not in str(noted)
     assert PASSWORD not in str(rows(place.database, path.parent.name))
     files = [one for one in path.parent.rglob("*") if one != path]
     if place.folder is not None:
@@ -145,87 +142,88 @@ def check_no_secret(place: Place, path: Path, said: list[str]) -> None:
 
 @in_every_store
 def test_a_store_equals_the_ledger_however_often_it_is_sent(
-    place: Place, folder: Path, in_small_steps: None
+    place: Place, layout: SweepLayout, in_small_steps: None
 ) -> None:
-    said: list[str] = []
-    path = write_story(folder)
+    noted: list[str] = []
+    write_story(layout)
+    path = layout.ledger
     num_events = len(list(read_events(path)))
-    assert sync(path, place.uri, say=said.append) == num_events
-    found = rows(place.database, folder.name)
+    assert sync(layout, place.uri, note=noted.append) == num_events
+    found = rows(place.database, layout.name)
     check_equal(found, path)
-    check_no_secret(place, path, said)
-    assert num_behind(path, place.uri) == 0
+    check_no_secret(place, path, noted)
+    assert num_behind(layout, place.uri) == 0
 
-    assert sync(path, place.uri) == 0
-    forget_cursor(place, folder.name)
-    assert num_behind(path, place.uri) == num_events
+    assert sync(layout, place.uri) == 0
+    forget_cursor(place, layout.name)
+    assert num_behind(layout, place.uri) == num_events
     for _ in range(2):
-        sync(path, place.uri)
-        assert rows(place.database, folder.name) == found
-    assert said == []
+        sync(layout, place.uri)
+        assert rows(place.database, layout.name) == found
+    assert noted == []
 
 
 @pytest.mark.parametrize(
     "place", ["postgres", "server_on_sqlite", "server_on_postgres"], indirect=True
 )
 def test_outages_cost_nothing_and_are_caught_up(
-    place: Place, folder: Path, in_small_steps: None, caplog: pytest.LogCaptureFixture
+    place: Place, layout: SweepLayout, in_small_steps: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert place.process is not None
-    said: list[str] = []
-    events = list(story(folder.name))
+    noted: list[str] = []
+    events = list(story(layout.name))
     # A server that has never seen its database takes minutes to find it.
     is_away_first = not place.uri.startswith("http")
     if is_away_first:
         place.process.kill()
-    with Ledger(folder / "ledger.jsonl") as ledger:
-        tracker = Tracker(ledger.path, place.uri, say=said.append)
-        for kind, fields in events[:9]:
-            ledger.append(kind, **fields)
+    with Ledger(layout) as ledger:
+        tracker = Tracker(ledger.layout, place.uri, note=noted.append)
+        for event in events[:9]:
+            ledger.append(event)
         if is_away_first:
             wait_for(lambda: tracker.behind)
             place.process.start()
         wait_for(lambda: tracker.num_left() == 0 and not tracker.behind)
         killer = threading.Timer(0.05, place.process.kill)
         killer.start()
-        for kind, fields in events[9:60]:
-            ledger.append(kind, **fields)
+        for event in events[9:60]:
+            ledger.append(event)
             time.sleep(0.003)
         killer.join()
-        ledger.append("warning", message="nothing else happens")
+        ledger.append(Warned(message="nothing else happens"))
         wait_for(lambda: tracker.behind)
         started = time.monotonic()
-        for kind, fields in events[60:]:
-            ledger.append(kind, **fields)
+        for event in events[60:]:
+            ledger.append(event)
         # Appending never waits for a store: some 50 events, where an attempt takes seconds.
         assert time.monotonic() - started < 1
         with pytest.raises(StorageError, match="tracking at "):
-            num_behind(ledger.path, place.uri)
+            num_behind(ledger.layout, place.uri)
         place.process.start()
         wait_for(lambda: not tracker.behind)
         assert tracker.close(60) == 0
-    check_equal(rows(place.database, folder.name), ledger.path)
-    check_no_secret(place, ledger.path, said)
-    told = [line.split(":")[0] for line in said]
-    assert told == ["tracking is behind", "tracking has caught up"] * (1 + is_away_first)
-    assert all("***@127.0.0.1" in line for line in said)
+    check_equal(rows(place.database, layout.name), ledger.path)
+    check_no_secret(place, ledger.path, noted)
+    kinds = [line.split(":")[0] for line in noted]
+    assert kinds == ["tracking is behind", "tracking has caught up"] * (1 + is_away_first)
+    assert all("***@127.0.0.1" in line for line in noted)
     assert caplog.records == []
 
 
 KILLED_SENDER = """
 import os, random, signal, sys, time, warnings
-from tune.tracking import follower
+from tune.ledger import SweepLayout
+from tune.tracking import follower, sync
 from tune.tracking.store import import_mlflow
-from tune.tracking.tracker import sync
 
 import_mlflow()
 warnings.filterwarnings("ignore", message=".*multi-threaded.*fork")
 follower.CHUNK_BYTES = 3000
-moments, num_killed = random.Random(int(sys.argv[3])), 0
+moments, num_killed = random.Random(int(sys.argv[4])), 0
 while num_killed < 100:
     child = os.fork()
     if not child:
-        sync(sys.argv[1], sys.argv[2])
+        sync(SweepLayout.of(sys.argv[1], sys.argv[2]), sys.argv[3])
         os._exit(0)
     # Longer each time, so that one comes to its end.
     time.sleep(moments.uniform(0.01, 0.2 * (num_killed + 1)))
@@ -238,16 +236,17 @@ print(num_killed)
 
 
 @pytest.mark.parametrize("place", ["sqlite", "server_on_postgres"], indirect=True)
-def test_a_sender_may_be_killed_at_any_moment(place: Place, folder: Path) -> None:
-    path = write_story(folder)
-    command = [sys.executable, "-W", "default", "-c", KILLED_SENDER, str(path), place.uri, "7"]
+def test_a_sender_may_be_killed_at_any_moment(place: Place, layout: SweepLayout) -> None:
+    write_story(layout)
+    arguments = [str(layout.root), layout.name, place.uri, "7"]
+    command = [sys.executable, "-W", "default", "-c", KILLED_SENDER, *arguments]
     # What a killed process leaves in the folder for temporary files is not to stay there.
-    env = os.environ | {"TMPDIR": str(folder.parent)}
+    env = os.environ | {"TMPDIR": str(layout.root)}
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=env)
     assert done.stderr == ""
     assert int(done.stdout) > 1
-    sync(path, place.uri)
-    check_equal(rows(place.database, folder.name), path)
+    sync(layout, place.uri)
+    check_equal(rows(place.database, layout.name), layout.ledger)
 
 
 # --- a real sweep -----------------------------------------------------------------------------
@@ -269,7 +268,8 @@ def test_a_sweep_goes_on_while_its_server_is_killed(
         search={"sampler": "random", "num_trials": 4},
         fusion={"epochs": 10},
     )
-    path = tmp_path / "sweeps" / "outage" / "ledger.jsonl"
+    layout = SweepLayout(tmp_path, "outage")
+    path = layout.ledger
 
     def outage() -> None:
         wait_for(lambda: path.is_file() and b"trial_report" in path.read_bytes())
@@ -282,7 +282,7 @@ def test_a_sweep_goes_on_while_its_server_is_killed(
     breaking.join()
     assert state.count() == {"completed": 4}
     # It may have ended before the server was back.
-    sync(path, place.uri)
+    sync(layout, place.uri)
     found = rows(place.database, "outage")
     check_equal(found, path)
     assert PASSWORD not in path.read_text() + str(found)

@@ -60,7 +60,7 @@ def test_unknown_key(tree: dict[str, Any], message: str) -> None:
 
 
 def test_unknown_key_in_a_list_names_that_sections_keys() -> None:
-    from tune.config.sweep import SweepConfig
+    from tune.config import SweepConfig
 
     tree = {"objective": [{"metric": "dev/loss"}, {"mod": "min"}]}
     message = r"objective\.1\.mod: unknown key; did you mean 'mode'\?"
@@ -138,7 +138,7 @@ def test_frozen() -> None:
 
 
 def test_every_field_is_documented() -> None:
-    from tune.config.sweep import SweepConfig
+    from tune.config import SweepConfig
 
     schema = SweepConfig.model_json_schema()
     sections = {"": schema} | schema["$defs"]
@@ -314,7 +314,7 @@ def test_override(override: str, name: str | None, value: Any) -> None:
 
 
 def test_numbers_in_lists_are_numbers() -> None:
-    from tune.config.sweep import SweepConfig
+    from tune.config import SweepConfig
 
     override = "space={fusion.learning_rate: {float: [1e-4, 1e-2], log: true}}"
     sweep = load_config(None, [override], SweepConfig)

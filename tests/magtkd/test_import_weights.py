@@ -13,14 +13,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from magtkd.cli.train import app, run_app
+from magtkd.cli import app, run_app
 from magtkd.config import Config, dump_yaml
 from magtkd.data import list_matrix
 from magtkd.errors import DataError
 from magtkd.fusion import MAGT, SDT
 from magtkd.fusion.published.checkpoint import read_checkpoint
 from magtkd.fusion.published.sdt import correspondence
-from magtkd.store.store import Store
+from magtkd.store import Store
 
 Capture = pytest.CaptureFixture[str]
 MakeConfig = Callable[..., Config]

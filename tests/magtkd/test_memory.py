@@ -12,7 +12,7 @@ from magtkd.config import Config, TeacherConfig, with_values
 from magtkd.errors import StageMemoryError
 from magtkd.memory import MemoryPeak, memory_named
 from magtkd.pipeline import run_chain
-from magtkd.store.store import Store
+from magtkd.store import Store
 
 MakeConfig = Callable[..., Config]
 

@@ -17,7 +17,7 @@ from magtkd.config import Config, get_value, names_of, with_values
 from magtkd.data import read_corpus
 from magtkd.errors import ConfigError, DataError, DivergedError
 from magtkd.pipeline import STAGES, Source, StageRecord, make_plan, run_chain, source_of
-from magtkd.store.store import Store
+from magtkd.store import Store
 
 MakeConfig = Callable[..., Config]
 CLIPS = {"audio": "a0", "video": "b1"}

@@ -1,1 +1,5 @@
 """The command line of the search."""
+
+from tune.cli.app import app, main
+
+__all__ = ["app", "main"]

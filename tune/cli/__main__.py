@@ -1,5 +1,5 @@
 """`python -m tune.cli`."""
 
-from tune.cli.commands import main
+from tune.cli.app import main
 
 main()

@@ -7,19 +7,17 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from magtkd.config import StageResources
 from magtkd.errors import SweepError
-from tune.engine.pool import shape_of
 
-__all__ = ["check_resources", "driver_node", "ray_cluster"]
+__all__ = ["driver_node", "ray_cluster"]
 
-# Tune writes files of its own for each trial, which nobody reads: the ledger has it all.
+# Tune would write files of its own for each trial; everything in them is in the ledger.
 _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -88,24 +86,3 @@ def _unharmed_by_sigusr1() -> Iterator[None]:
 def driver_node() -> Any:
     """Scheduling on the node of this process, which lives as long as the driver does."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-
-
-def check_resources(resources: StageResources, totals: Mapping[str, float]) -> None:
-    """Check that a worker of each stage fits the cluster.
-
-    Args:
-        resources: what each stage asks for.
-        totals: the cluster's resources by Ray's names.
-
-    Raises:
-        SweepError: the first stage that asks for more than there is.
-    """
-    fields = {"CPU": "cpu", "GPU": "gpu", "memory": "memory"}
-    for stage in type(resources).model_fields:
-        for name, amount in shape_of(getattr(resources, stage)):
-            have = totals.get(name, 0.0)
-            if amount > have:
-                raise SweepError(
-                    f"resources.{stage}.{fields[name]}: asks for {amount:g}, but the cluster has "
-                    f"{have:g}; lower it, or start Ray on more"
-                )

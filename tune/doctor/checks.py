@@ -1,6 +1,6 @@
 """Checks of this machine before a sweep: versions, devices, storage, MLflow, Ray, environment.
 
-No check leaves anything behind. Each says in one line what it found; a problem has a way out.
+No check leaves anything behind. Each gives one line; that of a problem has a way out.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from magtkd.errors import StorageError
-from magtkd.store.store import Store
-from tune.doctor.reachable import Found, check_cluster, check_tracking
-from tune.ledger.layout import sweep_folder
-from tune.tracking.addresses import default_tracking_uri, reason, redact
+from magtkd.store import Store
+from tune.doctor.cluster import check_cluster
+from tune.doctor.outcome import Found, Outcome
+from tune.doctor.tracking import check_tracking
+from tune.ledger import storage_root, tracking_uri
+from tune.redact import reason, redact
 
 __all__ = ["Check", "run_checks"]
 
@@ -39,7 +40,7 @@ SHOWN = (
     "TRANSFORMERS_OFFLINE",
     "MAGTKD_DATA",
 )
-# Only whether they are set: their values are nobody's business.
+# Only whether they are set: their values are secret.
 SECRET = (
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
@@ -61,19 +62,19 @@ class Check:
     """What one check found; `message` of a warning or a problem ends with a way out."""
 
     name: str
-    outcome: Literal["ok", "warning", "problem"]
+    outcome: Outcome
     message: str
 
 
 def run_checks(storage: str) -> Iterator[Check]:
     """All checks, one after another; a check that breaks is a problem itself."""
-    folder = sweep_folder(storage, "x").parents[1]
+    root = storage_root(storage)
     checks: dict[str, Callable[[], Found]] = {
         "python": _check_python,
         **{name: lambda name=name: _check_package(name) for name in PACKAGES},  # type: ignore[misc]
         "devices": _check_devices,
         "storage": lambda: _check_storage(storage),
-        "tracking": lambda: check_tracking(default_tracking_uri(folder)),
+        "tracking": lambda: check_tracking(tracking_uri(root)),
         "cluster": lambda: check_cluster(os.environ.get("RAY_ADDRESS", "")),
         "shared memory": _check_shared_memory,
         "temporary files": _check_temporary,
@@ -84,7 +85,10 @@ def run_checks(storage: str) -> Iterator[Check]:
         try:
             outcome, message = check()
         except Exception as error:
-            outcome, message = "problem", f"cannot be checked: {reason(error)}; see the others"
+            outcome, message = (
+                Outcome.PROBLEM,
+                f"cannot be checked: {reason(error)}; see the others",
+            )
         yield Check(name, outcome, " ".join(redact(message).split()))
 
 
@@ -95,23 +99,26 @@ def _check_python() -> Found:
     version = platform.python_version()
     wanted = importlib.metadata.metadata("magtkd")["Requires-Python"]
     if not SpecifierSet(wanted).contains(version, prereleases=True):
-        return "problem", f"{version}, but magtkd needs {wanted}; install another Python"
-    return "ok", version
+        return Outcome.PROBLEM, f"{version}, but magtkd needs {wanted}; install another Python"
+    return Outcome.OK, version
 
 
 def _check_package(name: str) -> Found:
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return "problem", "not installed; run pip install -e . in magtkd's folder"
+        return Outcome.PROBLEM, "not installed; run pip install -e . in magtkd's folder"
     for line in importlib.metadata.requires("magtkd") or ():
         wanted = Requirement(line)
         is_wanted = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
         if wanted.name == name and is_wanted:
             if not wanted.specifier.contains(version, prereleases=True):
-                return "problem", f"{version}, but magtkd needs {line}; run pip install '{line}'"
-            return "ok", f"{version} ({wanted.specifier})"
-    return "ok", version
+                return (
+                    Outcome.PROBLEM,
+                    f"{version}, but magtkd needs {line}; run pip install '{line}'",
+                )
+            return Outcome.OK, f"{version} ({wanted.specifier})"
+    return Outcome.OK, version
 
 
 # --- this machine -----------------------------------------------------------------------------
@@ -121,18 +128,18 @@ def _check_devices() -> Found:
     import torch
 
     is_linux = hasattr(os, "sched_getaffinity")
-    told = [f"{len(os.sched_getaffinity(0)) if is_linux else os.cpu_count()} CPU cores"]
+    found = [f"{len(os.sched_getaffinity(0)) if is_linux else os.cpu_count()} CPU cores"]
     for index in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(index)
-        told.append(f"GPU {index}: {device.name}, {device.total_memory / GIB:.1f} GiB")
-    if len(told) == 1:
-        told.append("no GPU")
+        found.append(f"GPU {index}: {device.name}, {device.total_memory / GIB:.1f} GiB")
+    if len(found) == 1:
+        found.append("no GPU")
         if shutil.which("nvidia-smi"):
-            return "warning", (
-                f"{', '.join(told)}, but there is an NVIDIA driver; "
+            return Outcome.WARNING, (
+                f"{', '.join(found)}, but there is an NVIDIA driver; "
                 "install torch for CUDA, or look at CUDA_VISIBLE_DEVICES"
             )
-    return "ok", ", ".join(told)
+    return Outcome.OK, ", ".join(found)
 
 
 def _check_storage(storage: str) -> Found:
@@ -140,16 +147,16 @@ def _check_storage(storage: str) -> Found:
         store = Store(storage)
         store.check_writable()
     except StorageError as error:
-        return "problem", str(error)
+        return Outcome.PROBLEM, str(error)
     if "://" in store.address:
-        return "ok", f"{store.address}: can be written"
+        return Outcome.OK, f"{store.address}: can be written"
     free = shutil.disk_usage(_existing(Path(store.address))).free
     if free < LITTLE_DISK:
-        return "warning", (
+        return Outcome.WARNING, (
             f"{store.address}: can be written, but has only {free / GIB:.1f} GiB free; "
             "make room, or choose another --storage"
         )
-    return "ok", f"{store.address}: can be written, {free / GIB:.1f} GiB free"
+    return Outcome.OK, f"{store.address}: can be written, {free / GIB:.1f} GiB free"
 
 
 def _existing(path: Path) -> Path:
@@ -160,28 +167,28 @@ def _check_shared_memory() -> Found:
     try:
         free = shutil.disk_usage("/dev/shm").free
     except OSError:
-        return "warning", "there is no /dev/shm, so Ray keeps features on the disk; mount one"
+        return Outcome.WARNING, "there is no /dev/shm, so Ray keeps features on the disk; mount one"
     if free < LITTLE_SHARED:
-        return "warning", (
+        return Outcome.WARNING, (
             f"{free / GIB:.1f} GiB, so Ray keeps features on the disk; "
             "give the container more, with docker run --shm-size=4g for one"
         )
-    return "ok", f"{free / GIB:.1f} GiB free for features"
+    return Outcome.OK, f"{free / GIB:.1f} GiB free for features"
 
 
 def _check_temporary() -> Found:
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()
     if not os.access(folder, os.W_OK):
-        return "problem", f"{folder}: cannot be written; set TMPDIR to a folder that can"
+        return Outcome.PROBLEM, f"{folder}: cannot be written; set TMPDIR to a folder that can"
     if len(folder) > LONGEST_TEMPORARY:
-        return "problem", (
+        return Outcome.PROBLEM, (
             f"{folder}: too long for Ray's sockets ({len(folder)} characters, and "
             f"{LONGEST_TEMPORARY} fit); set RAY_TMPDIR=/tmp"
         )
     free = shutil.disk_usage(folder).free
     if free < GIB:
-        return "warning", f"{folder}: has only {free / GIB:.1f} GiB free; make room"
-    return "ok", f"{folder}: {free / GIB:.1f} GiB free"
+        return Outcome.WARNING, f"{folder}: has only {free / GIB:.1f} GiB free; make room"
+    return Outcome.OK, f"{folder}: {free / GIB:.1f} GiB free"
 
 
 # --- environment ------------------------------------------------------------------------------
@@ -192,11 +199,11 @@ def _check_hub() -> Found:
 
     cache = constants.HF_HUB_CACHE
     if constants.HF_HUB_OFFLINE or os.environ.get("TRANSFORMERS_OFFLINE") in {"1", "true", "True"}:
-        return "ok", f"offline: only 'tiny', folders, and what {cache} has"
-    return "ok", f"'tiny', folders, and models of the hub, kept in {cache}"
+        return Outcome.OK, f"offline: only 'tiny', folders, and what {cache} has"
+    return Outcome.OK, f"'tiny', folders, and models of the hub, kept in {cache}"
 
 
 def _check_environment() -> Found:
-    told = [f"{name}={os.environ[name]}" for name in SHOWN if os.environ.get(name)]
-    told += [f"{name} is set" for name in SECRET if os.environ.get(name)]
-    return "ok", ", ".join(told) or "nothing set"
+    found = [f"{name}={os.environ[name]}" for name in SHOWN if os.environ.get(name)]
+    found += [f"{name} is set" for name in SECRET if os.environ.get(name)]
+    return Outcome.OK, ", ".join(found) or "nothing set"

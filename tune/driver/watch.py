@@ -1,6 +1,6 @@
-"""What the driver does beside Ray Tune's loop: stop on a signal, and tell what goes on.
+"""What the driver does beside Ray Tune's loop: stop on a signal, and write down what runs.
 
-    SIGINT, SIGTERM, SIGUSR1    export the running sessions, then stop; a second one stops at once
+    SIGINT, SIGTERM, SIGUSR1    save the running sessions, then stop; a second one stops at once
 
 SIGUSR1 is what Slurm's `--signal=USR1@120` sends before the time is over.
 """
@@ -8,22 +8,21 @@ SIGUSR1 is what Slurm's `--signal=USR1@120` sends before the time is over.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import ray
 import ray.tune as ray_tune
 from ray.exceptions import RayError
 
+from magtkd.errors import first_line
 from tune.driver.recorder import Recorder
-from tune.ledger.layout import LIVE_FILE
+from tune.engine import EngineActivity, EngineHandle, Ref, fetch
+from tune.ledger import Live, LiveFile, Warned
 
 __all__ = ["Stop", "Watch", "stop_signals"]
 
@@ -35,13 +34,15 @@ class Stop(ray_tune.Stopper):  # type: ignore[misc]
     """Ends all trials on a signal, or when nothing can be recorded any more.
 
     Args:
-        engine: exports the running sessions first.
-        recorder: says whether it can record.
-        say: told in one line what happens.
+        engine: saves the running sessions first.
+        recorder: whose `error` ends the sweep.
+        note: called with one line on what happens.
     """
 
-    def __init__(self, engine: Any, recorder: Recorder, say: Callable[[str], None]) -> None:
-        self._engine, self._recorder, self._say = engine, recorder, say
+    def __init__(
+        self, engine: EngineHandle, recorder: Recorder, note: Callable[[str], None]
+    ) -> None:
+        self._engine, self._recorder, self._note = engine, recorder, note
         self._signal: signal.Signals | None = None
         self._is_over = False
 
@@ -63,18 +64,18 @@ class Stop(ray_tune.Stopper):  # type: ignore[misc]
             return True
         if self._signal is None:
             return False
-        self._say(f"{self._signal.name}: saving what runs, at the end of its epoch; again to skip")
+        self._note(f"{self._signal.name}: saving what runs, at the end of its epoch; again to skip")
         try:
-            num_failed = ray.get(self._engine.save.remote())
+            num_failed = fetch(self._engine.save.remote())
             if num_failed:
-                self._say(f"{num_failed} sessions could not be saved; earlier exports hold")
+                self._note(f"{num_failed} sessions could not be saved; earlier checkpoints hold")
         except RayError as error:
-            self._say(f"sessions could not be saved: {str(error).splitlines()[0]}")
+            self._note(f"sessions could not be saved: {first_line(error)}")
         self._is_over = True
         return True
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles it into a folder that nobody reads
+        return {}  # Tune pickles it into a folder that nothing is read from
 
 
 @contextlib.contextmanager
@@ -92,20 +93,22 @@ def stop_signals(stop: Stop) -> Iterator[None]:
 
 
 class Watch(ray_tune.Callback):  # type: ignore[misc]
-    """Asks the engine every now and then what goes on: for `live.json` beside the ledger, from
-    which `magtkd status` reads, and for what a person should know.
+    """Asks the engine every now and then what goes on: for the live file beside the ledger, which
+    `magtkd status` reads, and for warnings.
 
     Args:
         engine: the engine.
-        recorder: records what a person should know.
+        recorder: records warnings.
         stop: gets the signals back from Tune, which takes SIGUSR1 for itself.
-        folder: the sweep's folder.
+        live_file: where it is written.
     """
 
-    def __init__(self, engine: Any, recorder: Recorder, stop: Stop, folder: Path) -> None:
+    def __init__(
+        self, engine: EngineHandle, recorder: Recorder, stop: Stop, live_file: LiveFile
+    ) -> None:
         self._engine, self._recorder, self._stop = engine, recorder, stop
-        self._file = folder / LIVE_FILE
-        self._asked: Any = None
+        self._live_file = live_file
+        self._asked: Ref[EngineActivity] | None = None
         self._last = -INTERVAL_SECONDS
 
     def setup(self, *args: Any, **info: Any) -> None:
@@ -120,38 +123,31 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
             return
         done, _ = ray.wait([self._asked], timeout=0)
         if done:
+            self._take(self._asked)
             self._asked = None
-            self._tell(done[0])
         elif time.monotonic() - self._last >= 5 * INTERVAL_SECONDS:
-            self._write({"engine": "restarting"})
+            self._live_file.write(Live.now(engine="restarting"))
             self._last = time.monotonic()
 
     def close(self) -> None:
-        """The last question, and no live file any more."""
+        """Record the last warnings, and remove the live file."""
         with contextlib.suppress(RayError):
-            self._warn(ray.get(self._engine.describe.remote(), timeout=5)["warnings"])
-        self._file.unlink(missing_ok=True)
+            self._warn(fetch(self._engine.describe.remote(), timeout=5).warnings)
+        self._live_file.remove()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
-    def _tell(self, answer: Any) -> None:
+    def _take(self, answer: Ref[EngineActivity]) -> None:
         try:
-            told = ray.get(answer)
+            activity = fetch(answer)
         except RayError:
             return
-        self._warn(told.pop("warnings"))
-        self._write({"engine": "up", **told})
+        self._warn(activity.warnings)
+        workers = asdict(activity.workers)
+        self._live_file.write(Live.now(engine="up", trials=activity.trials, workers=workers))
 
     def _warn(self, warnings: list[str]) -> None:
         for message in warnings:
             if message not in self._recorder.state.warnings:
-                self._recorder.record("warning", message=message)
-
-    def _write(self, told: dict[str, Any]) -> None:
-        process = f"process {os.getpid()} on {socket.gethostname()}"
-        content = {"time": time.time_ns() // 1_000_000, "process": process, **told}
-        temporary = self._file.with_name(f".{LIVE_FILE}.tmp")
-        with contextlib.suppress(OSError):  # a full disk: what matters is said elsewhere
-            temporary.write_text(json.dumps(content))
-            temporary.replace(self._file)
+                self._recorder.record(Warned(message=message))

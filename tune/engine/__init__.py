@@ -1,1 +1,40 @@
 """The engine: trains each stage once, on workers, and places fusion sessions."""
+
+from tune.engine.claims import remove_free_claims
+from tune.engine.engine import find_engine, start_engine
+from tune.engine.handles import (
+    EngineHandle,
+    FusionFound,
+    Opened,
+    Ref,
+    SessionOpened,
+    WorkerHandle,
+    fetch,
+)
+from tune.engine.messages import (
+    EngineActivity,
+    Failure,
+    FailureKind,
+    PoolCounts,
+    Step,
+)
+from tune.engine.pool import reason_of
+
+__all__ = [
+    "EngineActivity",
+    "EngineHandle",
+    "Failure",
+    "FailureKind",
+    "FusionFound",
+    "Opened",
+    "PoolCounts",
+    "Ref",
+    "SessionOpened",
+    "Step",
+    "WorkerHandle",
+    "fetch",
+    "find_engine",
+    "reason_of",
+    "remove_free_claims",
+    "start_engine",
+]

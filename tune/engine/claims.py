@@ -10,8 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from magtkd.errors import StorageError
-from magtkd.store.locks import release_lock, take_lock
-from magtkd.store.store import Store
+from magtkd.store import Store, release_lock, take_lock
 
 __all__ = ["claim", "remove_free_claims"]
 

@@ -1,5 +1,5 @@
-"""The engine: one named Ray actor that knows which stages exist, which are being trained, and who
-waits for them.
+"""The engine: one named Ray actor that knows which stages exist, which are being trained, and which
+trials wait for them.
 
 It holds nothing that cannot be rebuilt from the store. A stage that several trials need is trained
 once; the others wait for it.
@@ -11,7 +11,8 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,41 +21,31 @@ import ray
 from magtkd.config import Config, Resources
 from magtkd.errors import ArtifactError
 from magtkd.pipeline import Plan, Source, StageRecord, make_plan
-from magtkd.store.store import Store
+from magtkd.store import Artifact, Store
+from tune.cluster import Shape, driver_node, shape_of
+from tune.config import SweepOptions
 from tune.engine.claims import claim
-from tune.engine.pool import Pool, PoolWorker, Shape, WorkerDiedError, shape_of
+from tune.engine.handles import EngineHandle, FusionFound, Opened, Ref, SessionOpened, WorkerHandle
+from tune.engine.messages import (
+    EngineActivity,
+    Failure,
+    FailureKind,
+    PoolCounts,
+    WorkerSession,
+)
+from tune.engine.pool import Pool, PoolWorker, WorkerDiedError
 from tune.engine.upstream import StageFailedError, Upstream, found_record
-from tune.engine.worker import Failure, WorkerActor
+from tune.engine.worker import WorkerActor
+from tune.ledger import session_name, sessions_folder
 
-__all__ = ["ENGINE_NAMESPACE", "Engine", "EngineActor", "Opened", "engine_name"]
+__all__ = ["Engine", "EngineActor", "find_engine", "start_engine"]
 
-ENGINE_NAMESPACE = "magtkd"
-
-
-def engine_name(sweep_id: str) -> str:
-    """The name of a sweep's engine."""
-    return f"engine-{sweep_id}"
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What a trial gets: its stages' records, fusion's `reports` so far and the `seconds` that they
-    took, and either a worker that holds its session, under a name that no other opening has, or the
-    metrics of a fusion artifact that exists already, or a failure."""
-
-    records: dict[str, StageRecord]
-    reports: list[dict[str, Any]]
-    seconds: float = 0.0
-    worker: Any = None
-    session: str = ""
-    metrics: dict[str, Any] | None = None
-    failure: Failure | None = None
-    fusion_key: str = ""
+NAMESPACE = "magtkd"
 
 
 @dataclass(frozen=True)
 class _Held:
-    """A session on a worker, and what lets the next trial with the same fusion have its turn."""
+    """A session on a worker, and a call that lets the next trial with the same fusion begin."""
 
     worker: PoolWorker
     session: str
@@ -67,9 +58,9 @@ class Engine:
     Args:
         storage: address of the store.
         source: fingerprint and modalities of the table.
-        sweep_id: the sweep, for the names of exported sessions.
+        sweep_id: the sweep, for the names of its checkpoints.
         reuse: look for artifacts, and share what is trained between trials.
-        max_failures: how often the work of a worker that died is done again.
+        max_failures: how often the work of a worker that died is retried.
         stages: the module that trains; see `Worker`.
     """
 
@@ -103,9 +94,9 @@ class Engine:
             self._totals, self._totals_time = ray.cluster_resources(), time.monotonic()
         return self._totals
 
-    def _start_worker(self, shape: Shape) -> Any:
+    def _start_worker(self, shape: Shape) -> WorkerHandle:
         amounts = dict(shape)
-        return WorkerActor.options(
+        handle: WorkerHandle = WorkerActor.options(
             num_cpus=amounts.get("CPU", 0),
             num_gpus=amounts.get("GPU", 0),
             memory=amounts.get("memory"),
@@ -115,6 +106,7 @@ class Engine:
             self._stages,
             self._sweep_id,
         )
+        return handle
 
     # --- what the driver calls ----------------------------------------------------------------
 
@@ -122,29 +114,30 @@ class Engine:
         """Start workers while the first trials are still being set up."""
         self._pool.warm_up(shape_of(config.resources.fusion), num_workers)
 
-    async def counts(self) -> dict[str, int]:
+    async def counts(self) -> PoolCounts:
         """What the workers do, and how many requests wait."""
         return self._pool.counts()
 
-    async def describe(self) -> dict[str, Any]:
-        """What each trial does or waits for, what the workers do, and what went wrong so far that a
-        person should know."""
+    async def describe(self) -> EngineActivity:
+        """What each trial does or waits for, and what the workers do."""
         trials = dict.fromkeys(self._held, "trains fusion") | self._doing
         for number in list(trials):
             trials[number] = self._upstream.waits_for(number) or trials[number]
-        workers = self._pool.counts()
-        return {"trials": trials, "workers": workers, "warnings": list(self._warnings)}
+        return EngineActivity(
+            trials=trials, workers=self._pool.counts(), warnings=list(self._warnings)
+        )
 
     async def save(self) -> int:
-        """Export all sessions as soon as their epoch is over; how many could not be."""
+        """Write a checkpoint of each session at the end of its epoch; how many could not be."""
         calls = [held.worker.handle.save.remote(held.session) for held in self._held.values()]
         results = await asyncio.gather(*calls, return_exceptions=True)
         return sum(isinstance(result, BaseException) for result in results)
 
     async def end(self, trial: int) -> None:
-        """A trial has ended: close its session, and remove what was exported of it."""
+        """A trial has ended: close its session, and remove its checkpoints."""
         await self.close(trial)
-        await asyncio.to_thread(self._store.remove_folder, f"sessions/{self._exports}/{trial}")
+        folder = sessions_folder(self._sweep_id, trial)
+        await asyncio.to_thread(self._store.remove_folder, folder)
 
     # --- what trials call ---------------------------------------------------------------------
 
@@ -152,8 +145,8 @@ class Engine:
         self,
         trial: int,
         config: Config,
-        lineage: str = "0",
-        exported: bytes | None = None,
+        name: str = "0",
+        checkpoint: bytes | None = None,
         needs_session: bool = False,
     ) -> Opened:
         """Everything a trial needs for its next epoch; waits until it is there.
@@ -161,10 +154,10 @@ class Engine:
         Args:
             trial: its number.
             config: its configuration.
-            lineage: tells apart what population based training made of one trial.
-            exported: a session to go on from, instead of the last one exported.
+            name: of its candidate, under which its session's checkpoints are kept.
+            checkpoint: a session to continue from, instead of the last checkpoint.
             needs_session: open a session even where the fusion artifact exists, for a trial whose
-                session others may go on from.
+                session others may continue from.
         """
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().create_task(self._end_idle_workers())
@@ -174,14 +167,15 @@ class Engine:
         key = plan.keys["fusion"] if self._reuse and not needs_session else None
         end_turn = await self._fusion_turn(trial, key)
         try:
-            if key is not None and (opened := await self._reused(plan)) is not None:
+            if key is not None and (found := await self._reused(plan)) is not None:
                 end_turn()
-                return opened
-            name = f"{trial}/{lineage}"
-            opened, worker = await self._open_session(trial, session, name, config, plan, exported)
+                return found
+            opened, worker = await self._open_session(
+                trial, session, name, config, plan, checkpoint
+            )
         except StageFailedError as error:
             end_turn()
-            return Opened({}, [], failure=error.failure)
+            return error.failure
         except BaseException:
             end_turn()
             raise
@@ -244,7 +238,7 @@ class Engine:
 
         return end_turn
 
-    async def _reused(self, plan: Plan) -> Opened | None:
+    async def _reused(self, plan: Plan) -> FusionFound | None:
         """What a trial gets whose fusion artifact exists."""
         found = await asyncio.to_thread(
             self._store.find, "fusion", plan.keys["fusion"], say=self._warnings.append
@@ -252,15 +246,10 @@ class Engine:
         if found is None:
             return None
         records = await asyncio.to_thread(self._records_of, plan)
-        return Opened(
-            records,
-            found.metrics["reports"],
-            metrics=found.metrics,
-            fusion_key=plan.keys["fusion"],
-        )
+        return FusionFound(records=records, metrics=found.metrics)
 
     def _records_of(self, plan: Plan) -> dict[str, StageRecord]:
-        """All stages as found; one that somebody deleted saved nothing that is known."""
+        """All stages as found; what one saved whose artifact was deleted is not known."""
         records = {}
         for stage, key in plan.keys.items():
             try:
@@ -277,43 +266,42 @@ class Engine:
         name: str,
         config: Config,
         plan: Plan,
-        exported: bytes | None,
-    ) -> tuple[Opened, PoolWorker]:
+        checkpoint: bytes | None,
+    ) -> tuple[SessionOpened, PoolWorker]:
         shape = shape_of(config.resources.fusion)
+        checkpoints = session_name(self._sweep_id, trial, name)
 
-        async def work(names: list[str], tables: list[Any]) -> tuple[PoolWorker, Any]:
-            async def open_on(handle: Any) -> Any:
+        async def work(
+            names: list[str], tables: list[Ref[Artifact]]
+        ) -> tuple[PoolWorker, WorkerSession | Failure]:
+            async def open_on(handle: WorkerHandle) -> WorkerSession | Failure:
                 self._doing[trial] = "opens its fusion session"
                 return await handle.open.remote(
-                    session, config, plan, f"{self._exports}/{name}", exported, names, *tables
+                    session, config, plan, checkpoints, checkpoint, names, *tables
                 )
 
             self._doing[trial] = "waits for a worker"
             return await self._pool.on_worker(shape, open_on, self._max_failures, session)
 
         try:
-            (worker, opening), records = await self._upstream.given(
+            (worker, held), records = await self._upstream.given(
                 trial, config, plan, plan.upstream, work
             )
         except WorkerDiedError as error:
-            raise StageFailedError(Failure("failed", f"fusion: {error}")) from None
-        if isinstance(opening, Failure):
+            failure = Failure(FailureKind.FAILED, f"fusion: {error}")
+            raise StageFailedError(failure) from None
+        if isinstance(held, Failure):
             self._pool.release(worker, session)
-            raise StageFailedError(opening)
-        key = plan.keys["fusion"]
-        opened = Opened(
-            records,
-            opening.reports,
-            opening.seconds,
+            raise StageFailedError(held)
+        opened = SessionOpened(
+            records=records,
+            fusion_key=plan.keys["fusion"],
+            reports=held.reports,
+            seconds=held.seconds,
             worker=worker.handle,
             session=session,
-            fusion_key=key,
         )
         return opened, worker
-
-    @property
-    def _exports(self) -> str:
-        return f"sweeps/{self._sweep_id}"
 
     async def _end_idle_workers(self) -> None:
         while True:
@@ -323,3 +311,36 @@ class Engine:
 
 
 EngineActor: Any = ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=0)(Engine)
+
+
+def _actor_name(sweep_id: str) -> str:
+    return f"engine-{sweep_id}"
+
+
+@contextmanager
+def start_engine(source: Source, sweep_id: str, options: SweepOptions) -> Iterator[EngineHandle]:
+    """A sweep's engine on the driver's node, for as long as the block lasts."""
+    engine = EngineActor.options(
+        name=_actor_name(sweep_id), namespace=NAMESPACE, scheduling_strategy=driver_node()
+    ).remote(
+        Store(options.storage).address,
+        source,
+        sweep_id,
+        options.reuse,
+        options.max_failures,
+        options.stages,
+    )
+    try:
+        yield engine
+    finally:
+        ray.kill(engine)  # and with it its workers, which it owns
+
+
+def find_engine(sweep_id: str) -> EngineHandle:
+    """The engine of a sweep that runs.
+
+    Raises:
+        ValueError: there is none.
+    """
+    engine: EngineHandle = ray.get_actor(_actor_name(sweep_id), namespace=NAMESPACE)
+    return engine

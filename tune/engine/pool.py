@@ -1,4 +1,4 @@
-"""The pool of workers: who computes next, and what is given back so that somebody else can.
+"""The pool of workers: which request is served next, and which idle workers are ended for it.
 
 Requests are served in order. One that lacks a resource keeps later ones from taking more of that
 resource, so a teacher that needs the whole GPU is not starved by trials that need a tenth of it;
@@ -12,37 +12,30 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
-from magtkd.config import Resources
+from magtkd.errors import first_line
+from tune.cluster import Shape
+from tune.engine.handles import WorkerHandle
+from tune.engine.messages import PoolCounts
 
-__all__ = ["Pool", "PoolWorker", "Shape", "WorkerDiedError", "reason_of", "shape_of"]
+__all__ = ["Pool", "PoolWorker", "WorkerDiedError", "reason_of"]
 
 T = TypeVar("T")
 
 IDLE_SECONDS = 10.0
-"""How long a worker with nothing to do is kept while nobody waits."""
+"""How long a worker with nothing to do is kept while no request waits."""
 DEAD_SECONDS = 1.0
-"""How long to wait for idle workers to show that they are alive."""
-
-Shape = tuple[tuple[str, float], ...]
-"""What a worker asks of the cluster: sorted (resource, amount) pairs by Ray's names."""
-
-
-def shape_of(resources: Resources) -> Shape:
-    """A stage's resources by Ray's names."""
-    amounts = {"CPU": resources.cpu, "GPU": resources.gpu, "memory": float(resources.memory or 0)}
-    return tuple(sorted((name, amount) for name, amount in amounts.items() if amount > 0))
+"""How long to wait for idle workers to answer."""
 
 
 def reason_of(error: RayError) -> str:
-    """Why a process died, in one line. Ray tells of want of memory far down in its text."""
-    text = str(error)
-    if re.search(r"\bOOM\b|out of memory|memory pressure", text):
+    """Why a process died, in one line. Ray mentions want of memory far down in its text."""
+    if re.search(r"\bOOM\b|out of memory|memory pressure", str(error)):
         return "out of memory: Ray ended it before its node had none left; ask for more memory"
-    return text.splitlines()[0]
+    return first_line(error)
 
 
 class WorkerDiedError(Exception):
@@ -53,7 +46,7 @@ class WorkerDiedError(Exception):
 class PoolWorker:
     """A worker process: `is_training` a stage, or holding `sessions`, or idle."""
 
-    handle: Any
+    handle: WorkerHandle
     shape: Shape
     is_ready: bool = False
     is_training: bool = False
@@ -74,7 +67,7 @@ class _Request:
 
 
 class Pool:
-    """Starts, hands out and ends workers. Lives in one event loop.
+    """Starts, hands out and ends workers, in one event loop.
 
     Args:
         start: starts a worker process of a shape and returns its handle.
@@ -84,8 +77,8 @@ class Pool:
 
     def __init__(
         self,
-        start: Callable[[Shape], Any],
-        end: Callable[[Any], None],
+        start: Callable[[Shape], WorkerHandle],
+        end: Callable[[WorkerHandle], None],
         totals: Callable[[], Mapping[str, float]],
     ) -> None:
         self._start, self._end, self._totals = start, end, totals
@@ -103,7 +96,7 @@ class Pool:
     async def on_worker(
         self,
         shape: Shape,
-        work: Callable[[Any], Awaitable[T]],
+        work: Callable[[WorkerHandle], Awaitable[T]],
         max_failures: int,
         session: str | None = None,
     ) -> tuple[PoolWorker, T]:
@@ -138,7 +131,7 @@ class Pool:
         raise WorkerDiedError(f"its worker died {max_failures + 1} times: {reason_of(last)}")
 
     async def acquire(self, shape: Shape, session: str | None = None) -> PoolWorker:
-        """A worker for a stage to train, or for a session to live on; waits for one."""
+        """A worker that trains a stage, or where one is named, holds a session; waits for one."""
         request = _Request(shape, session, asyncio.get_running_loop().create_future())
         self._queue.append(request)
         self._dispatch()
@@ -173,7 +166,7 @@ class Pool:
         }
         if not asked:
             return
-        # A process that is gone says so at once; one that was given work meanwhile answers late.
+        # A process that is gone fails at once; one that was given work meanwhile answers late.
         await asyncio.wait(asked, timeout=DEAD_SECONDS)
         for answer, worker in asked.items():
             if answer.done() and isinstance(answer.exception(), RayActorError):
@@ -185,20 +178,20 @@ class Pool:
             if worker.is_idle and time.monotonic() - worker.idle_since > IDLE_SECONDS:
                 self.discard(worker)
 
-    def counts(self) -> dict[str, int]:
-        """How many workers train, hold sessions, are idle or starting, and requests that wait."""
-        return {
-            "training": sum(worker.is_training for worker in self._workers),
-            "holding": sum(bool(worker.sessions) for worker in self._workers),
-            "idle": sum(worker.is_idle for worker in self._workers),
-            "starting": sum(not worker.is_ready for worker in self._workers),
-            "waiting": len(self._queue),
-        }
+    def counts(self) -> PoolCounts:
+        """What the workers do now, and how many requests wait."""
+        return PoolCounts(
+            training=sum(worker.is_training for worker in self._workers),
+            holding=sum(bool(worker.sessions) for worker in self._workers),
+            idle=sum(worker.is_idle for worker in self._workers),
+            starting=sum(not worker.is_ready for worker in self._workers),
+            waiting=len(self._queue),
+        )
 
     # --- who is next --------------------------------------------------------------------------
 
     def _withdraw(self, request: _Request) -> None:
-        """Nobody waits any more: out of the queue, or back with the worker it was just given."""
+        """A request that was given up: out of the queue, or its worker back into the pool."""
         if request in self._queue:
             self._queue.remove(request)
             self._dispatch()
@@ -285,7 +278,7 @@ class Pool:
         self._dispatch()
 
     def _fail_waiting(self, worker: PoolWorker, error: Exception) -> None:
-        """A process that does not come up: tell one who waits for its like, who may ask again."""
+        """A process that does not come up: fail one request for its shape, which may ask again."""
         if worker in self._workers:
             self._workers.remove(worker)
         for request in self._queue:

@@ -1,4 +1,4 @@
-"""Upstream stages: each is trained once, and whoever asks for it meanwhile waits."""
+"""Upstream stages: each is trained once; requests for it that come meanwhile wait."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from ray.exceptions import ObjectLostError
 
 from magtkd.config import Config
 from magtkd.pipeline import STAGES, Plan, StageRecord, train_stage
-from magtkd.store.store import Artifact, Store
+from magtkd.store import Artifact, Store
+from tune.cluster import shape_of
 from tune.engine.claims import claim
-from tune.engine.pool import Pool, WorkerDiedError, shape_of
-from tune.engine.worker import Failure, failure_of
+from tune.engine.handles import Ref, WorkerHandle
+from tune.engine.messages import Failure, FailureKind, StageDone, failure_of
+from tune.engine.pool import Pool, WorkerDiedError
 
 __all__ = ["Made", "StageFailedError", "Upstream", "found_record"]
 
 T = TypeVar("T")
+Trained = tuple[StageDone | Failure, Ref[Artifact]]
 
 TABLE_BYTES = 2 << 30
 """Tables that stay in the object store for trials to come."""
@@ -30,15 +33,15 @@ TABLE_BYTES = 2 << 30
 
 @dataclass(frozen=True)
 class Made:
-    """A stage that is there: its table in the object store, and how it came about."""
+    """A stage that is there: its artifact in the object store, without weights, and its record."""
 
-    table: Any
+    table: Ref[Artifact]
     record: StageRecord
     num_bytes: int
 
     @property
     def seconds(self) -> float:
-        """What training it took, whenever that was."""
+        """What its training took, whenever that was."""
         return self.record.seconds or self.record.saved or 0.0
 
 
@@ -58,7 +61,7 @@ def found_record(key: str, metrics: Mapping[str, Any], sweep_id: str) -> StageRe
 
 
 class StageFailedError(Exception):
-    """A stage came to nothing, for all who need it."""
+    """A stage failed, for all trials that need it."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -66,7 +69,7 @@ class StageFailedError(Exception):
 
 
 class Upstream:
-    """Which upstream stages there are, which are being made, and who waits for them.
+    """Which upstream stages exist, which are being made, and which trials wait for them.
 
     Args:
         store: where artifacts are looked for and written.
@@ -74,7 +77,7 @@ class Upstream:
         sweep_id: the sweep, to tell what it trained itself before its driver or engine died.
         reuse: look for artifacts, and share what is trained between trials.
         max_failures: how often the work of a worker that died is done again.
-        say: told in one line of what a person should know.
+        warn: called with one line that a person should know.
     """
 
     def __init__(
@@ -84,10 +87,10 @@ class Upstream:
         sweep_id: str,
         reuse: bool,
         max_failures: int,
-        say: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
         self._store, self._pool, self._sweep_id, self._reuse = store, pool, sweep_id, reuse
-        self._max_failures, self._say = max_failures, say
+        self._max_failures, self._warn = max_failures, warn
         self._tasks: OrderedDict[tuple[int | None, str, str], asyncio.Task[Made]] = OrderedDict()
         self._table_bytes = 0
         self._phases: dict[str, tuple[str, float]] = {}
@@ -99,7 +102,7 @@ class Upstream:
         config: Config,
         plan: Plan,
         stages: tuple[str, ...],
-        work: Callable[[list[str], list[Any]], Awaitable[T]],
+        work: Callable[[list[str], list[Ref[Artifact]]], Awaitable[T]],
     ) -> tuple[T, dict[str, StageRecord]]:
         """Do work that needs stages, as soon as all are there.
 
@@ -114,7 +117,7 @@ class Upstream:
             what the work gave, and how this trial came by each stage.
 
         Raises:
-            StageFailedError: one of the stages came to nothing.
+            StageFailedError: one of the stages failed.
         """
         first: dict[str, StageRecord] = {}
         for attempt in range(self._max_failures + 1):
@@ -144,7 +147,7 @@ class Upstream:
     async def _stage(
         self, trial: int, config: Config, plan: Plan, stage: str
     ) -> tuple[Made, StageRecord]:
-        """A stage, from whoever makes it first; the record is this trial's own."""
+        """A stage, made by the first trial that asks; the record is this trial's own."""
         key = (None if self._reuse else trial, stage, plan.keys[stage])
         task = self._tasks.get(key)
         is_first = task is None
@@ -182,7 +185,7 @@ class Upstream:
             release()
 
     async def _find(self, stage: str, key: str) -> Made | None:
-        find = functools.partial(self._store.find, weights=False, say=self._say)
+        find = functools.partial(self._store.find, weights=False, say=self._warn)
         artifact = await asyncio.to_thread(find, stage, key)
         if artifact is None:
             return None
@@ -193,8 +196,8 @@ class Upstream:
             return await self._prepare_data(config, plan)
         key, shape = plan.keys[stage], shape_of(getattr(config.resources, stage))
 
-        async def work(names: list[str], tables: list[Any]) -> tuple[Any, Any]:
-            async def train(handle: Any) -> tuple[Any, Any]:
+        async def work(names: list[str], tables: list[Ref[Artifact]]) -> Trained:
+            async def train(handle: WorkerHandle) -> Trained:
                 self._enter(key, "training")
                 done, table = handle.train.remote(stage, config, plan, self._reuse, names, *tables)
                 return await done, table
@@ -207,13 +210,13 @@ class Upstream:
         try:
             (outcome, table), _ = await self.given(trial, config, plan, plan.reads[stage], work)
         except WorkerDiedError as error:
-            raise StageFailedError(Failure("failed", f"{stage}: {error}")) from None
+            raise StageFailedError(Failure(FailureKind.FAILED, f"{stage}: {error}")) from None
         finally:
             self._phases.pop(key, None)
         if isinstance(outcome, Failure):
             raise StageFailedError(outcome)
         for warning in outcome.warnings:
-            self._say(warning)
+            self._warn(warning)
         return Made(table, outcome.record, outcome.num_bytes)
 
     async def _prepare_data(self, config: Config, plan: Plan) -> Made:

@@ -1,8 +1,8 @@
 """The worker: a Ray actor that trains upstream stages and holds fusion sessions.
 
-One actor class for both, because processes that have loaded torch are what is dear here: a worker
-that has just trained a student holds fusion sessions a moment later. What a stage itself does
-wrong comes back as a `Failure`; only what happens to the process is raised, by Ray.
+One actor class for both, because processes that load torch are expensive to start: a worker that
+has just trained a student holds fusion sessions a moment later. A stage's own error is returned as
+a `Failure`; only what happens to the process is raised, by Ray.
 """
 
 from __future__ import annotations
@@ -10,66 +10,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
-import traceback
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from magtkd.config import Config
-from magtkd.errors import DivergedError, StageMemoryError, StorageError
+from magtkd.errors import StorageError
 from magtkd.memory import memory_named
 from magtkd.pipeline import (
     Plan,
-    StageRecord,
     describe_stage,
     stage_exports,
     train_stage,
     trained_record,
 )
-from magtkd.store.checkpoints import Exports
-from magtkd.store.store import Artifact, Store
+from magtkd.store import Artifact, Exports, Store
+from tune.engine.messages import Failure, StageDone, Step, WorkerSession, failure_of
 
-__all__ = ["Failure", "Opening", "StageDone", "Step", "Worker", "WorkerActor", "failure_of"]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A stage that came to nothing: `state` is `diverged` or `failed` where it is itself wrong, and
-    `storage` where the store cannot be written, which ends the sweep and no trial."""
-
-    state: str
-    message: str
-    details: str = ""
-
-
-@dataclass(frozen=True)
-class StageDone:
-    """A stage that was trained; `num_bytes` is the size of its table; `warnings` is what a person
-    should know."""
-
-    record: StageRecord
-    num_bytes: int
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Opening:
-    """An open session: the reports of its epochs so far, and the seconds that these took."""
-
-    reports: list[dict[str, Any]]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Step:
-    """One epoch of a session that has worked `seconds` so far. After the last one, `final` is the
-    artifact's metrics."""
-
-    epoch: int
-    metrics: dict[str, float]
-    seconds: float
-    final: dict[str, Any] | None = None
+__all__ = ["Worker", "WorkerActor"]
 
 
 @dataclass
@@ -91,18 +50,6 @@ class _OpenSession:
         """Export the session now."""
         if self.is_under_way:
             self.exports.save(self.session.export())
-
-
-def failure_of(stage: str, error: Exception) -> Failure:
-    """What a stage's own exception means for the trials that need it."""
-    state = _STATES.get(type(error), "failed")
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    says_all = isinstance(error, DivergedError | StageMemoryError | StorageError)
-    message = text if says_all else f"{stage}: {type(error).__name__}: {text}"
-    return Failure(state, message, "".join(traceback.format_exception(error)))
-
-
-_STATES: dict[type[Exception], str] = {DivergedError: "diverged", StorageError: "storage"}
 
 
 class Worker:
@@ -174,7 +121,7 @@ class Worker:
         exported: bytes | None,
         names: list[str],
         *upstream: Artifact,
-    ) -> Opening | Failure:
+    ) -> WorkerSession | Failure:
         """Open a fusion session: where it is handed an export, there; else at the last export under
         its name; else at its start."""
         exports = Exports(self._store, exports_name)
@@ -191,7 +138,7 @@ class Worker:
         except Exception as error:
             return failure_of("fusion", error)
         self._sessions[session_id] = opened
-        return Opening(session.reports, session.seconds)
+        return WorkerSession(session.reports, session.seconds)
 
     def advance(self, session_id: str) -> Step | Failure:
         """Train one epoch; after the last one, write the artifact."""
@@ -217,7 +164,7 @@ class Worker:
         self._store.write(artifact)
         return artifact.metrics
 
-    def export(self, session_id: str) -> bytes:
+    def checkpoint(self, session_id: str) -> bytes:
         """The session as bytes that `open` goes on from; the store gets them as well, since the
         trial is being paused, or another one goes on from it."""
         opened = self._sessions[session_id]

@@ -1,22 +1,4 @@
-"""The ledger: one append-only file of JSON lines per sweep.
-
-Each line is one event: an object with `kind`, `time` (integer milliseconds, never decreasing) and
-the fields of its kind.
-
-    sweep_opened    sweep_id (unique), name, config (the resolved sweep), versions, fingerprint of
-                    the table, tracked (whether MLflow is told)
-    sweep_resumed
-    trial_suggested trial, values ({dotted name: value})
-    trial_stages    trial, stages ({stage: {key, outcome, seconds, saved?}}), outcome one of
-                    trained | reused | stopped (fusion of a trial that ended early)
-    trial_changed   trial, epoch, values     values that hold from this epoch on, and the whole
-                    base, changes            lineage: first values, and fusion's changes since
-    trial_report    trial, epoch, metrics    a metric that is not finite is null
-    trial_ended     trial, state: completed | stopped | diverged | failed, and where there is one
-                    message, dev, epoch (the chosen one), objectives (their values there)
-    test_revealed   trial, test
-    warning         message              something that a person should know, such as a damaged file
-    sweep_closed    reason: finished | interrupted
+"""The ledger's file: one event a line, appended by one writer.
 
 A line counts once its newline is written: what a killed driver left after the last newline is
 ignored by readers and cut off by the next writer.
@@ -25,79 +7,69 @@ ignored by readers and cut off by the next writer.
 from __future__ import annotations
 
 import difflib
-import json
-import math
 import os
 import time
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, TypeVar
+
+import msgspec
 
 from magtkd.errors import StorageError, SweepError
-from magtkd.store.locks import take_lock
-from tune.ledger.state import Event, SweepState
+from magtkd.store import take_lock
+from tune.ledger.events import (
+    FORMAT,
+    Event,
+    SweepOpened,
+    SweepResumed,
+    decode_event,
+    encode_event,
+)
+from tune.ledger.layout import SweepLayout
+from tune.ledger.state import SweepState
 
 __all__ = [
     "Ledger",
     "check_unused",
+    "first_event",
+    "fold",
     "open_ledger",
     "read_events",
     "read_sweep",
     "tail_events",
 ]
 
-FILE_NAME = "ledger.jsonl"
+EventT = TypeVar("EventT", bound=Event)
+
 SYNC_SECONDS = 1.0
 
 
-# --- lines ------------------------------------------------------------------------------------
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
-def _finite(value: Any) -> Any:
-    """The value with null for every float that is not finite, as JSON has no others."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return value
-
-
-def _encode(event: Event) -> bytes:
-    text = json.dumps(_finite(event), allow_nan=False, separators=(",", ":"))
-    return text.encode("ascii") + b"\n"
+# --- reading ----------------------------------------------------------------------------------
 
 
 def _decode(line: bytes, place: str) -> Event:
     try:
-        event = _DECODER.decode(line.decode("utf-8"))
-    except (ValueError, RecursionError):
-        event = None
-    if (
-        isinstance(event, dict)
-        and isinstance(event.get("kind"), str)
-        and isinstance(event.get("time"), int)
-    ):
-        return event
-    shown = line[:60].decode("utf-8", "replace").rstrip()
-    raise SweepError(f"{place}: {shown!r} is not an event; restore the ledger from a copy")
+        event = decode_event(line)
+    except (ValueError, RecursionError) as error:
+        shown = line[:60].decode("utf-8", "replace").rstrip()
+        raise SweepError(
+            f"{place}: {shown!r} is not an event: {error}; restore the ledger from a copy"
+        ) from None
+    if isinstance(event, SweepOpened | SweepResumed) and event.format > FORMAT:
+        raise SweepError(
+            f"{place}: the ledger has format {event.format}, and this version of magtkd reads "
+            f"formats up to {FORMAT}; install the version that wrote it, or a later one"
+        )
+    return event
 
 
 def read_events(path: str | Path) -> Iterator[Event]:
     """The events of a ledger in order; a torn last line is ignored.
 
     Raises:
-        SweepError: there is no such file, or a line before the last is damaged.
+        SweepError: there is no such file, a line before the last is damaged, or the ledger has a
+            later format.
     """
     path = Path(path)
     try:
@@ -108,6 +80,18 @@ def read_events(path: str | Path) -> Iterator[Event]:
         for number, line in enumerate(file, start=1):
             if line.endswith(b"\n"):
                 yield _decode(line, f"{path}: line {number}")
+
+
+def first_event(path: str | Path) -> SweepOpened | None:
+    """The event that opened a ledger's sweep; None where it has none yet.
+
+    Raises:
+        SweepError: as for `read_events`, or the first event is another.
+    """
+    event = next(read_events(path), None)
+    if event is not None and not isinstance(event, SweepOpened):
+        raise SweepError(f"{path}: line 1: not the opening of a sweep; restore it from a copy")
+    return event
 
 
 def tail_events(path: str | Path, offset: int, max_bytes: int) -> tuple[list[Event], int]:
@@ -129,7 +113,19 @@ def tail_events(path: str | Path, offset: int, max_bytes: int) -> tuple[list[Eve
     return [_decode(line, place) for line in whole.splitlines()], offset + len(whole)
 
 
-# --- the writer -------------------------------------------------------------------------------
+def fold(events: Iterable[Event]) -> SweepState:
+    """The state after some events.
+
+    Raises:
+        SweepError: an event does not fit those before it.
+    """
+    state = SweepState()
+    for event in events:
+        state.apply(event)
+    return state
+
+
+# --- writing ----------------------------------------------------------------------------------
 
 
 class Ledger:
@@ -142,13 +138,14 @@ class Ledger:
         StorageError: the file cannot be written.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        lock = take_lock(self.path.parent / "lock")
+    def __init__(self, layout: SweepLayout) -> None:
+        self.layout = layout
+        self.path = layout.ledger
+        lock = take_lock(layout.lock)
         if lock is None:
-            holder = (self.path.parent / "lock").read_text(errors="replace") or "another process"
+            holder = layout.lock.read_text(errors="replace") or "another process"
             raise SweepError(
-                f"sweep {self.path.parent.name!r}: {holder} is running it; "
+                f"sweep {layout.name!r}: {holder} is running it; "
                 "wait for its end, or give this sweep another name"
             )
         self._lock = lock
@@ -165,24 +162,22 @@ class Ledger:
         """Size of the file, which is zero before the first event."""
         return self._size
 
-    def append(self, kind: str, **fields: Any) -> Event:
-        """Add one event, and return it as a reader will see it.
-
-        A `sweep_opened` without a `sweep_id` gets a new one.
+    def append(self, event: EventT) -> EventT:
+        """Add one event, and return it as a reader will see it, with its time.
 
         Raises:
             StorageError: the disk is full or gone; the ledger is as it was before.
         """
-        if kind == "sweep_opened":
-            fields.setdefault("sweep_id", uuid.uuid4().hex)
         now = max(self._last_time, time.time_ns() // 1_000_000)
-        line = _encode({"kind": kind, "time": now, **fields})
+        line = encode_event(msgspec.structs.replace(event, time=now))
         self._write(line)
         self._size += len(line)
         self._last_time = now
         if time.monotonic() - self._synced >= SYNC_SECONDS:
             self._sync()
-        return _decode(line, str(self.path))
+        seen = _decode(line, str(self.path))
+        assert isinstance(seen, type(event))
+        return seen
 
     def close(self) -> None:
         """Sync the file to the disk and give the lock back; more than once does nothing."""
@@ -226,7 +221,7 @@ class Ledger:
 
     def _failed(self, error: OSError) -> StorageError:
         return StorageError(
-            f"{self.path}: cannot write: {error.strerror}; make room, then go on with --resume"
+            f"{self.path}: cannot write: {error.strerror}; make room, then continue with --resume"
         )
 
     def _cut_torn_tail(self) -> tuple[int, int]:
@@ -243,71 +238,68 @@ class Ledger:
         if size == 0:
             return 0, 0
         last = tail[: size - start].splitlines()[-1]
-        return size, _decode(last, f"{self.path}: last line")["time"]
+        return size, _decode(last, f"{self.path}: last line").time
 
 
-def open_ledger(folder: str | Path, *, resume: bool = False) -> Ledger:
-    """The ledger of a sweep's folder (`STORAGE/sweeps/NAME`): a new one, or one to go on with.
+# --- sweeps -----------------------------------------------------------------------------------
+
+
+def open_ledger(layout: SweepLayout, *, resume: bool = False) -> Ledger:
+    """The ledger of a sweep: a new one, or one to continue.
 
     Raises:
         SweepError: a new sweep's name exists already, a sweep to resume does not exist, or another
             process is running it.
         StorageError: the folder cannot be written.
     """
-    folder = Path(folder)
-    if resume and not (folder / FILE_NAME).is_file():
-        raise _unknown(folder)
-    ledger = Ledger(folder / FILE_NAME)
+    if resume and not layout.ledger.is_file():
+        raise _unknown(layout)
+    ledger = Ledger(layout)
     # A driver that died before its first event left a ledger without a sweep.
     if resume and not ledger.num_bytes:
         ledger.close()
-        raise _unknown(folder)
+        raise _unknown(layout)
     if not resume and ledger.num_bytes:
         ledger.close()
-        raise _taken(folder)
+        raise _taken(layout)
     return ledger
 
 
-def check_unused(folder: str | Path) -> None:
+def check_unused(layout: SweepLayout) -> None:
     """Refuse a new sweep whose name exists already, before anything is started for it.
 
     Raises:
         SweepError: there is a sweep in this folder.
     """
-    file = Path(folder) / FILE_NAME
-    if file.is_file() and file.stat().st_size:
-        raise _taken(file.parent)
+    if layout.ledger.is_file() and layout.ledger.stat().st_size:
+        raise _taken(layout)
 
 
-def _taken(folder: Path) -> SweepError:
-    return SweepError(
-        f"sweep {folder.name!r}: exists already in {folder.parent}; "
-        f"go on with --resume {folder.name}, or give this one another name"
-    )
-
-
-def read_sweep(folder: str | Path) -> SweepState:
-    """The state of the sweep in a folder (`STORAGE/sweeps/NAME`), whether or not it is running.
+def read_sweep(layout: SweepLayout) -> SweepState:
+    """The state of a sweep, whether or not it is running.
 
     Raises:
         SweepError: there is no such sweep, or its ledger is damaged.
     """
-    folder = Path(folder)
-    if not (folder / FILE_NAME).is_file():
-        raise _unknown(folder)
-    state = SweepState()
-    for event in read_events(folder / FILE_NAME):
-        state.apply(event)
+    if not layout.ledger.is_file():
+        raise _unknown(layout)
+    state = fold(read_events(layout.ledger))
     if not state.sweep_id:
-        raise _unknown(folder)
+        raise _unknown(layout)
     return state
 
 
-def _unknown(folder: Path) -> SweepError:
-    found = folder.parent.glob(f"*/{FILE_NAME}")
-    names = sorted(path.parent.name for path in found if path.stat().st_size)
-    near = difflib.get_close_matches(folder.name, names, n=3, cutoff=0.4) or names[:5]
+def _taken(layout: SweepLayout) -> SweepError:
+    return SweepError(
+        f"sweep {layout.name!r}: exists already in {layout.sweeps}; "
+        f"continue it with --resume {layout.name}, or give this one another name"
+    )
+
+
+def _unknown(layout: SweepLayout) -> SweepError:
+    names = layout.neighbours
+    near = difflib.get_close_matches(layout.name, names, n=3, cutoff=0.4) or names[:5]
     hint = f"there are {', '.join(near)}" if near else "there is none yet"
     if len(near) == 1:
         hint = f"did you mean {near[0]!r}?"
-    return SweepError(f"sweep {folder.name!r}: not found in {folder.parent}; {hint}")
+    return SweepError(f"sweep {layout.name!r}: not found in {layout.sweeps}; {hint}")

@@ -1,31 +1,134 @@
-"""Where a sweep's ledger is, and what lies beside it for others to read."""
+"""Where everything of a sweep lies.
+
+    ROOT/mlflow.db                  tracking, unless MLFLOW_TRACKING_URI names a store
+    ROOT/sweeps/NAME/
+        ledger.jsonl                the truth
+        lock                        held by the driver
+        sweep.yaml                  the resolved sweep, for people
+        live.json                   what runs now, as the driver wrote it last
+        tracking-HASH.lock          held by whoever sends the ledger to one tracking store
+        mlflow/                     MLflow's artifacts, where the tracking store is a database
+        uploads/, tune/             scratch of tracking and of Ray Tune
+    STORE/sessions/sweeps/ID/TRIAL/ checkpoints of the sweep's sessions
+
+ROOT is the storage folder. Where artifacts go to a remote address, it is `magtkd-results` in the
+working directory: an object store cannot append to a file.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from magtkd.errors import SweepError
 
-__all__ = ["LIVE_FILE", "sweep_folder"]
+__all__ = ["SweepLayout", "session_name", "sessions_folder", "storage_root", "tracking_uri"]
 
-LIVE_FILE = "live.json"
-"""What goes on, as the driver said last; gone when the sweep ends."""
+DEFAULT_ROOT = "magtkd-results"
 
 
-def sweep_folder(storage: str, name: str) -> Path:
-    """The folder of a sweep's ledger: `STORAGE/sweeps/NAME`.
-
-    Where artifacts go to a remote address, ledgers stay on this machine, in `magtkd-results`: an
-    object store cannot append.
-
-    Raises:
-        SweepError: the name is none that a configuration can have, such as `../other`.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise SweepError(
-            f"sweep {name[:100]!r}: not a name; use letters, digits, dot, underscore and hyphen"
-        )
+def storage_root(storage: str) -> Path:
+    """The folder on this machine that ledgers and the default tracking database lie in."""
     local = storage.removeprefix("file://")
-    root = Path("magtkd-results") if "://" in local else Path(local).expanduser()
-    return root.absolute() / "sweeps" / name
+    return (Path(DEFAULT_ROOT) if "://" in local else Path(local).expanduser()).absolute()
+
+
+def tracking_uri(root: Path) -> str:
+    """`MLFLOW_TRACKING_URI` where it is set, else an SQLite file in the storage folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve()}/mlflow.db"
+
+
+@dataclass(frozen=True)
+class SweepLayout:
+    """The places of one sweep: `root` is the storage folder, `name` the sweep's."""
+
+    root: Path
+    name: str
+
+    @classmethod
+    def of(cls, storage: str, name: str) -> Self:
+        """The layout of a sweep in a storage folder or address.
+
+        Raises:
+            SweepError: the name is none that a configuration can have, such as `../other`.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            raise SweepError(
+                f"sweep {name[:100]!r}: not a name; use letters, digits, dot, underscore and hyphen"
+            )
+        return cls(storage_root(storage), name)
+
+    @property
+    def sweeps(self) -> Path:
+        """The folder of all sweeps."""
+        return self.root / "sweeps"
+
+    @property
+    def folder(self) -> Path:
+        """The folder of this sweep."""
+        return self.sweeps / self.name
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger's file."""
+        return self.folder / "ledger.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """The lock that a driver holds."""
+        return self.folder / "lock"
+
+    @property
+    def sweep_file(self) -> Path:
+        """The resolved sweep as YAML."""
+        return self.folder / "sweep.yaml"
+
+    @property
+    def live_file(self) -> Path:
+        """What runs now; removed when the driver ends."""
+        return self.folder / "live.json"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """Where MLflow keeps the artifacts of runs in a database."""
+        return self.folder / "mlflow"
+
+    @property
+    def uploads(self) -> Path:
+        """Files on their way to the tracking store."""
+        return self.folder / "uploads"
+
+    @property
+    def scratch(self) -> Path:
+        """Ray Tune's own folder, which nothing is read from."""
+        return self.folder / "tune"
+
+    @property
+    def tracking_uri(self) -> str:
+        """The address of the tracking store, unless another is given."""
+        return tracking_uri(self.root)
+
+    def tracking_lock(self, uri: str) -> Path:
+        """The lock of whoever sends the ledger to the tracking store at an address."""
+        digest = hashlib.sha256(uri.encode()).hexdigest()[:8]
+        return self.folder / f"tracking-{digest}.lock"
+
+    @property
+    def neighbours(self) -> list[str]:
+        """The names of the sweeps in this storage, sorted."""
+        found = self.sweeps.glob(f"*/{self.ledger.name}")
+        return sorted(path.parent.name for path in found if path.stat().st_size)
+
+
+def session_name(sweep_id: str, trial: int, candidate: str) -> str:
+    """The name of a trial's checkpoints in the store (see `magtkd.store.checkpoints`)."""
+    return f"sweeps/{sweep_id}/{trial}/{candidate}"
+
+
+def sessions_folder(sweep_id: str, trial: int | None = None) -> str:
+    """The folder in the store with the checkpoints of a sweep, or of one trial."""
+    return f"sessions/sweeps/{sweep_id}" + ("" if trial is None else f"/{trial}")

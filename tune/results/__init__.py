@@ -1,1 +1,28 @@
-"""What came out of a sweep: rows, costs, the best trials, its status."""
+"""What came out of a sweep: its status, its trials as rows, the best of them, and what it cost."""
+
+from tune.results.costs import StageCost, sweep_cost
+from tune.results.display import Display
+from tune.results.formats import FORMATS, write_trials
+from tune.results.rows import TrialRow, best, trial_rows
+from tune.results.selection import exported_config, reveal_test
+from tune.results.status import Status, mlflow_status, sweep_status
+from tune.results.status_text import print_status
+from tune.results.trial_files import files_of
+
+__all__ = [
+    "FORMATS",
+    "Display",
+    "StageCost",
+    "Status",
+    "TrialRow",
+    "best",
+    "exported_config",
+    "files_of",
+    "mlflow_status",
+    "print_status",
+    "reveal_test",
+    "sweep_cost",
+    "sweep_status",
+    "trial_rows",
+    "write_trials",
+]

@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tune.ledger.state import Event, SweepState, TrialState
-from tune.results.rows import sweep_cost
+from tune.ledger import Event, SweepState, TrialEnded, TrialState, TrialStatus, Warned
+from tune.results.costs import sweep_cost
 
 __all__ = ["Display", "duration", "short_value"]
 
@@ -32,7 +32,7 @@ def short_value(value: Any) -> str:
 
 
 class Display:
-    """Shows a sweep while it runs; listens to the ledger's events.
+    """Shows a sweep while it runs, from the ledger's events.
 
     Args:
         state: the sweep's state, which is up to date when an event arrives.
@@ -43,7 +43,7 @@ class Display:
     def __init__(self, state: SweepState, num_trials: int, console: Console) -> None:
         self._state, self._num_trials, self._console = state, num_trials, console
         self._started = time.monotonic()
-        self._ended_before = sum(trial.ended_time is not None for trial in state.trials.values())
+        self._ended_before = sum(trial.has_ended for trial in state.trials.values())
         self._best: TrialState | None = None
         self._live: Live | None = None
         self._refreshed = 0.0
@@ -70,14 +70,15 @@ class Display:
         self._console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def on_event(self, event: Event) -> None:
-        """Take note of one event."""
-        if event["kind"] == "trial_ended":
-            trial = self._state.trials[event["trial"]]
-            is_best = self._compare(trial)
-            if self._live is None:
-                self.note(self._line(trial, is_best))
-        elif event["kind"] == "warning":
-            self.note(f"warning: {event['message']}")
+        """Show what one event changed."""
+        match event:
+            case TrialEnded():
+                trial = self._state.trials[event.trial]
+                is_best = self._compare(trial)
+                if self._live is None:
+                    self.note(self._line(trial, is_best))
+            case Warned():
+                self.note(f"warning: {event.message}")
         self._refresh()
 
     def _refresh(self) -> None:
@@ -86,10 +87,12 @@ class Display:
             self._live.update(self._panel(), refresh=True)
 
     def _compare(self, trial: TrialState) -> bool:
-        if trial.state != "completed" or not trial.objectives or trial.objectives[0] is None:
+        """Whether a trial is the best so far."""
+        score, best = trial.score, self._best.score if self._best else None
+        if score is None:
             return False
-        sign = 1 if self._state.objectives[0].mode == "max" else -1
-        if self._best is None or sign * trial.objectives[0] > sign * _first(self._best):
+        sign = self._state.objectives[0].sign
+        if best is None or sign * score > sign * best:
             self._best = trial
             return True
         return False
@@ -98,17 +101,13 @@ class Display:
 
     def _counts(self) -> str:
         count = self._state.count()
-        ended = sum(number for state, number in count.items() if state != "running")
+        ended = sum(number for state, number in count.items() if state != TrialStatus.RUNNING)
         parts = [f"{ended}/{self._num_trials} trials"]
-        parts += [
-            f"{count[state]} {state}"
-            for state in ("running", "completed", "stopped", "diverged", "failed")
-            if count[state]
-        ]
+        parts += [f"{count[state]} {state}" for state in TrialStatus if count[state]]
         return ", ".join(parts)
 
     def _left(self) -> str:
-        ended = sum(trial.ended_time is not None for trial in self._state.trials.values())
+        ended = sum(trial.has_ended for trial in self._state.trials.values())
         here = ended - self._ended_before
         if not here:
             return "?"
@@ -122,11 +121,11 @@ class Display:
         )
 
     def _best_line(self) -> str:
-        if self._best is None:
+        if self._best is None or self._best.score is None:
             return "none yet"
         metric = self._state.objectives[0].metric
         values = ", ".join(f"{k}={short_value(v)}" for k, v in self._best.values.items())
-        return f"trial {self._best.number}: {metric} {_first(self._best):.4f} ({values})"
+        return f"trial {self._best.number}: {metric} {self._best.score:.4f} ({values})"
 
     def _panel(self) -> Group:
         grid = Table.grid(padding=(0, 2))
@@ -146,10 +145,3 @@ class Display:
             f"trial {trial.number} {trial.state}: {shown}{star}; "
             f"{self._counts()}, {self._left()} left"
         )
-
-
-def _first(trial: TrialState) -> float:
-    assert trial.objectives
-    value = trial.objectives[0]
-    assert value is not None
-    return value

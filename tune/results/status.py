@@ -1,122 +1,205 @@
 """What a sweep is doing: what runs, what waits for what, what failed, and what MLflow lacks.
 
-The ledger is the truth. The lock says whether a driver is alive, and `live.json`, which the driver
-replaces every few seconds, what each trial does now; without it, there is what the ledger knows.
+The ledger is the truth. The lock shows whether a driver is alive, and the live file, which the
+driver replaces every few seconds, what each trial does now.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import shlex
-import time
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from magtkd.errors import StorageError
-from magtkd.store.locks import is_locked
-from tune.ledger.file import read_sweep
-from tune.ledger.layout import LIVE_FILE
-from tune.ledger.state import SweepState, TrialState
-from tune.tracking.addresses import redact
+from magtkd.store import is_locked
+from tune.ledger import (
+    Live,
+    LiveFile,
+    SweepEnd,
+    SweepLayout,
+    SweepState,
+    TrialState,
+    TrialStatus,
+    read_sweep,
+)
+from tune.redact import redact
+from tune.space import Values
 
-__all__ = ["Status", "driver_of", "mlflow_status", "sweep_status"]
+__all__ = [
+    "FailureGroup",
+    "MlflowState",
+    "MlflowStatus",
+    "RunningTrial",
+    "Status",
+    "driver_of",
+    "mlflow_status",
+    "sweep_status",
+]
 
-STATES = ("running", "completed", "stopped", "diverged", "failed")
-
-Status = dict[str, Any]
+RUNNING, KILLED = "running", "killed"
 
 
-# --- is a driver alive? -----------------------------------------------------------------------
+# --- the status as a value --------------------------------------------------------------------
 
 
-def driver_of(folder: Path) -> str | None:
-    """The process that runs the sweep in a folder, in words; None where there is none."""
-    lock = folder / "lock"
-    if not is_locked(lock):
+@dataclass(frozen=True, kw_only=True)
+class RunningTrial:
+    """A trial that has not ended."""
+
+    trial: int
+    values: Values
+    epoch: int | None
+    """The last one that was reported."""
+    num_epochs: int | None
+    metric: str
+    value: float | None
+    """Of the metric, in that epoch."""
+    stages: dict[str, str]
+    """How it came by each stage."""
+    now: str | None
+    """What it does or waits for, in words; None where no driver has written it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureGroup:
+    """Trials that failed or diverged with one message."""
+
+    state: TrialStatus
+    message: str
+    trials: list[int]
+
+
+class MlflowState(StrEnum):
+    """Whether MLflow has all of a sweep."""
+
+    UP_TO_DATE = "up to date"
+    BEHIND = "behind"
+    NOT_RECORDED = "not recorded"
+    """As was asked for."""
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlflowStatus:
+    """What MLflow lacks of a sweep."""
+
+    address: str
+    state: MlflowState
+    num_events: int | None = None
+    """How many events it lacks, where that is known."""
+    reason: str | None = None
+    """Why it cannot be reached."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """A sweep's status; times are in milliseconds."""
+
+    sweep: str
+    state: str
+    """`running`, `finished`, `interrupted`, or `killed` where the driver did not end in an orderly
+    way."""
+    process: str | None
+    """The driver, where one is alive."""
+    counts: dict[TrialStatus, int]
+    num_trials: int | None
+    """Trials that there will be; None for a grid, which may end before that."""
+    opened: int
+    closed: int | None
+    last_event: int
+    num_resumed: int
+    is_tracked: bool
+    engine: str | None
+    workers: Mapping[str, int]
+    age: float | None
+    """Seconds since the driver wrote what the trials do."""
+    trials: list[RunningTrial]
+    failures: list[FailureGroup]
+    """The most trials first."""
+    warnings: list[str]
+    resume: str | None
+    """The command that continues the sweep, where it can be."""
+    sync: str
+    mlflow: MlflowStatus | None = field(default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The status as a JSON object."""
+        tree = asdict(self)
+        if self.mlflow is not None:
+            known = {name: value for name, value in tree["mlflow"].items() if value is not None}
+            tree["mlflow"] = known
+        return tree
+
+
+# --- finding out ------------------------------------------------------------------------------
+
+
+def driver_of(layout: SweepLayout) -> str | None:
+    """The process that runs a sweep, in words; None where there is none."""
+    if not is_locked(layout.lock):
         return None
-    return lock.read_text(encoding="utf-8", errors="replace")[:200] or "another process"
+    text = layout.lock.read_text(encoding="utf-8", errors="replace")
+    return text[:200] or "another process"
 
 
-def _read_live(folder: Path, driver: str | None) -> dict[str, Any]:
-    """What the driver that is alive said last; empty where it has not, or in other words."""
-    try:
-        live = json.loads((folder / LIVE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if driver is None or not isinstance(live, dict) or live.get("process", driver) != driver:
-        return {}
-    return {
-        "age": _age(live.get("time")),
-        "trials": _kept(live.get("trials"), str),
-        "workers": _kept(live.get("workers"), int),
-        "engine": live["engine"] if isinstance(live.get("engine"), str) else None,
-    }
+def _read_live(layout: SweepLayout, driver: str | None) -> Live | None:
+    """What the driver that is alive wrote last."""
+    live = LiveFile(layout.live_file).read()
+    return live if live is not None and live.process == driver else None
 
 
-def _age(told: Any) -> float | None:
-    if not isinstance(told, int | float) or not math.isfinite(told):
-        return None
-    return max(0.0, time.time() - told / 1000)
+def sweep_status(layout: SweepLayout, storage: str) -> Status:
+    """The status of a sweep, from its ledger, lock and live file.
 
-
-def _kept(value: Any, kind: type) -> dict[str, Any]:
-    items = value.items() if isinstance(value, dict) else ()
-    return {name: inner for name, inner in items if isinstance(inner, kind)}
-
-
-# --- the status as plain values ---------------------------------------------------------------
-
-
-def sweep_status(folder: Path, storage: str) -> Status:
-    """What the ledger, the lock and `live.json` of a sweep's folder say, as plain values.
-
-    `state` is `running`, `finished`, `interrupted`, or `killed` where the driver left without a
-    word; times are in milliseconds, and `age` is that of what the trials are said to do, in
-    seconds.
+    Args:
+        layout: where the sweep lies.
+        storage: as the user gave it, for the commands that are shown.
 
     Raises:
         SweepError: there is no such sweep, or its ledger is damaged.
     """
-    # The lock first: a driver that ends in between has then said in the ledger how.
-    driver = driver_of(folder)
-    state = read_sweep(folder)
-    live = _read_live(folder, driver)
-    what = state.closed or ("running" if driver else "killed")
-    return {
-        "sweep": state.name,
-        "state": what,
-        "process": driver,
-        "counts": {name: state.count()[name] for name in STATES if state.count()[name]},
-        "num_trials": _num_trials(state),
-        "opened": state.opened_time,
-        "closed": state.closed_time,
-        "last_event": _last_time(state),
-        "num_resumed": state.num_resumed,
-        "is_tracked": state.is_tracked,
-        "engine": live.get("engine"),
-        "workers": live.get("workers", {}),
-        "age": live.get("age"),
-        "trials": [
-            _running(state, trial, live.get("trials", {}).get(str(trial.number)))
+    # The lock first: a driver that ends in between has then recorded its end.
+    driver = driver_of(layout)
+    state = read_sweep(layout)
+    live = _read_live(layout, driver)
+    what = state.closed or (RUNNING if driver else KILLED)
+    count = state.count()
+    now = live.trials if live else {}
+    return Status(
+        sweep=state.name,
+        state=what,
+        process=driver,
+        counts={one: count[one] for one in TrialStatus if count[one]},
+        num_trials=_num_trials(state),
+        opened=state.opened_time,
+        closed=state.closed_time,
+        last_event=_last_time(state),
+        num_resumed=state.num_resumed,
+        is_tracked=state.is_tracked,
+        engine=live.engine if live else None,
+        workers=live.workers if live else {},
+        age=live.age if live else None,
+        trials=[
+            _running(state, trial, now.get(trial.number))
             for trial in state.trials.values()
-            if trial.ended_time is None
+            if not trial.has_ended
         ],
-        "failures": _failures(state),
-        "warnings": list(getattr(state, "warnings", ())),
-        "resume": None
-        if driver or what == "finished"
+        failures=_failures(state),
+        warnings=list(state.warnings),
+        resume=None
+        if driver or what == SweepEnd.FINISHED
         else _command("sweep --resume", state, storage),
-        "sync": _command("sync", state, storage),
-    }
+        sync=_command("sync", state, storage),
+    )
 
 
 def _num_trials(state: SweepState) -> int | None:
-    """Trials that there will be; None for a grid, which may end before that."""
-    search = state.config.get("search") or {}
-    if state.closed == "finished":
+    if state.closed == SweepEnd.FINISHED:
         return len(state.trials)
-    return None if search.get("sampler") == "grid" else search.get("num_trials")
+    search = state.sweep.search
+    return None if search.sampler == "grid" else search.num_trials
 
 
 def _last_time(state: SweepState) -> int:
@@ -127,33 +210,32 @@ def _last_time(state: SweepState) -> int:
     return max(times)
 
 
-def _running(state: SweepState, trial: TrialState, now: str | None) -> Status:
+def _running(state: SweepState, trial: TrialState, now: str | None) -> RunningTrial:
     report = trial.reports[-1] if trial.reports else None
     metric = state.objectives[0].metric
-    planned = (state.config.get("fusion") or {}).get("epochs")
-    return {
-        "trial": trial.number,
-        "values": trial.values,
-        "epoch": report.epoch if report else None,
-        "num_epochs": trial.values.get("fusion.epochs", planned),
-        "metric": metric,
-        "value": report.metrics.get(metric) if report else None,
-        "stages": {stage: record.outcome for stage, record in trial.stages.items()},
-        "now": now,
-    }
+    planned = trial.values.get("fusion.epochs", state.sweep.fusion.epochs)
+    return RunningTrial(
+        trial=trial.number,
+        values=trial.values,
+        epoch=report.epoch if report else None,
+        num_epochs=planned if isinstance(planned, int) else None,
+        metric=metric,
+        value=report.metrics.get(metric) if report else None,
+        stages={stage: str(record.outcome) for stage, record in trial.stages.items()},
+        now=now,
+    )
 
 
-def _failures(state: SweepState) -> list[Status]:
-    """Trials that failed or diverged, those with one message together, the most trials first."""
-    groups: dict[tuple[str, str], list[int]] = {}
+def _failures(state: SweepState) -> list[FailureGroup]:
+    groups: dict[tuple[TrialStatus, str], list[int]] = {}
     for trial in state.trials.values():
-        if trial.state in {"failed", "diverged"}:
+        if trial.state in {TrialStatus.FAILED, TrialStatus.DIVERGED}:
             message = redact(" ".join((trial.message or "no message").split()))
             groups.setdefault((trial.state, message), []).append(trial.number)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
     return [
-        {"state": state, "message": message, "trials": numbers}
-        for (state, message), numbers in ordered
+        FailureGroup(state=what, message=message, trials=numbers)
+        for (what, message), numbers in ordered
     ]
 
 
@@ -161,18 +243,20 @@ def _command(name: str, state: SweepState, storage: str) -> str:
     return f"magtkd {name} {state.name} --storage {shlex.quote(redact(storage))}"
 
 
-def mlflow_status(folder: Path, uri: str, *, is_tracked: bool = True) -> Status:
-    """What MLflow lacks of a sweep: `state` is `up to date`, `behind` (by `num_events`), `not
-    recorded` (as was asked for), or `unreachable` (for a `reason`)."""
-    from tune.tracking.tracker import num_behind
+def mlflow_status(layout: SweepLayout, *, is_tracked: bool = True) -> MlflowStatus:
+    """What MLflow lacks of a sweep; `is_tracked` is whether it should be recorded at all."""
+    from tune.tracking import num_behind
 
-    told: Status = {"address": redact(uri)}
+    uri = layout.tracking_uri
+    address = redact(uri)
     try:
-        number = num_behind(folder / "ledger.jsonl", uri)
+        number = num_behind(layout, uri)
     except StorageError as error:
-        if not is_tracked:
-            return told | {"state": "not recorded"}
-        return told | {"state": "unreachable", "reason": redact(str(error))}
+        if is_tracked:
+            reason = redact(str(error))
+            return MlflowStatus(address=address, state=MlflowState.UNREACHABLE, reason=reason)
+        return MlflowStatus(address=address, state=MlflowState.NOT_RECORDED)
     if number and not is_tracked:
-        return told | {"state": "not recorded"}
-    return told | {"state": "behind" if number else "up to date", "num_events": number}
+        return MlflowStatus(address=address, state=MlflowState.NOT_RECORDED)
+    state = MlflowState.BEHIND if number else MlflowState.UP_TO_DATE
+    return MlflowStatus(address=address, state=state, num_events=number)

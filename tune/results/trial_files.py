@@ -12,9 +12,9 @@ import numpy as np
 from magtkd.config import dump_yaml
 from magtkd.data import list_matrix, read_metadata
 from magtkd.metrics import classification_metrics, confusion_matrix
-from magtkd.store.store import Store
-from tune.config.sweep import SweepConfig, config_of
-from tune.ledger.state import TrialState
+from magtkd.store import Store
+from tune.config import SweepConfig
+from tune.ledger import TrialState, TrialStatus
 
 __all__ = ["files_of"]
 
@@ -28,9 +28,9 @@ def files_of(sweep: SweepConfig, store: Store) -> Callable[[TrialState], dict[st
     """
 
     def files(trial: TrialState) -> dict[str, str | bytes]:
-        config = config_of(sweep, trial.base or trial.values, trial.lineage)
+        config = trial.candidate.config(sweep.base)
         found: dict[str, str | bytes] = {"config.yaml": dump_yaml(config)}
-        if trial.state == "completed":
+        if trial.state == TrialStatus.COMPLETED:
             found |= _dev_files(store, trial)
         return found
 

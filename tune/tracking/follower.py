@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
@@ -10,18 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from magtkd.errors import StorageError, SweepError
-from magtkd.store.locks import take_lock
-from tune.ledger.file import read_events, tail_events
-from tune.tracking.addresses import redact
+from magtkd.store import take_lock
+from tune.ledger import SweepLayout, first_event, tail_events
+from tune.redact import redact
 from tune.tracking.projection import Projection
 from tune.tracking.runs import SweepRuns
 from tune.tracking.sender import ArtifactsOf, Sender
 
-__all__ = ["UPLOADS", "Follower", "num_events_after"]
+__all__ = ["Follower", "num_events_after"]
 
 CHUNK_BYTES = 1 << 18
-UPLOADS = "uploads"
-"""Folder beside the ledger, for files on their way to the store."""
 
 
 def num_events_after(ledger_path: Path, offset: int) -> int:
@@ -35,21 +32,27 @@ def num_events_after(ledger_path: Path, offset: int) -> int:
 
 
 class Follower:
-    """Sends a ledger to a store from where the store says that it is.
+    """Sends a ledger to a tracking store, from the position that the store itself has noted.
 
     What waits is in the ledger: the memory that this takes does not grow while the store is away.
+
+    Args:
+        layout: where the sweep lies.
+        tracking_uri: the store's address.
+        artifacts_of: the files of an ended trial, name to content.
+        note: called with one line on what a person should know, once for each.
     """
 
     def __init__(
         self,
-        ledger_path: str | Path,
+        layout: SweepLayout,
         tracking_uri: str,
         artifacts_of: ArtifactsOf | None,
-        say: Callable[[str], None],
+        note: Callable[[str], None],
     ) -> None:
-        self._path, self._uri = Path(ledger_path), tracking_uri
-        self._say_to, self._said, self._saying = say, set[str](), threading.Lock()
-        self._sender = Sender(artifacts_of, self._say, self._path.parent / UPLOADS)
+        self._layout, self._path, self._uri = layout, layout.ledger, tracking_uri
+        self._on_note, self._noted, self._noting = note, set[str](), threading.Lock()
+        self._sender = Sender(artifacts_of, self._note, layout.uploads)
         self._projection = Projection()
         self._runs: SweepRuns | None = None
         self._is_sure = True
@@ -81,12 +84,12 @@ class Follower:
             self._sender.send(self._runs, self._projection.updates)
             self._runs.set_cursor(self._offset)
         except Exception:
-            # A request may have been heard though its answer was lost: look again what is there.
+            # A request may have arrived though its answer was lost: look again what is there.
             self._runs, self._is_sure = None, False
             raise
         self._sent = self._offset
         if not more and not self._is_sure:
-            # It may even have been heard after that look, and have made a run twice.
+            # It may even have arrived after that look, and have made a run twice.
             self._runs, self._is_sure = None, True
             return True
         return more
@@ -115,34 +118,33 @@ class Follower:
             pass
         return num_left - self.num_left()
 
-    def _say(self, message: str) -> None:
-        with self._saying:
-            is_new = message not in self._said
-            self._said.add(message)
+    def _note(self, message: str) -> None:
+        with self._noting:
+            is_new = message not in self._noted
+            self._noted.add(message)
         if is_new:
-            self._say_to(message)
+            self._on_note(message)
 
     def _connect(self) -> bool:
-        opened = next(read_events(self._path), None)
+        opened = first_event(self._path)
         if opened is None:
             return False
         if self._lock is None:
-            digest = hashlib.sha256(self._uri.encode()).hexdigest()[:8]
-            self._lock = take_lock(self._path.parent / f"tracking-{digest}.lock")
+            self._lock = take_lock(self._layout.tracking_lock(self._uri))
             if self._lock is None:
                 raise StorageError(
-                    f"sweep {opened['name']!r}: another process is sending it to "
+                    f"sweep {opened.name!r}: another process is sending it to "
                     f"{redact(self._uri)}; wait for its end"
                 )
-        runs = SweepRuns(self._uri, opened, self._path.parent / "mlflow")
-        # Another one than we know of: the store was told more than we heard of, or has lost some.
+        runs = SweepRuns(self._uri, opened, self._layout.mlflow_artifacts)
+        # Another position than ours: the store got more than it confirmed, or has lost some.
         if runs.cursor != self._sent:
             self._go_to(runs.cursor)
         self._runs = runs
         return True
 
     def _go_to(self, cursor: int) -> None:
-        """Fold what the store has been told before, and forget the rest."""
+        """Fold what the store has already, and forget the rest."""
         self._projection, self._offset, self._sent = Projection(), 0, 0
         if cursor > self._path.stat().st_size:
             return
@@ -159,13 +161,5 @@ class Follower:
         size = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - start)
         events, self._offset = tail_events(self._path, start, size)
         for event in events:
-            try:
-                self._projection.apply(event)
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                if isinstance(error, SweepError):
-                    raise
-                raise SweepError(
-                    f"{self._path}: after byte {start}: {event['kind']} event of time "
-                    f"{event['time']} is not whole: {error!r}; restore the ledger from a copy"
-                ) from None
+            self._projection.apply(event)
         return self._offset - start >= CHUNK_BYTES // 2

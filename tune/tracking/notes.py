@@ -7,27 +7,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from magtkd.pipeline import StageRecord
-from tune.ledger.state import SweepState, TrialState
+from tune.ledger import SweepState, TrialState
 
 __all__ = ["sweep_headline", "sweep_note", "trial_note"]
 
 
 def sweep_headline(state: SweepState) -> str:
     """What a sweep looks for and how, in one line."""
-    search, scheduler = (state.config.get(name) or {} for name in ("search", "scheduler"))
-    told = {
-        "objective": " and ".join(f"{mode} {metric}" for metric, mode in state.objectives),
-        "sampler": search.get("sampler"),
-        "scheduler": scheduler.get("kind"),
-        "trials": search.get("num_trials"),
+    sweep = state.sweep
+    parts = {
+        "objective": " and ".join(f"{one.mode} {one.metric}" for one in sweep.objective),
+        "sampler": sweep.search.sampler,
+        "scheduler": sweep.scheduler.kind,
+        "trials": sweep.search.num_trials,
     }
-    return ", ".join(f"{name}: {value}" for name, value in told.items() if value is not None)
+    return ", ".join(f"{name}: {value}" for name, value in parts.items())
 
 
 def sweep_note(state: SweepState) -> str:
     """The headline and, as a table in Markdown, the search space."""
-    space = state.config.get("space") or {}
-    rows = [f"| {name} | {_words(entry)} |" for name, entry in space.items()]
+    rows = [f"| {name} | {_words(entry)} |" for name, entry in state.sweep.space.items()]
     table = ["", "| searched | over |", "|---|---|", *rows] if rows else []
     return "\n".join([sweep_headline(state), *table])
 
@@ -48,12 +47,12 @@ def _outcomes(stages: Mapping[str, StageRecord]) -> list[str]:
     reused = {name: record for name, record in stages.items() if record.outcome == "reused"}
     trained = [f"{name} {stages[name].seconds:.1f} s" for name in stages if name not in reused]
     saved = sum(record.saved or 0.0 for record in reused.values())
-    told = []
+    parts = []
     if trained:
-        told.append(f"trained {', '.join(trained)}")
+        parts.append(f"trained {', '.join(trained)}")
     if reused:
-        told.append(f"reused {', '.join(reused)}" + (f" (saved {saved:.1f} s)" if saved else ""))
-    return told
+        parts.append(f"reused {', '.join(reused)}" + (f" (saved {saved:.1f} s)" if saved else ""))
+    return parts
 
 
 def _words(entry: Mapping[str, Any]) -> str:

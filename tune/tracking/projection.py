@@ -6,14 +6,31 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
-from tune.ledger.state import Event, SweepState, TrialState
-from tune.tracking.addresses import redact
+from tune.ledger import (
+    EpochReported,
+    Event,
+    StagesRecorded,
+    SweepClosed,
+    SweepEnd,
+    SweepOpened,
+    SweepResumed,
+    SweepState,
+    TestRevealed,
+    TrialChanged,
+    TrialEnded,
+    TrialEvent,
+    TrialState,
+    TrialStatus,
+    TrialSuggested,
+    Warned,
+)
+from tune.redact import redact
 from tune.tracking.notes import sweep_note, trial_note
 
 __all__ = ["NOTE_TAG", "STATUS", "Projection", "RunUpdate"]
@@ -25,17 +42,18 @@ NOTE_TAG = "mlflow.note.content"  # which MLflow shows as the description
 SEARCH_SECTIONS = ("objective", "search", "scheduler")
 
 STATUS = {
-    "running": "RUNNING",
-    "completed": "FINISHED",
-    "stopped": "KILLED",
-    "diverged": "FAILED",
-    "failed": "FAILED",
+    TrialStatus.RUNNING: "RUNNING",
+    TrialStatus.COMPLETED: "FINISHED",
+    TrialStatus.STOPPED: "KILLED",
+    TrialStatus.DIVERGED: "FAILED",
+    TrialStatus.FAILED: "FAILED",
 }
+"""MLflow's status for each of the ledger's."""
 
 
 @dataclass
 class RunUpdate:
-    """What a run has yet to be told; `number` is None for the sweep's own run."""
+    """What a run still lacks; `number` is None for the sweep's own run."""
 
     number: int | None
     name: str
@@ -79,27 +97,55 @@ class Projection:
 
     def apply(self, event: Event) -> None:
         """Fold in one event; what it repeats is left out."""
-        is_new = self.state.apply(event)
-        if not is_new and event["kind"] != "warning":
+        if not self.state.apply(event):
             return
-        project = _PROJECT.get(event["kind"])
-        if project is not None:
-            project(self, event)
+        match event:
+            case TrialEvent():
+                self._project_trial(event)
+            case SweepOpened():
+                self._opened()
+            case SweepResumed():
+                self._resumed()
+            case SweepClosed():
+                self._closed(event)
+            case Warned():
+                self._sweep().tag("magtkd.warning", event.message)
 
-    def sweep(self) -> RunUpdate:
+    def _project_trial(self, event: TrialEvent) -> None:
+        trial = self.state.trials[event.trial]
+        update = self._trial(trial)
+        match event:
+            case EpochReported():
+                for metric, number in event.metrics.items():
+                    update.metric(metric, number, event.time, event.epoch)
+                # Sent from the update, and never read again: memory must not grow with it.
+                trial.reports.clear()
+            case TrialSuggested():
+                update.tag("magtkd.state", "running")
+                for name, value in event.values.items():
+                    update.param(name, value)
+            case StagesRecorded():
+                self._stages(trial, update, event)
+            case TrialChanged():
+                self._changed(trial, update, event)
+            case TrialEnded():
+                self._ended(trial, update, event)
+            case TestRevealed():
+                update.metric("test/accuracy", event.test.accuracy, event.time, 0)
+                update.metric("test/weighted_f1", event.test.weighted_f1, event.time, 0)
+
+    def _sweep(self) -> RunUpdate:
         """The update of the sweep's run."""
         state = self.state
         return self.updates.setdefault(None, RunUpdate(None, state.name, state.opened_time))
 
-    def trial(self, event: Event) -> tuple[TrialState, RunUpdate]:
-        """The event's trial and the update of its run."""
-        trial = self.state.trials[event["trial"]]
+    def _trial(self, trial: TrialState) -> RunUpdate:
+        """The update of a trial's run."""
         update = RunUpdate(trial.number, _run_name(trial), trial.suggested_time)
-        return trial, self.updates.setdefault(trial.number, update)
+        return self.updates.setdefault(trial.number, update)
 
-    def opened(self, event: Event) -> None:
-        """The sweep begins."""
-        config, update = self.state.config, self.sweep()
+    def _opened(self) -> None:
+        config, update = self.state.config, self._sweep()
         update.tag(NOTE_TAG, sweep_note(self.state))
         # Not the whole configuration as parameters: each name is a column of the table of runs,
         # and a hundred that never vary would hide the few that do.
@@ -110,67 +156,51 @@ class Projection:
         for name, value in _flatten(self.state.versions, "version."):
             update.tag(name, value)
 
-    def resumed(self, event: Event) -> None:
+    def _resumed(self) -> None:
         """What an interruption had closed is open again."""
-        self.sweep().close("RUNNING", None)
+        self._sweep().close("RUNNING", None)
         self._mark_running("running", "RUNNING", None)
 
-    def closed(self, event: Event) -> None:
-        """The sweep ends; trials that a resume would go on with are closed until then."""
-        finished = event["reason"] == "finished"
-        self.sweep().close("FINISHED" if finished else "KILLED", event["time"])
-        self._mark_running("interrupted", "KILLED", event["time"])
+    def _closed(self, event: SweepClosed) -> None:
+        """The sweep ends; trials that a resume would continue are closed until then."""
+        status = "FINISHED" if event.reason == SweepEnd.FINISHED else "KILLED"
+        self._sweep().close(status, event.time)
+        self._mark_running("interrupted", "KILLED", event.time)
 
     def _mark_running(self, tag: str, status: str, end_time: int | None) -> None:
         for trial in self.state.trials.values():
-            if trial.state == "running":
-                _, update = self.trial({"trial": trial.number})
+            if trial.state == TrialStatus.RUNNING:
+                update = self._trial(trial)
                 update.tag("magtkd.state", tag)
                 update.close(status, end_time)
 
-    def suggested(self, event: Event) -> None:
-        """A trial begins."""
-        trial, update = self.trial(event)
-        update.tag("magtkd.state", "running")
-        for name, value in trial.values.items():
-            update.param(name, value)
-
-    def stages(self, event: Event) -> None:
-        """A trial has some of its stages."""
-        trial, update = self.trial(event)
-        for stage in event["stages"]:
+    def _stages(self, trial: TrialState, update: RunUpdate, event: StagesRecorded) -> None:
+        for stage in event.stages:
             record = trial.stages[stage]
             update.tag(f"stage.{stage}.key", record.key)
             update.tag(f"stage.{stage}.outcome", record.outcome)
-            update.metric(f"seconds/{stage}", record.seconds, event["time"], 0)
-            for name in ("samples_per_second", "peak_memory"):
-                if (value := getattr(record, name)) is not None:
-                    update.metric(f"{name}/{stage}", float(value), event["time"], 0)
+            update.metric(f"seconds/{stage}", record.seconds, event.time, 0)
+            measured = {
+                "samples_per_second": record.samples_per_second,
+                "peak_memory": record.peak_memory,
+            }
+            for name, value in measured.items():
+                if value is not None:
+                    update.metric(f"{name}/{stage}", float(value), event.time, 0)
 
-    def changed(self, event: Event) -> None:
+    def _changed(self, trial: TrialState, update: RunUpdate, event: TrialChanged) -> None:
         """Values that population based training changed: numbers as metrics, the rest as tags."""
-        trial, update = self.trial(event)
-        for name, value in event["values"].items():
-            told = {epoch: new[name] for epoch, new in trial.changes.items() if name in new}
+        for name, value in event.values.items():
+            history = {epoch: new[name] for epoch, new in trial.changes.items() if name in new}
             if not isinstance(value, int | float) or isinstance(value, bool):
-                update.tag(f"values.{name}", told)
+                update.tag(f"values.{name}", history)
                 continue
             before = trial.values.get(name)
-            if len(told) == 1 and isinstance(before, int | float):
+            if len(history) == 1 and isinstance(before, int | float):
                 update.metric(f"values/{name}", before, trial.suggested_time, 0)
-            update.metric(f"values/{name}", value, event["time"], event["epoch"])
+            update.metric(f"values/{name}", value, event.time, event.epoch)
 
-    def reported(self, event: Event) -> None:
-        """An epoch's metrics."""
-        trial, update = self.trial(event)
-        for name, value in event["metrics"].items():
-            update.metric(name, value, event["time"], event["epoch"])
-        # Sent from the update, and never read again: the thread's memory must not grow with it.
-        trial.reports.clear()
-
-    def ended(self, event: Event) -> None:
-        """A trial is over."""
-        trial, update = self.trial(event)
+    def _ended(self, trial: TrialState, update: RunUpdate, event: TrialEnded) -> None:
         chosen = self._chosen(trial)
         update.tag("magtkd.state", trial.state)
         update.tag(NOTE_TAG, trial_note(trial, chosen))
@@ -180,42 +210,32 @@ class Projection:
             update.tag("magtkd.epoch", trial.epoch)
         # Step 0 though another epoch was chosen: MLflow draws bars where no step but 0 occurs.
         for name, value in chosen.items():
-            update.metric(f"chosen/{name}", value, event["time"], 0)
+            update.metric(f"chosen/{name}", value, event.time, 0)
         if trial.dev is not None:
-            report = {"epoch": trial.epoch, "dev": trial.dev}
+            report = {"epoch": trial.epoch, "dev": trial.dev.to_json()}
             update.files["report.json"] = json.dumps(report, indent=2)
-        update.close(STATUS[trial.state], event["time"])
+        update.close(STATUS[trial.state], event.time)
         update.ended = trial
-        self._follow_best(trial, event["time"])
-
-    def revealed(self, event: Event) -> None:
-        """Test metrics of a selected trial."""
-        _, update = self.trial(event)
-        for name in ("accuracy", "weighted_f1"):
-            update.metric(f"test/{name}", event["test"][name], event["time"], 0)
-
-    def warned(self, event: Event) -> None:
-        """Something that a person should know; the last of it is shown."""
-        self.sweep().tag("magtkd.warning", event["message"])
+        self._follow_best(trial, event.time)
 
     def _chosen(self, trial: TrialState) -> dict[str, float | None]:
         """Dev metrics of the epoch that was chosen, where the table of runs shows the last."""
         names = (objective.metric for objective in self.state.objectives)
         chosen = dict(zip(names, trial.objectives or [], strict=False))
-        for name in ("weighted_f1", "accuracy"):
-            chosen.setdefault(f"dev/{name}", (trial.dev or {}).get(name))
+        if trial.dev is not None:
+            chosen.setdefault("dev/weighted_f1", trial.dev.weighted_f1)
+            chosen.setdefault("dev/accuracy", trial.dev.accuracy)
         return {name: value for name, value in chosen.items() if value is not None}
 
     def _follow_best(self, trial: TrialState, at: int) -> None:
         """The best so far over the completed trials, as a chart of the sweep's run."""
-        objectives = self.state.objectives
-        value = (trial.objectives or [None])[0]
-        if trial.state != "completed" or len(objectives) > 1 or value is None:
+        objectives, value = self.state.objectives, trial.score
+        if len(objectives) > 1 or value is None:
             return
         # Among equals the lower number, as `magtkd best` has it.
-        sign = 1 if objectives[0].mode == "max" else -1
+        sign = objectives[0].sign
         new = (sign * value, -trial.number)
-        update = self.sweep()
+        update = self._sweep()
         if self._best is None or new > self._best:
             self._best = new
             update.tag("magtkd.best", _run_name(trial))
@@ -226,20 +246,6 @@ class Projection:
 
 def _run_name(trial: TrialState) -> str:
     return f"trial-{trial.number:04d}"
-
-
-_PROJECT: dict[str, Callable[[Projection, Event], None]] = {
-    "sweep_opened": Projection.opened,
-    "sweep_resumed": Projection.resumed,
-    "sweep_closed": Projection.closed,
-    "trial_suggested": Projection.suggested,
-    "trial_stages": Projection.stages,
-    "trial_changed": Projection.changed,
-    "trial_report": Projection.reported,
-    "trial_ended": Projection.ended,
-    "test_revealed": Projection.revealed,
-    "warning": Projection.warned,
-}
 
 
 # --- what MLflow takes ------------------------------------------------------------------------

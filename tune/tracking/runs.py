@@ -1,4 +1,4 @@
-"""The runs of a sweep in an MLflow store: finding and making them, and how much they were told.
+"""The runs of a sweep in an MLflow store: finding and making them, and the position in the ledger.
 
 experiment                  named like the sweep
 └── run NAME                the sweep: how it searches as parameters, `sweep.yaml`
@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tune.ledger.state import Event, SweepState
-from tune.tracking.addresses import redact
+from tune.ledger import SweepOpened, fold
+from tune.redact import redact
 from tune.tracking.notes import sweep_headline
 from tune.tracking.projection import NOTE_TAG, RunUpdate
 from tune.tracking.store import import_mlflow, is_database, open_client
@@ -25,10 +25,10 @@ PARENT_TAG = "mlflow.parentRunId"
 class SweepRuns:
     """The runs of one sweep in one tracking store; every call may raise when the store is away."""
 
-    def __init__(self, uri: str, opened: Event, artifact_root: Path) -> None:
+    def __init__(self, uri: str, opened: SweepOpened, artifact_root: Path) -> None:
         self.uri = uri
         self.client, self._view = open_client(uri), import_mlflow().entities.ViewType.ALL
-        self._sweep_id, self._name = opened["sweep_id"], opened["name"]
+        self._sweep_id, self._name = opened.sweep_id, opened.name
         self._experiment_id = self._find_experiment(opened, artifact_root)
         self._ids: dict[int | None, str] = {}
         self._artifact_uris: dict[int | None, str] = {}
@@ -36,11 +36,11 @@ class SweepRuns:
 
     @property
     def cursor(self) -> int:
-        """Up to which byte of the ledger this store has been told, as far as it knows."""
+        """Up to which byte of the ledger this store has it, as noted in the store."""
         return self._cursor
 
     def set_cursor(self, offset: int) -> None:
-        """Note in the store that it has been told the ledger up to this byte."""
+        """Note in the store that it has the ledger up to this byte."""
         if offset != self._cursor:
             self.client.set_tag(self._ids[None], CURSOR_TAG, str(offset))
             self._cursor = offset
@@ -61,38 +61,36 @@ class SweepRuns:
         info = self.client.get_run(self._ids[None]).info
         return bool(info.lifecycle_stage == "active")
 
-    def _find_experiment(self, opened: Event, artifact_root: Path) -> str:
+    def _find_experiment(self, opened: SweepOpened, artifact_root: Path) -> str:
         experiment = self.client.get_experiment_by_name(self._name)
         if experiment is None:
             # A database has no place for artifacts; a server has its own.
             location = artifact_root.resolve().as_uri() if is_database(self.uri) else None
-            state = SweepState()
-            state.apply(opened)
             tags = {
                 "mlflow.experimentKind": "custom_model_development",
-                NOTE_TAG: redact(sweep_headline(state)),
+                NOTE_TAG: redact(sweep_headline(fold([opened]))),
             }
             return str(self.client.create_experiment(self._name, location, tags))
         if experiment.lifecycle_stage == "deleted":
             self.client.restore_experiment(experiment.experiment_id)
         return str(experiment.experiment_id)
 
-    def _find_runs(self, opened: Event) -> int:
+    def _find_runs(self, opened: SweepOpened) -> int:
         """Learn the runs by trial; the cursor, which is zero where all must be sent again."""
         found: dict[int | None, list[Any]] = {}
         for run in self._search():
             number = run.data.tags.get(TRIAL_TAG)
             found.setdefault(None if number is None else int(number), []).append(run)
-        told = [run for run in found.pop(None, []) if run.info.lifecycle_stage == "active"]
-        for run in told[:1]:
+        parents = [run for run in found.pop(None, []) if run.info.lifecycle_stage == "active"]
+        for run in parents[:1]:
             self._know(None, run)
-        if not told:
-            self.create(RunUpdate(None, self._name, opened["time"]))
-        extra = told[1:]
+        if not parents:
+            self.create(RunUpdate(None, self._name, opened.time))
+        extra = parents[1:]
         for number, runs in found.items():
             active = [run for run in runs if run.info.lifecycle_stage == "active"]
             # Someone deleted it, and not the sweep: it stays deleted.
-            if told and not active:
+            if parents and not active:
                 active = runs[:1]
             for run in active[:1]:
                 self._know(number, run)
@@ -101,7 +99,7 @@ class SweepRuns:
         if extra:
             self._forget(extra)
             return 0
-        return int(told[0].data.tags.get(CURSOR_TAG, "0")) if told else 0
+        return int(parents[0].data.tags.get(CURSOR_TAG, "0")) if parents else 0
 
     def _search(self) -> list[Any]:
         """All runs of the sweep, in the same order for everyone."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tune.ledger.state import TrialState
-from tune.tracking.addresses import reason, redact
+from tune.ledger import TrialState
+from tune.redact import reason, redact
 from tune.tracking.projection import RunUpdate
 from tune.tracking.runs import SweepRuns
 from tune.tracking.side_by_side import SideBySide
@@ -32,9 +32,9 @@ class Sender:
     """Sends updates to the runs of a sweep; `seconds` is the time of a core that threads took."""
 
     def __init__(
-        self, artifacts_of: ArtifactsOf | None, say: Callable[[str], None], scratch: Path
+        self, artifacts_of: ArtifactsOf | None, note: Callable[[str], None], scratch: Path
     ) -> None:
-        self._artifacts_of, self._say, self._scratch = artifacts_of, say, scratch
+        self._artifacts_of, self._note, self._scratch = artifacts_of, note, scratch
         self._side_by_side = SideBySide()
 
     @property
@@ -46,7 +46,7 @@ class Sender:
         """Bring runs up to date, and take from `updates` those that are.
 
         The status comes last, so that an ended run is whole. What the store refuses for good (a
-        run that someone deleted) is said and left out.
+        run that someone deleted) is noted and left out.
 
         Raises:
             Exception: whatever MLflow raises when its store is away.
@@ -54,7 +54,7 @@ class Sender:
         # Beside the ledger, where the next driver removes what one that was killed left.
         self._scratch.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
-            _Sending(runs, updates, self._artifacts_of, self._say, Path(folder)).run(
+            _Sending(runs, updates, self._artifacts_of, self._note, Path(folder)).run(
                 self._side_by_side
             )
 
@@ -67,12 +67,12 @@ class _Sending:
         runs: SweepRuns,
         updates: dict[int | None, RunUpdate],
         artifacts_of: ArtifactsOf | None,
-        say: Callable[[str], None],
+        note: Callable[[str], None],
         folder: Path,
     ) -> None:
         self._mlflow, self._client, self._runs = import_mlflow(), runs.client, runs
         self._updates, self._artifacts_of = updates, artifacts_of
-        self._say, self._folder = say, folder
+        self._note, self._folder = note, folder
         self._num_writers = num_writers(runs.uri)
         self._writing = threading.Semaphore(self._num_writers)
 
@@ -95,7 +95,7 @@ class _Sending:
             raise failed
 
     def _unless_refused(self, number: int | None, job: Job) -> Job:
-        """The job; an update that the store refuses for good is said and taken away."""
+        """The job; an update that the store refuses for good is noted and dropped."""
 
         def guarded() -> None:
             if number not in self._updates:
@@ -104,14 +104,14 @@ class _Sending:
                 job()
             except self._mlflow.MlflowException as error:
                 if error.error_code == GONE:
-                    # Lost, and not deleted by someone: what else is lost, nobody knows.
+                    # Lost, and not deleted by someone: more may be lost, so all is sent again.
                     self._runs.set_cursor(0)
                     raise
                 if error.error_code not in REFUSALS or not self._runs.is_here():
                     raise
                 update = self._updates.pop(number, None)
                 if update is not None:
-                    self._say(f"tracking: {update.name} is left out: {reason(error)}")
+                    self._note(f"tracking: {update.name} is left out: {reason(error)}")
 
         return guarded
 
@@ -129,22 +129,22 @@ class _Sending:
     def _log_batch(self, update: RunUpdate, batch: Batch) -> None:
         run_id, entities = self._runs.id_of(update.number), self._mlflow.entities
         kinds = {"metrics": entities.Metric, "params": entities.Param, "tags": entities.RunTag}
-        made = {kind: [kinds[kind](*one) for one in told] for kind, told in batch.items() if told}
+        made = {kind: [kinds[kind](*one) for one in rows] for kind, rows in batch.items() if rows}
         try:
             self._client.log_batch(run_id, **made)
         except self._mlflow.MlflowException as error:
             if error.error_code not in REFUSALS or len(made) == 1:
                 raise
             # One parameter that the store does not take must not cost the metrics.
-            refused = {kind: self._refusal(run_id, kind, told) for kind, told in made.items()}
+            refused = {kind: self._refusal(run_id, kind, rows) for kind, rows in made.items()}
             if all(refused.values()):
                 raise
             for kind in filter(refused.get, refused):
-                self._say(f"tracking: {update.name} lacks its {kind}: {reason(error)}")
+                self._note(f"tracking: {update.name} lacks its {kind}: {reason(error)}")
 
-    def _refusal(self, run_id: str, kind: str, told: list[Any]) -> bool:
+    def _refusal(self, run_id: str, kind: str, rows: list[Any]) -> bool:
         try:
-            self._client.log_batch(run_id, **{kind: told})
+            self._client.log_batch(run_id, **{kind: rows})
         except self._mlflow.MlflowException as error:
             if error.error_code not in REFUSALS:
                 raise
@@ -162,7 +162,7 @@ class _Sending:
         try:
             repository = get_artifact_repository(place, tracking_uri=self._runs.uri)
         except Exception as error:
-            self._say(f"tracking: {update.name} has no artifacts: {reason(error)}")
+            self._note(f"tracking: {update.name} has no artifacts: {reason(error)}")
             return []
         root = self._folder / update.name
         return [
@@ -182,7 +182,7 @@ class _Sending:
                     # Raises when the store is away. Where it answers, only the place is bad.
                     self._client.get_run(self._runs.id_of(update.number))
                     if last_attempt:
-                        self._say(f"tracking: {update.name} has no artifacts: {reason(error)}")
+                        self._note(f"tracking: {update.name} has no artifacts: {reason(error)}")
 
         return upload
 
@@ -193,7 +193,7 @@ class _Sending:
                 files |= self._artifacts_of(update.ended)
             except Exception as error:
                 # Not the store's fault, so that trying again would not help.
-                self._say(f"tracking: {update.name} lacks artifacts: {reason(error)}")
+                self._note(f"tracking: {update.name} lacks artifacts: {reason(error)}")
         return files
 
     def _close(self, update: RunUpdate) -> list[Job]:
@@ -222,13 +222,13 @@ def _write(root: Path, name: str, content: str | bytes) -> Path:
 
 
 def _batches(update: RunUpdate) -> Iterator[Batch]:
-    """What a run is told, in batches that one request may hold: 1000 entities in all."""
+    """An update in batches that one request may hold: 1000 entities in all."""
     params, tags = list(_portions(update.params)), list(_portions(update.tags))
     room = MAX_METRICS - 2 * MAX_PAIRS
     points = [update.metrics[at : at + room] for at in range(0, len(update.metrics), room)]
     for index in range(max(len(params), len(tags), len(points))):
         portions = {"metrics": points, "params": params, "tags": tags}
-        yield {kind: told[index] for kind, told in portions.items() if index < len(told)}
+        yield {kind: rows[index] for kind, rows in portions.items() if index < len(rows)}
 
 
 def _portions(pairs: Mapping[str, str]) -> Iterator[list[tuple[Any, ...]]]:

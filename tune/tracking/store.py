@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from magtkd.store.locks import take_lock
+from magtkd.store import take_lock
 
 __all__ = ["NUM_UPLOADS", "import_mlflow", "is_database", "num_writers", "open_client", "read_tag"]
 
@@ -107,8 +107,9 @@ def _read_database_tag(uri: str, of: tuple[str, str], name: str) -> str | None:
             if not sqlalchemy.inspect(connection).has_table("tags"):
                 return None
             query = sqlalchemy.text(
-                "SELECT told.value FROM tags told JOIN tags held ON held.run_uuid = told.run_uuid "
-                "JOIN runs ON runs.run_uuid = told.run_uuid WHERE told.key = :name "
+                "SELECT wanted.value FROM tags wanted "
+                "JOIN tags held ON held.run_uuid = wanted.run_uuid "
+                "JOIN runs ON runs.run_uuid = wanted.run_uuid WHERE wanted.key = :name "
                 "AND held.key = :of AND held.value = :value AND runs.lifecycle_stage = 'active'"
             )
             row = connection.execute(query, {"name": name, "of": of[0], "value": of[1]}).first()

@@ -12,18 +12,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from magtkd.errors import MagtkdError, StorageError
-from tune.ledger.file import read_events
-from tune.tracking.addresses import default_tracking_uri, reason, redact
+from tune.ledger import SweepLayout, first_event
+from tune.redact import reason, redact
 from tune.tracking.follower import Follower, num_events_after
-from tune.tracking.projection import STATUS
 from tune.tracking.runs import CURSOR_TAG, SWEEP_TAG
 from tune.tracking.sender import ArtifactsOf
 from tune.tracking.store import read_tag
 
-__all__ = ["STATUS", "Tracker", "default_tracking_uri", "num_behind", "redact", "sync"]
+__all__ = ["Tracker", "num_behind", "sync"]
 
 INTERVAL_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 5.0
@@ -36,24 +34,24 @@ class Tracker:
     """Follows a ledger's file in a thread and keeps MLflow up to date; never raises into the sweep.
 
     Args:
-        ledger_path: the ledger; its first event may come later.
+        layout: where the sweep lies; its ledger's first event may come later.
         tracking_uri: MLflow's address.
         artifacts_of: the files of an ended trial (which comes without its reports), name to
             content; called in the thread.
-        say: gets one line where a person should know something; called in the thread.
+        note: called with one line on what a person should know, in the thread.
     """
 
     def __init__(
         self,
-        ledger_path: str | Path,
+        layout: SweepLayout,
         tracking_uri: str,
         *,
         artifacts_of: ArtifactsOf | None = None,
-        say: Callable[[str], None] | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> None:
         self._uri = redact(tracking_uri)
-        self._say = say or logging.getLogger(__name__).warning
-        self._follower = Follower(ledger_path, tracking_uri, artifacts_of, self._say)
+        self._note = note or logging.getLogger(__name__).warning
+        self._follower = Follower(layout, tracking_uri, artifacts_of, self._note)
         self._behind = self._away = False
         self._closing, self._abandoned = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
@@ -65,7 +63,7 @@ class Tracker:
         return self._behind
 
     def num_left(self) -> int:
-        """Events that MLflow has not been told."""
+        """Events that MLflow lacks."""
         return self._follower.num_left()
 
     def close(self, timeout: float = 30.0) -> int:
@@ -113,22 +111,22 @@ class Tracker:
             self._follower.close()
 
     def _is_passing(self, error: Exception) -> bool:
-        """Say that tracking is behind, once; whether trying again makes sense."""
+        """Note that tracking is behind, once; whether a retry makes sense."""
         if isinstance(error, MagtkdError) and not isinstance(error, StorageError):
-            self._say(f"tracking has stopped: {error}")
+            self._note(f"tracking has stopped: {error}")
             return False
         if not self._behind:
             self._behind = True
-            self._say(
+            self._note(
                 f"tracking is behind: {self._uri}: {reason(error)}; "
-                "the sweep goes on, and tracking catches up by itself"
+                "the sweep continues, and tracking catches up by itself"
             )
         return True
 
     def _recovered(self, more: bool) -> None:
         if self._behind and not more:
             self._behind = False
-            self._say(f"tracking has caught up: {self._uri}")
+            self._note(f"tracking has caught up: {self._uri}")
 
     def _pause(self, seconds: float) -> None:
         """Wait; when the sweep is being closed, only as long as is polite to the store."""
@@ -136,8 +134,8 @@ class Tracker:
             self._abandoned.wait(min(seconds, 1.0))
 
 
-def num_behind(ledger_path: str | Path, tracking_uri: str) -> int:
-    """Events of a ledger that a store has not been told, by what the store itself says.
+def num_behind(layout: SweepLayout, tracking_uri: str) -> int:
+    """Events of a ledger that a store lacks, by what is noted in the store itself.
 
     Nothing is made in the store, and no file where there is none.
 
@@ -145,27 +143,24 @@ def num_behind(ledger_path: str | Path, tracking_uri: str) -> int:
         SweepError: the ledger is missing or damaged.
         StorageError: the store cannot be reached.
     """
-    opened = next(read_events(ledger_path), None)
+    opened = first_event(layout.ledger)
     if opened is None:
         return 0
-    path, sweep = Path(ledger_path), (SWEEP_TAG, opened["sweep_id"])
     try:
-        told = read_tag(tracking_uri, opened["name"], sweep, CURSOR_TAG)
+        noted = read_tag(tracking_uri, opened.name, (SWEEP_TAG, opened.sweep_id), CURSOR_TAG)
     except Exception as error:
-        raise StorageError(
-            f"tracking at {redact(tracking_uri)}: {reason(error)}; try again when it answers"
-        ) from None
-    cursor = int(told or 0)
+        raise _unreachable(tracking_uri, error) from None
+    cursor = int(noted or 0)
     # A ledger that is shorter is an older copy, and all of it will be sent.
-    return num_events_after(path, 0 if cursor > path.stat().st_size else cursor)
+    return num_events_after(layout.ledger, 0 if cursor > layout.ledger.stat().st_size else cursor)
 
 
 def sync(
-    ledger_path: str | Path,
+    layout: SweepLayout,
     tracking_uri: str,
     *,
     artifacts_of: ArtifactsOf | None = None,
-    say: Callable[[str], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> int:
     """Send to MLflow whatever of a ledger it lacks; how many events that were.
 
@@ -173,15 +168,19 @@ def sync(
         SweepError: the ledger is missing or damaged, or another process sends it.
         StorageError: the store cannot be reached, or breaks off.
     """
-    say = say or logging.getLogger(__name__).warning
-    follower = Follower(ledger_path, tracking_uri, artifacts_of, say)
+    note = note or logging.getLogger(__name__).warning
+    follower = Follower(layout, tracking_uri, artifacts_of, note)
     try:
         return follower.catch_up()
     except MagtkdError:
         raise
     except Exception as error:
-        raise StorageError(
-            f"tracking at {redact(tracking_uri)}: {reason(error)}; try again when it answers"
-        ) from None
+        raise _unreachable(tracking_uri, error) from None
     finally:
         follower.close()
+
+
+def _unreachable(tracking_uri: str, error: Exception) -> StorageError:
+    return StorageError(
+        f"tracking at {redact(tracking_uri)}: {reason(error)}; try again when it answers"
+    )

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from magtkd.cli.train import app, run_app, write_text
+from magtkd.cli import app, run_app, write_text
 from magtkd.config import Config, dump_yaml, load_config
 from magtkd.errors import ArtifactError, InputError
-from magtkd.store.store import Artifact, Store
+from magtkd.store import Artifact, Store
 
 STAGES = ("data", "teacher", "audio", "video", "fusion")
 Capture = pytest.CaptureFixture[str]
@@ -111,7 +111,10 @@ def test_an_output_that_is_a_folder(
     [
         ("data convert x", "Missing option '--out'; see `magtkd data convert --help`"),
         ("data synt", "No such command 'synt'.*; see `magtkd data --help`"),
-        ("--wrong", "No such option: --wrong; see `magtkd --help`"),
+        (
+            "--wrong",
+            r"No such option: --wrong \(Possible options: --version\); see `magtkd --help`",
+        ),
     ],
 )
 def test_complaints_name_the_help_that_helps(arguments: str, line: str, capsys: Capture) -> None:
@@ -167,7 +170,7 @@ def test_interrupted_train(
     monkeypatch.setattr(Store, "write", interrupt)
     command = ["train", str(config_file), "--storage", str(tmp_path / "out"), "--json"]
     assert run_app(app, command) == 130
-    message = "magtkd: interrupted; the same command goes on from the last export\n"
+    message = "magtkd: interrupted; the same command continues from the last checkpoint\n"
     assert capsys.readouterr().err == message
     monkeypatch.undo()
     assert run_app(app, command) == 0

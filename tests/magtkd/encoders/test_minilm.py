@@ -57,7 +57,7 @@ def test_minilm_teaches(
     tiny_parquet: Callable[..., Path],
 ) -> None:
     from magtkd.pipeline import run_chain
-    from magtkd.store.store import Store
+    from magtkd.store import Store
 
     path = tiny_parquet("text_features", "audio_features", "video_features")
     values = {

@@ -9,7 +9,7 @@ import pytest
 
 from magtkd.config import Config
 from magtkd.pipeline import STAGES, run_chain
-from magtkd.store.store import Store
+from magtkd.store import Store
 
 MakeConfig = Callable[..., Config]
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from magtkd.errors import ArtifactError
 from magtkd.media.clips import Clips, ClipWriter
-from magtkd.store.store import Artifact, Store
+from magtkd.store import Artifact, Store
 
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=8)
 

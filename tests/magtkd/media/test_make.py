@@ -14,7 +14,7 @@ from magtkd.data import prepare, read_corpus
 from magtkd.errors import ConfigError, DataError, InputError
 from magtkd.media.clips import Clips
 from magtkd.pipeline import make_plan, source_of, train_stage
-from magtkd.store.store import Artifact
+from magtkd.store import Artifact
 
 pytest.importorskip("av")
 MakeConfig = Callable[..., Config]
@@ -181,7 +181,7 @@ def test_nothing_is_left_of_a_stage_that_failed(
     clip_config: MakeConfig, broken: Path, tmp_path: Path
 ) -> None:
     from magtkd.pipeline import run_chain
-    from magtkd.store.store import Store
+    from magtkd.store import Store
 
     config = clip_config({"data.path": str(broken), "teacher.encoder": "tiny"})
     with pytest.raises(DataError, match="3 of 35 clips"):

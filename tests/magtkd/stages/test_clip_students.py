@@ -12,7 +12,7 @@ from magtkd.config import Config
 from magtkd.errors import ConfigError
 from magtkd.pipeline import run_chain
 from magtkd.stages import open_session
-from magtkd.store.store import Artifact, Store
+from magtkd.store import Artifact, Store
 from magtkd.training import Session
 
 pytest.importorskip("av")

@@ -19,7 +19,7 @@ from magtkd.fusion_inputs import MODALITY_OF
 from magtkd.pipeline import run_chain
 from magtkd.stages import open_session
 from magtkd.stages.inputs import Inputs
-from magtkd.store.store import Artifact, Store
+from magtkd.store import Artifact, Store
 from magtkd.training import Session, TrainResult
 
 MakeConfig = Callable[..., Config]

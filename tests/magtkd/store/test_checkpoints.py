@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from magtkd.errors import StorageError
+from magtkd.store import Exports, Store
 from magtkd.store import checkpoints as exports
-from magtkd.store.checkpoints import Exports
-from magtkd.store.store import Store
 
 
 @dataclass

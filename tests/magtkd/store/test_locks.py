@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from magtkd.errors import StorageError
-from magtkd.store.locks import is_locked, release_lock, take_lock
+from magtkd.store import is_locked, release_lock, take_lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from magtkd.store.locks import take_lock
+from magtkd.store import take_lock
 assert take_lock(Path(sys.argv[1])) is not None
 print("held", flush=True)
 time.sleep(60)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from magtkd.errors import ArtifactError, StorageError
-from magtkd.store.store import Artifact, Store, stage_key, to_json
+from magtkd.store import Artifact, Store, stage_key, to_json
 
 KEY = "0123456789abcdef" * 2
 
@@ -120,7 +120,7 @@ def test_many_writers_at_once(store: Store) -> None:
 WRITER = """
 import sys, time
 import pyarrow as pa
-from magtkd.store.store import Artifact, Store
+from magtkd.store import Artifact, Store
 folder, key, moment, is_local = sys.argv[1:]
 class Stalls(Store):
     _is_local = is_local == "True"

@@ -1,16 +1,30 @@
 """The command line without Ray: what is shown, and what bad input gets."""
 
+import importlib.metadata
 import json
 import os
 
 import pytest
 import yaml
 
-from magtkd.cli.train import run_app
+from magtkd.cli import run_app
 from magtkd.config import load_config
-from tune.cli.commands import app
-from tune.config.sweep import SweepConfig
-from tune.ledger.file import open_ledger, read_sweep
+from magtkd.metrics import Scores
+from magtkd.pipeline import StageRecord
+from tune.cli import app
+from tune.config import SweepConfig
+from tune.ledger import (
+    StagesRecorded,
+    SweepClosed,
+    SweepEnd,
+    SweepLayout,
+    SweepOpened,
+    TrialEnded,
+    TrialStatus,
+    TrialSuggested,
+    open_ledger,
+    read_sweep,
+)
 
 SWEEP = {
     "name": "toy",
@@ -54,27 +68,33 @@ def refused(call, folder):
 
 
 def dev(value):
-    f1 = {"precision": value, "recall": value, "f1": value, "support": 3}
-    return {"accuracy": value, "weighted_f1": value, "per_class": {"joy": f1}}
+    return Scores(value, value, {"joy": value})
 
 
 @pytest.fixture
 def swept(folder):
     """A sweep with three completed trials, of which the second is best, and one that failed."""
-    with open_ledger(folder / "magtkd-results/sweeps/toy") as ledger:
+    layout = SweepLayout(folder / "magtkd-results", "toy")
+    with open_ledger(layout) as ledger:
         config = SweepConfig.model_validate(SWEEP).model_dump(mode="json")
-        ledger.append("sweep_opened", name="toy", config=config, versions={"torch": "2.13.0"})
+        ledger.append(SweepOpened(name="toy", config=config, versions={"torch": "2.13.0"}))
         for number, value in enumerate([0.25, 0.75, 0.5, None]):
             values = {"fusion.dropout": number / 10}
-            ledger.append("trial_suggested", trial=number, values=values)
-            stages = {"fusion": {"key": f"key{number}", "outcome": "trained", "seconds": 1.0}}
-            ledger.append("trial_stages", trial=number, stages=stages)
-            told = {"state": "failed", "message": "teacher: broken"}
+            ledger.append(TrialSuggested(trial=number, values=values))
+            stages = {"fusion": StageRecord(f"key{number}", "trained", 1.0)}
+            ledger.append(StagesRecorded(trial=number, stages=stages))
+            ended = TrialEnded(trial=number, state=TrialStatus.FAILED, message="teacher: broken")
             if value is not None:
-                told = {"state": "completed", "epoch": 2, "dev": dev(value), "objectives": [value]}
-            ledger.append("trial_ended", trial=number, **told)
-        ledger.append("sweep_closed", reason="finished")
-    return folder / "magtkd-results/sweeps/toy"
+                ended = TrialEnded(
+                    trial=number,
+                    state=TrialStatus.COMPLETED,
+                    epoch=2,
+                    dev=dev(value),
+                    objectives=[value],
+                )
+            ledger.append(ended)
+        ledger.append(SweepClosed(reason=SweepEnd.FINISHED))
+    return layout
 
 
 # --- looking at a sweep -----------------------------------------------------------------------
@@ -91,7 +111,7 @@ def test_trials_as_json(call, swept):
         "trial": 1,
         "state": "completed",
         "values": {"fusion.dropout": 0.1},
-        "dev": dev(0.75),
+        "dev": dev(0.75).to_json(),
         "test": None,
         "stages": {"fusion": "key1"},
     }
@@ -130,11 +150,54 @@ def test_the_best_configuration_is_exported(call, swept, folder):
     assert config.name == "toy"
 
 
-def test_help_names_the_commands(call):
+def test_help_lists_sweep_and_train_first(call):
     code, out, _ = call("--help")
     assert code == 0
-    for name in ("train", "data", "config", "sweep", "trials", "best"):
-        assert name in out
+    names = ("sweep", "train", "trials", "best", "status", "sync", "doctor", "import", "data")
+    places = [out.index(f"│ {name} ") for name in names]
+    assert places == sorted(places)
+    assert "Example" in out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("sweep", "train", "trials", "best", "status", "sync", "doctor", "import"),
+        *("data inspect", "data convert", "data synth", "config show", "config schema"),
+    ],
+)
+def test_the_help_of_each_command_ends_with_examples(call, command):
+    code, out, _ = call(*command.split(), "--help")
+    assert code == 0
+    last = out[out.rindex("Example") :]
+    assert f"magtkd {command}" in " ".join(last.split())
+    assert "─" not in last
+
+
+def test_the_version(call):
+    code, out, _ = call("--version")
+    assert (code, out) == (0, f"magtkd {importlib.metadata.version('magtkd')}\n")
+
+
+def test_the_schema_of_a_sweep_has_its_sections(call):
+    plain, sweep = (json.loads(call("config", "schema", *one)[1]) for one in ((), ("--sweep",)))
+    new = set(sweep["properties"]) - set(plain["properties"])
+    assert new == {"objective", "search", "scheduler", "space"}
+    assert set(plain["properties"]) < set(sweep["properties"])
+
+
+def test_show_prints_resolved_values_with_their_meaning(call):
+    code, out, _ = call("config", "show", "toy.yaml", "search")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].split()[:2] == ["search.sampler", '"tpe"']
+    assert "How the next trial's values are chosen" in out
+    code, out, _ = call("config", "show", "toy.yaml", "fusion.depth", "--json")
+    assert json.loads(out) == {"fusion.depth": 1}
+
+
+def test_show_of_a_section_that_is_not_there(refused):
+    assert "did you mean 'fusion'" in refused("config", "show", "toy.yaml", "fusoin")
 
 
 # --- bad input --------------------------------------------------------------------------------
@@ -157,9 +220,10 @@ def test_an_unknown_format(refused, swept):
 
 
 def test_a_sweep_without_a_completed_trial_has_no_best(refused, folder):
-    with open_ledger(folder / "magtkd-results/sweeps/toy") as ledger:
+    layout = SweepLayout(folder / "magtkd-results", "toy")
+    with open_ledger(layout) as ledger:
         config = SweepConfig.model_validate(SWEEP).model_dump(mode="json")
-        ledger.append("sweep_opened", name="toy", config=config)
+        ledger.append(SweepOpened(name="toy", config=config))
     assert "no trial has completed" in refused("best", "toy")
 
 

@@ -4,15 +4,9 @@ from pydantic import ValidationError
 
 from magtkd.config import Config, FusionConfig, dump_yaml
 from magtkd.errors import ConfigError, SweepError
-from tune.config.sweep import (
-    SweepConfig,
-    base_of,
-    bracket_sizes,
-    check_sweep,
-    config_of,
-    load_sweep,
-    max_epochs,
-)
+from tune.config import SweepConfig, check_sweep, load_sweep
+from tune.schedulers import SCHEDULERS, HyperBand
+from tune.space import Candidate
 
 TEXT = """
 extends: base.yaml
@@ -66,14 +60,16 @@ def test_overrides_reach_into_the_space(path):
     assert len(sweep.search_space) == 5
 
 
-def test_config_of_is_the_plain_configuration_of_a_trial(path):
-    sweep = load_sweep(path)
-    config = config_of(sweep, {"fusion.depth": 3, "video.distill.temperature": 2.5})
+def test_a_candidate_has_the_plain_configuration_of_a_trial(path):
+    base = load_sweep(path).base
+    values = {"fusion.depth": 3, "video.distill.temperature": 2.5}
+    config = Candidate(values=values).config(base)
     assert type(config) is Config
     assert (config.fusion.depth, config.video.distill.temperature) == (3, 2.5)
-    assert config_of(sweep, {}) == base_of(sweep)
+    assert Candidate(values={}).config(base) == base
+    assert Candidate(values={}, seed=7).config(base).seed == 7
     with pytest.raises(ConfigError, match=r"fusion\.depth: 0 is not legal"):
-        config_of(sweep, {"fusion.depth": 0})
+        Candidate(values={"fusion.depth": 0}).config(base)
 
 
 # --- errors of single keys --------------------------------------------------------------------
@@ -89,13 +85,16 @@ def test_config_of_is_the_plain_configuration_of_a_trial(path):
         ("objective.mode=maximise", r"objective\.0\.mode: 'maximise' is not legal"),
         ("objective=[]", r"objective: there is none; write"),
         ("objective=[{metric: dev/loss}, {metric: dev/loss}]", r"'dev/loss' is there twice"),
-        ("search.sampler=tpee", r"search\.sampler: 'tpee' is not legal"),
+        ("search.sampler=tpee", r"search\.sampler: 'tpee': no such sampler; did you mean 'tpe'\?"),
         ("search.num_trials=0", r"search\.num_trials: 0 is not legal"),
         ("search.num_trails=3", r"search\.num_trails: unknown key; did you mean 'num_trials'\?"),
         ("serch={}", r"serch: unknown key; did you mean 'search'\?"),
-        ("scheduler.kind=bohb", r"scheduler\.kind: 'bohb' is not legal"),
+        (
+            "scheduler.kind=bohb",
+            r"scheduler: kind: 'bohb': no such scheduler.*known are fifo, asha",
+        ),
         ("scheduler.reduction_factor=1", r"scheduler\.reduction_factor: 1 is not legal"),
-        ("scheduler.quantile_fraction=0.6", r"scheduler\.quantile_fraction: 0\.6 is not legal"),
+        ("scheduler.quantile_fraction=0.6", r"scheduler: quantile_fraction: 0\.6 is not legal"),
         ("space={fusion.depth: {int: [3, 1]}}", r"space: fusion\.depth: int: the range goes"),
         ("space=[3]", r"space: \[3\] is not a mapping"),
     ],
@@ -144,7 +143,7 @@ def test_a_sweep_is_frozen():
         (["scheduler.kind=hyperband"], r"max_concurrent: 2 is too few.*set it to 40"),
         (
             ["scheduler.kind=pbt"],
-            r"space: teacher\.hidden_dim: scheduler pbt changes values on the way.*fusion\.dropout",
+            r"space: teacher\.hidden_dim: scheduler pbt changes values during.*fusion\.dropout",
         ),
     ],
 )
@@ -198,22 +197,42 @@ def test_several_objectives_are_allowed(sampler):
 def test_a_grid_of_an_empty_space_is_one_configuration():
     sweep = sweep_of(search={"sampler": "grid"})
     check_sweep(sweep)
-    assert sweep.search_space.num_points(base_of(sweep)) == 1
+    assert sweep.search_space.num_points(sweep.base) == 1
 
 
 def test_max_epochs_follows_the_space():
     epochs = {"int": [5, 11]}
-    assert max_epochs(sweep_of(fusion={"epochs": 7})) == 7
-    assert max_epochs(sweep_of(space={"fusion.epochs": epochs})) == 11
+    assert sweep_of(fusion={"epochs": 7}).problem.max_epochs == 7
+    assert sweep_of(space={"fusion.epochs": epochs}).problem.max_epochs == 11
     tied = {"teacher.epochs": epochs | {"tie": ["fusion.epochs"]}}
-    assert max_epochs(sweep_of(space=tied)) == 11
+    assert sweep_of(space=tied).problem.max_epochs == 11
     conditional = {"fusion.epochs": epochs | {"when": {"seed": 1}}}
-    assert max_epochs(sweep_of(space=conditional, fusion={"epochs": 31})) == 31
+    assert sweep_of(space=conditional, fusion={"epochs": 31}).problem.max_epochs == 31
 
 
 def test_hyperband_needs_as_many_at_once_as_a_band_or_the_sweep_has():
     sweep = sweep_of(
         scheduler={"kind": "hyperband"}, search={"num_trials": 500, "max_concurrent": 49}
     )
-    assert bracket_sizes(sweep_of(fusion={"epochs": 30})) == (4, 6, 12, 27)
+    assert HyperBand().bracket_sizes(30) == (4, 6, 12, 27)
     check_sweep(sweep_of(**sweep.model_dump() | {"space": LEARNING_RATE}))
+
+
+# --- settings of other schedulers -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_settings_of_other_schedulers_are_left_out(kind):
+    every = {
+        name: field.default
+        for one in SCHEDULERS.values()
+        for name, field in one.model_fields.items()
+    }
+    sweep = sweep_of(scheduler=every | {"kind": kind})
+    assert sweep.scheduler == SCHEDULERS[kind]()
+    assert sweep_of(**sweep.model_dump(mode="json")) == sweep
+
+
+def test_a_setting_that_no_scheduler_has_is_refused(path):
+    with pytest.raises(ConfigError, match=r"scheduler\.grace: unknown key; did you mean 'grace_p"):
+        load_sweep(path, ["scheduler.grace=3"])

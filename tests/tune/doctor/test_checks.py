@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
-from magtkd.cli.train import run_app
-from tune.cli.commands import app
+from magtkd.cli import run_app
+from tune.cli import app
 from tune.doctor import checks as doctor
-from tune.doctor import reachable
+from tune.doctor import cluster
 from tune.doctor.checks import run_checks
-from tune.doctor.reachable import check_cluster, check_tracking
+from tune.doctor.cluster import check_cluster
+from tune.doctor.tracking import check_tracking
 
 # MLflow's own: it uses an option of SQLAlchemy that is going away.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -283,8 +284,8 @@ def test_a_cluster_that_is_away(closed_port: int, prefix: str) -> None:
 def test_what_a_cluster_answers(
     monkeypatch: pytest.MonkeyPatch, answer: str, outcome: str, message: str
 ) -> None:
-    monkeypatch.setattr(reachable, "_ASK_RAY", answer)
-    monkeypatch.setattr(reachable, "CLUSTER_SECONDS", 1)
+    monkeypatch.setattr(cluster, "_ASK_RAY", answer)
+    monkeypatch.setattr(cluster, "CLUSTER_SECONDS", 1)
     found = check_cluster("auto")
     assert found[0] == outcome
     assert message in found[1]
@@ -296,7 +297,7 @@ def test_what_a_cluster_answers(
 def test_a_real_cluster() -> None:
     import ray
 
-    from tune.cluster.local import ray_cluster
+    from tune.cluster import ray_cluster
 
     with ray_cluster():
         outcome, message = check_cluster(ray.get_runtime_context().gcs_address)
@@ -315,8 +316,8 @@ def test_no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
         return started[-1]
 
     monkeypatch.setattr(subprocess, "Popen", start)
-    monkeypatch.setattr(reachable, "_ASK_RAY", "import time; time.sleep(60)")
-    monkeypatch.setattr(reachable, "CLUSTER_SECONDS", 0.5)
+    monkeypatch.setattr(cluster, "_ASK_RAY", "import time; time.sleep(60)")
+    monkeypatch.setattr(cluster, "CLUSTER_SECONDS", 0.5)
     assert check_cluster("auto")[0] == "problem"
     assert [process.poll() is None for process in started] == [False]
 

@@ -1,13 +1,29 @@
-import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from magtkd.errors import StorageError
-from tune.config.sweep import SweepConfig
+from magtkd.metrics import Report
+from magtkd.pipeline import StageRecord
+from tune.config import SweepConfig
 from tune.driver.recorder import Recorder, chosen_report
-from tune.ledger.file import open_ledger, read_sweep
-from tune.ledger.state import Report, SweepState
+from tune.driver.trial import TrialResult
+from tune.engine import Failure, FailureKind
+from tune.ledger import (
+    EpochReported,
+    StagesRecorded,
+    SweepEnd,
+    SweepLayout,
+    SweepOpened,
+    SweepState,
+    TrialChanged,
+    TrialEnded,
+    TrialSuggested,
+    open_ledger,
+    read_sweep,
+)
+from tune.space import Candidate
 
 SWEEP = SweepConfig.model_validate(
     {
@@ -20,7 +36,9 @@ SWEEP = SweepConfig.model_validate(
     }
 )
 VALUES = {"fusion.dropout": 0.5, "fusion.detach_anchor": False}
-STAGES = {"teacher": {"key": "aa", "outcome": "trained", "seconds": 3.0}}
+STAGES = {"teacher": StageRecord("aa", "trained", 3.0)}
+RECOVERED = {"teacher": StageRecord("aa", "recovered", 3.0)}
+FUSION = StageRecord("ff", "trained", 1.5)
 
 
 def metrics_of(accuracy):
@@ -34,41 +52,55 @@ def metrics_of(accuracy):
 
 
 @pytest.fixture
-def told(tmp_path):
-    """A recorder whose ledger has two trials; what it tells its listener, and what it closes."""
-    with open_ledger(tmp_path / "toy") as ledger:
-        state, heard, closed = SweepState(), [], []
+def driven(tmp_path):
+    """A recorder whose ledger has two trials; what its listener gets, and which trials end."""
+    layout = SweepLayout(tmp_path, "toy")
+    with open_ledger(layout) as ledger:
+        state, events, closed = SweepState(), [], []
         config = SWEEP.model_dump(mode="json")
-        state.apply(ledger.append("sweep_opened", name="toy", config=config))
-        recorder = Recorder(SWEEP, ledger, state, [heard.append], closed.append)
+        state.apply(ledger.append(SweepOpened(name="toy", config=config)))
+        recorder = Recorder(
+            sweep=SWEEP,
+            ledger=ledger,
+            state=state,
+            listeners=[events.append],
+            on_end=closed.append,
+        )
         for number in range(2):
-            recorder.record("trial_suggested", trial=number, values=VALUES)
-        heard.clear()
+            recorder.record(TrialSuggested(trial=number, values=VALUES))
+        events.clear()
         yield SimpleNamespace(
-            recorder=recorder, heard=heard, closed=closed, state=state, folder=tmp_path / "toy"
+            recorder=recorder, events=events, closed=closed, state=state, layout=layout
         )
 
 
-def report(told, epoch, accuracy, trial=0, **fields):
-    result = metrics_of(accuracy) | {"epoch": epoch, "number": trial, "time_total_s": 9.0} | fields
-    told.recorder.on_trial_result(0, [], None, result)
+def result_of(epoch, accuracy, trial=0, candidate=VALUES, **fields):
+    if not isinstance(candidate, Candidate):
+        candidate = Candidate(values=candidate)
+    metrics = metrics_of(accuracy) if epoch else {}
+    return TrialResult(number=trial, epoch=epoch, metrics=metrics, candidate=candidate, **fields)
+
+
+def report(driven, epoch, accuracy, trial=0, **fields):
+    result = result_of(epoch, accuracy, trial, **fields).to_ray() | {"time_total_s": 9.0}
+    driven.recorder.on_trial_result(0, [], None, result)
     return result
 
 
-def end(told, last_result, trial=0):
+def end(driven, last_result, trial=0):
     ray_trial = SimpleNamespace(
         config={"trial": trial}, trial_id=f"ray-{trial}", last_result=last_result
     )
-    told.recorder.on_trial_complete(0, [], ray_trial)
+    driven.recorder.on_trial_complete(0, [], ray_trial)
 
 
-def kinds(told):
-    return [event["kind"] for event in told.heard]
+def kinds(driven):
+    return [type(event) for event in driven.events]
 
 
 def test_the_chosen_report_is_the_first_best():
     reports = [
-        Report(epoch, 0, {"dev/loss": loss, "dev/accuracy": accuracy})
+        EpochReported(trial=0, epoch=epoch, metrics={"dev/loss": loss, "dev/accuracy": accuracy})
         for epoch, loss, accuracy in [(1, 0.5, 0.1), (2, None, None), (3, 0.3, 0.7), (4, 0.3, 0.7)]
     ]
     assert chosen_report(reports, "accuracy").epoch == 3
@@ -76,73 +108,64 @@ def test_the_chosen_report_is_the_first_best():
     assert chosen_report(reports[1:2], "loss") is None
 
 
-def test_a_result_becomes_events_in_order(told):
-    report(told, 1, 0.5, stages=json.dumps(STAGES))
-    assert kinds(told) == ["trial_stages", "trial_report"]
-    assert told.heard[1]["metrics"] == metrics_of(0.5)
-    assert told.heard[1]["epoch"] == 1
+def test_a_result_becomes_events_in_order(driven):
+    report(driven, 1, 0.5, stages=STAGES)
+    assert kinds(driven) == [StagesRecorded, EpochReported]
+    assert driven.events[1].metrics == metrics_of(0.5)
+    assert driven.events[1].epoch == 1
 
 
-def test_a_stage_is_told_once(told):
-    report(told, 1, 0.5, stages=json.dumps(STAGES))
-    again = {"teacher": {"key": "aa", "outcome": "reused", "seconds": 0.0}}
-    report(told, 2, 0.5, stages=json.dumps(again))
-    assert kinds(told) == ["trial_stages", "trial_report", "trial_report"]
-    assert told.state.trials[0].stages["teacher"].outcome == "trained"
+def test_a_stage_is_recorded_once(driven):
+    report(driven, 1, 0.5, stages=STAGES)
+    report(driven, 2, 0.5, stages={"teacher": StageRecord("aa", "reused", 0.0)})
+    assert kinds(driven) == [StagesRecorded, EpochReported, EpochReported]
+    assert driven.state.trials[0].stages["teacher"].outcome == "trained"
 
 
-def test_a_completed_trial_has_the_artifact_s_epoch(told):
-    fusion = json.dumps({"key": "ff", "outcome": "trained", "seconds": 1.5})
-    report(told, 1, 0.5, fusion=fusion)
-    chosen = json.dumps({"epoch": 1, "metrics": metrics_of(0.5)})
-    last = report(told, 2, 0.25, fusion=fusion, done=True, state="completed", chosen=chosen)
-    end(told, last)
-    assert kinds(told) == ["trial_report", "trial_report", "trial_stages", "trial_ended"]
-    trial = told.state.trials[0]
+def test_a_completed_trial_has_the_artifact_s_epoch(driven):
+    report(driven, 1, 0.5, fusion=FUSION)
+    last = report(driven, 2, 0.25, fusion=FUSION, chosen=Report(1, metrics_of(0.5)))
+    assert last["done"]
+    end(driven, last)
+    assert kinds(driven) == [EpochReported, EpochReported, StagesRecorded, TrialEnded]
+    trial = driven.state.trials[0]
     assert (trial.state, trial.epoch, trial.objectives) == ("completed", 1, [0.5])
-    assert trial.dev["accuracy"] == 0.5
-    assert trial.dev["per_class"]["joy"] == 0.25
+    assert trial.dev.accuracy == 0.5
+    assert trial.dev.per_class["joy"] == 0.25
     assert trial.stages["fusion"].outcome == "trained"
-    assert told.closed == [0]
+    assert driven.closed == [0]
 
 
-def test_a_stopped_trial_has_its_best_epoch_so_far(told):
-    fusion = json.dumps({"key": "ff", "outcome": "trained", "seconds": 1.5})
-    report(told, 1, 0.5)
-    last = report(told, 2, 0.25, fusion=fusion)
-    end(told, last)
-    trial = told.state.trials[0]
+def test_a_stopped_trial_has_its_best_epoch_so_far(driven):
+    report(driven, 1, 0.5)
+    last = report(driven, 2, 0.25, fusion=FUSION)
+    end(driven, last)
+    trial = driven.state.trials[0]
     assert (trial.state, trial.epoch, trial.objectives) == ("stopped", 1, [0.5])
     assert trial.stages["fusion"].outcome == "stopped"
 
 
-def test_a_diverged_trial_has_a_message_and_no_score(told):
-    report(told, 1, 0.5)
-    last = {
-        "epoch": 0,
-        "number": 0,
-        "done": True,
-        "state": "diverged",
-        "message": "fusion: diverged",
-    }
-    told.recorder.on_trial_result(0, [], None, last)
-    end(told, last)
-    trial = told.state.trials[0]
+def test_a_diverged_trial_has_a_message_and_no_score(driven):
+    report(driven, 1, 0.5)
+    last = report(driven, 0, 0.5, failure=Failure(FailureKind.DIVERGED, "fusion: diverged"))
+    assert last["done"]
+    end(driven, last)
+    trial = driven.state.trials[0]
     assert (trial.state, trial.message) == ("diverged", "fusion: diverged")
     assert trial.dev is trial.objectives is trial.epoch is None
     assert len(trial.reports) == 1
 
 
-def test_a_metric_that_is_not_finite_is_recorded_as_null(told):
-    report(told, 1, float("nan"))
-    assert told.heard[0]["metrics"]["dev/accuracy"] is None
+def test_a_metric_that_is_not_finite_is_recorded_as_null(driven):
+    report(driven, 1, float("nan"))
+    assert driven.events[0].metrics["dev/accuracy"] is None
 
 
-def test_a_trial_ends_once(told):
-    last = report(told, 1, 0.5)
-    end(told, last)
-    end(told, last)
-    assert kinds(told).count("trial_ended") == 1
+def test_a_trial_ends_once(driven):
+    last = report(driven, 1, 0.5)
+    end(driven, last)
+    end(driven, last)
+    assert kinds(driven).count(TrialEnded) == 1
 
 
 @pytest.mark.parametrize(
@@ -153,134 +176,133 @@ def test_a_trial_ends_once(told):
         (None, "the trial's process died"),
     ],
 )
-def test_an_error_fails_the_trial_in_one_line(told, error, message):
+def test_an_error_fails_the_trial_in_one_line(driven, error, message):
     ray_trial = SimpleNamespace(
         config={"trial": 1}, trial_id="ray-1", last_result=None, get_error=lambda: error
     )
-    told.recorder.on_trial_error(0, [], ray_trial)
-    trial = told.state.trials[1]
+    driven.recorder.on_trial_error(0, [], ray_trial)
+    trial = driven.state.trials[1]
     assert (trial.state, trial.message) == ("failed", message)
 
 
 # --- population based training ----------------------------------------------------------------
 
 
-def descend(told, epoch, changes, base=VALUES):
-    return report(told, epoch, 0.5, changes=json.dumps(changes), base=json.dumps(base))
+def descend(driven, epoch, changes, base=VALUES):
+    candidate = Candidate(values=base, changes=changes)
+    return report(driven, epoch, 0.5, candidate=candidate)
 
 
-def changed(told):
-    return [event for event in told.heard if event["kind"] == "trial_changed"]
+def changed(driven):
+    return [event for event in driven.events if isinstance(event, TrialChanged)]
 
 
-def test_changed_values_are_told_once_and_whole(told):
-    report(told, 1, 0.5)
+def test_changed_values_are_recorded_once_and_whole(driven):
+    report(driven, 1, 0.5)
     base = VALUES | {"fusion.detach_anchor": True}
     for epoch in (2, 3):
-        descend(told, epoch, {2: {"dropout": 0.25}}, base)
-    [event] = changed(told)
-    assert event["epoch"] == 2
-    assert event["values"] == {"fusion.dropout": 0.25, "fusion.detach_anchor": True}
-    trial = told.state.trials[0]
-    assert (trial.base, trial.lineage) == (base, {2: {"dropout": 0.25}})
+        descend(driven, epoch, {2: {"dropout": 0.25}}, base)
+    [event] = changed(driven)
+    assert event.epoch == 2
+    assert event.values == {"fusion.dropout": 0.25, "fusion.detach_anchor": True}
+    trial = driven.state.trials[0]
+    assert trial.candidate == Candidate(values=base, changes={2: {"dropout": 0.25}})
+    assert trial.suggested == Candidate(values=VALUES)
 
 
-def test_a_trial_that_took_over_another_s_values_unchanged_has_them(told):
+def test_a_trial_that_took_over_another_s_values_unchanged_has_them(driven):
     base = VALUES | {"fusion.dropout": 0.125}
-    report(told, 1, 0.5)
-    descend(told, 4, {}, base)
-    [event] = changed(told)
-    assert (event["epoch"], event["values"]) == (4, base)
-    assert told.state.trials[0].base == base
+    report(driven, 1, 0.5)
+    descend(driven, 4, {}, base)
+    [event] = changed(driven)
+    assert (event.epoch, event.values) == (4, base)
+    assert driven.state.trials[0].candidate == Candidate(values=base)
 
 
-def test_a_trial_that_went_on_from_its_own_session_did_not_change(told):
-    report(told, 1, 0.5)
-    descend(told, 2, {})
-    assert changed(told) == []
+def test_a_trial_that_continued_its_own_session_did_not_change(driven):
+    report(driven, 1, 0.5)
+    descend(driven, 2, {})
+    assert changed(driven) == []
 
 
-def test_a_trial_that_starts_anew_has_its_own_values_again(told):
-    descend(told, 2, {2: {"dropout": 0.25}}, VALUES | {"fusion.dropout": 0.75})
-    report(told, 1, 0.5)
-    assert changed(told)[-1]["values"] == VALUES
-    trial = told.state.trials[0]
-    assert (trial.base, trial.lineage) == (VALUES, {})
+def test_a_trial_that_starts_anew_has_its_own_values_again(driven):
+    descend(driven, 2, {2: {"dropout": 0.25}}, VALUES | {"fusion.dropout": 0.75})
+    report(driven, 1, 0.5)
+    assert changed(driven)[-1].values == VALUES
+    assert driven.state.trials[0].candidate == Candidate(values=VALUES)
 
 
-def test_a_reader_of_the_ledger_learns_the_same(told):
-    report(told, 1, 0.5, stages=json.dumps(STAGES))
-    descend(told, 2, {2: {"dropout": 0.25}})
-    end(told, descend(told, 3, {2: {"dropout": 0.25}}))
-    assert read_sweep(told.folder).trials == told.state.trials
+def test_a_reader_of_the_ledger_learns_the_same(driven):
+    report(driven, 1, 0.5, stages=STAGES)
+    descend(driven, 2, {2: {"dropout": 0.25}})
+    end(driven, descend(driven, 3, {2: {"dropout": 0.25}}))
+    assert read_sweep(driven.layout).trials == driven.state.trials
 
 
 # --- what was trained before something died ---------------------------------------------------
 
 
-def test_a_stage_that_was_trained_but_not_told_counts_as_trained_once(told):
-    found = {"teacher": {"key": "aa", "outcome": "recovered", "seconds": 3.0}}
+def test_a_stage_that_was_trained_but_not_recorded_counts_as_trained_once(driven):
     for trial in (0, 1):
-        report(told, 1, 0.5, trial=trial, stages=json.dumps(found))
-    first, second = (told.state.trials[number].stages["teacher"] for number in (0, 1))
+        report(driven, 1, 0.5, trial=trial, stages=RECOVERED)
+    first, second = (driven.state.trials[number].stages["teacher"] for number in (0, 1))
     assert (first.outcome, first.seconds) == ("trained", 3.0)
     assert (second.outcome, second.seconds, second.saved) == ("reused", 0.0, 3.0)
 
 
-def test_a_fusion_whose_worker_died_after_its_last_epoch_is_recorded_once(told):
-    fusion = {"key": "ff", "outcome": "trained", "seconds": 1.5}
-    report(told, 1, 0.5, fusion=json.dumps(fusion))
-    found = {"fusion": fusion | {"outcome": "recovered", "seconds": 2.0}}
-    chosen = json.dumps({"epoch": 2, "metrics": metrics_of(0.5)})
-    last = report(
-        told, 2, 0.5, stages=json.dumps(found), done=True, state="completed", chosen=chosen
+def test_a_fusion_whose_worker_died_after_its_last_epoch_is_recorded_once(driven):
+    report(driven, 1, 0.5, fusion=FUSION)
+    found = {"fusion": replace(FUSION, outcome="recovered", seconds=2.0)}
+    last = report(driven, 2, 0.5, stages=found, chosen=Report(2, metrics_of(0.5)))
+    end(driven, last)
+    assert kinds(driven) == [EpochReported, StagesRecorded, EpochReported, TrialEnded]
+    assert driven.state.trials[0].stages["fusion"].seconds == 2.0
+
+
+def test_a_stage_that_the_ledger_knows_as_trained_is_reused_after_a_resume(driven):
+    report(driven, 1, 0.5, stages=STAGES)
+    again = Recorder(
+        sweep=SWEEP,
+        ledger=driven.recorder._ledger,
+        state=driven.state,
+        listeners=[],
+        on_end=lambda number: None,
     )
-    end(told, last)
-    assert kinds(told) == ["trial_report", "trial_stages", "trial_report", "trial_ended"]
-    assert told.state.trials[0].stages["fusion"].seconds == 2.0
+    again.on_trial_result(0, [], None, result_of(1, 0.5, trial=1, stages=RECOVERED).to_ray())
+    assert driven.state.trials[1].stages["teacher"].outcome == "reused"
+    assert driven.state.trials[0].stages["teacher"].outcome == "trained"
 
 
-def test_a_stage_that_the_ledger_knows_as_trained_is_reused_after_a_resume(told):
-    report(told, 1, 0.5, stages=json.dumps(STAGES))
-    again = Recorder(SWEEP, told.recorder._ledger, told.state, [], lambda number: None)
-    found = {"teacher": {"key": "aa", "outcome": "recovered", "seconds": 3.0}}
-    again.on_trial_result(
-        0, [], None, {"epoch": 1, "number": 1, "stages": json.dumps(found), **metrics_of(0.5)}
-    )
-    assert told.state.trials[1].stages["teacher"].outcome == "reused"
-    assert told.state.trials[0].stages["teacher"].outcome == "trained"
+# --- what is reported twice, and what cannot be written -------------------------------------------
 
 
-# --- what is told twice, and what cannot be written -------------------------------------------
-
-
-def test_an_epoch_that_is_told_again_is_recorded_once(told):
+def test_an_epoch_that_is_reported_again_is_recorded_once(driven):
     for epoch in (1, 2, 1, 2, 3):
-        report(told, epoch, 0.5)
-    assert [event["epoch"] for event in told.heard] == [1, 2, 3]
+        report(driven, epoch, 0.5)
+    assert [event.epoch for event in driven.events] == [1, 2, 3]
 
 
-def test_nothing_is_recorded_once_the_storage_is_full(told):
-    report(told, 1, 0.5)
+def test_nothing_is_recorded_once_the_storage_is_full(driven):
+    report(driven, 1, 0.5)
     message = "storage x: cannot write: No space left on device; make room"
-    last = report(told, 0, 0.5, state="storage", message=message, done=True)
-    assert str(told.recorder.error) == message
-    end(told, last)
-    report(told, 2, 0.5)
-    assert kinds(told) == ["trial_report"]
-    assert told.closed == []
-    told.recorder.close("interrupted")  # of which there is room to tell
-    assert told.state.closed == "interrupted"
-    assert read_sweep(told.folder).closed == "interrupted"
+    last = report(driven, 0, 0.5, failure=Failure(FailureKind.STORAGE, message))
+    assert str(driven.recorder.error) == message
+    end(driven, last)
+    report(driven, 2, 0.5)
+    assert kinds(driven) == [EpochReported]
+    assert driven.closed == []
+    driven.recorder.close(SweepEnd.INTERRUPTED)  # for which there is room
+    assert driven.state.closed == "interrupted"
+    assert read_sweep(driven.layout).closed == "interrupted"
 
 
-def test_a_ledger_that_cannot_be_written_stops_the_sweep_and_raises_nothing(told, monkeypatch):
+def test_a_ledger_that_cannot_be_written_stops_the_sweep_and_raises_nothing(driven, monkeypatch):
     def full(*_, **__):
         raise StorageError("ledger: cannot write: No space left on device")
 
-    monkeypatch.setattr(told.recorder._ledger, "append", full)
-    report(told, 1, 0.5)
-    assert "No space left" in str(told.recorder.error)
-    assert told.heard == []
-    told.recorder.close("interrupted")
-    assert told.state.closed is None
+    monkeypatch.setattr(driven.recorder._ledger, "append", full)
+    report(driven, 1, 0.5)
+    assert "No space left" in str(driven.recorder.error)
+    assert driven.events == []
+    driven.recorder.close(SweepEnd.INTERRUPTED)
+    assert driven.state.closed is None

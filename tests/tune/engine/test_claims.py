@@ -4,8 +4,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from magtkd.store.locks import is_locked, take_lock
-from magtkd.store.store import Store
+from magtkd.store import Store, is_locked, take_lock
 from tune.engine.claims import claim, remove_free_claims
 
 

@@ -12,8 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
 from magtkd.config import Resources
+from tune.cluster import shape_of
 from tune.engine import pool as pool_module
-from tune.engine.pool import Pool, WorkerDiedError, reason_of, shape_of
+from tune.engine.messages import PoolCounts
+from tune.engine.pool import Pool, WorkerDiedError, reason_of
 
 ONE = (("CPU", 1.0),)
 TWO = (("CPU", 2.0),)
@@ -117,7 +119,7 @@ async def test_workers_start_side_by_side_as_far_as_there_is_room():
     fourth = request(cluster, ONE)
     await settle()
     assert not fourth.done()
-    assert cluster.pool.counts()["waiting"] == 1
+    assert cluster.pool.counts().waiting == 1
     cluster.pool.release(workers[1])
     assert await fourth is workers[1]
 
@@ -140,7 +142,7 @@ async def test_one_worker_is_started_for_one_request():
 async def test_workers_are_warmed_up_as_far_as_there_is_room():
     cluster = Cluster(CPU=2)
     cluster.pool.warm_up(ONE, 3)
-    assert cluster.pool.counts()["starting"] == 2
+    assert cluster.pool.counts().starting == 2
     workers = await asyncio.gather(*(cluster.pool.acquire(ONE) for _ in range(2)))
     assert len(set(map(id, workers))) == cluster.num_started == 2
 
@@ -190,7 +192,7 @@ async def test_only_as_many_idle_workers_are_ended_as_needed():
     for worker in workers[:3]:
         cluster.pool.release(worker)
     await cluster.pool.acquire(TWO)
-    assert cluster.pool.counts()["idle"] == 1
+    assert cluster.pool.counts().idle == 1
 
 
 @asynchronous
@@ -201,13 +203,7 @@ async def test_sessions_share_a_worker_where_there_is_no_room():
     assert sorted(len(worker.sessions) for worker in {id(w): w for w in workers}.values()) == [2, 3]
     for number, worker in enumerate(workers):
         cluster.pool.release(worker, str(number))
-    assert cluster.pool.counts() == {
-        "training": 0,
-        "holding": 0,
-        "idle": 2,
-        "starting": 0,
-        "waiting": 0,
-    }
+    assert cluster.pool.counts() == PoolCounts(idle=2)
 
 
 @asynchronous
@@ -242,7 +238,7 @@ async def test_a_request_cancelled_as_it_is_served_gives_its_worker_back():
     second = request(cluster, ONE)
     third = request(cluster, ONE)
     await settle()
-    cluster.pool.release(worker)  # the second has it, and has not heard of it yet
+    cluster.pool.release(worker)  # the second has it, and does not know yet
     second.cancel()
     await settle()
     assert await third is worker
@@ -395,7 +391,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_request_is_lost(self):
-        assert self.cluster.pool.counts()["waiting"] == len(self.waiting)
+        assert self.cluster.pool.counts().waiting == len(self.waiting)
 
     def teardown(self):
         """Every request is served once what runs ends and what starts comes up."""
@@ -405,7 +401,7 @@ class PoolMachine(RuleBasedStateMachine):
             for name in list(self.held):
                 self._release(name)
         assert not self.waiting
-        assert self.cluster.pool.counts()["waiting"] == 0
+        assert self.cluster.pool.counts().waiting == 0
         self.loop.close()
 
 
@@ -439,7 +435,7 @@ async def test_work_is_done_again_on_another_worker():
     assert len({id(handle) for handle in tried}) == 3
     assert len(cluster.alive) == 1
     cluster.pool.release(worker)
-    assert cluster.pool.counts()["idle"] == 1
+    assert cluster.pool.counts().idle == 1
 
 
 @asynchronous
@@ -449,7 +445,7 @@ async def test_work_is_given_up_after_as_many_failures_as_allowed():
     with pytest.raises(WorkerDiedError, match="its worker died 3 times: The actor"):
         await cluster.pool.on_worker(ONE, work, 2)
     assert len(tried) == 3
-    assert cluster.pool.counts() == dict.fromkeys(cluster.pool.counts(), 0)
+    assert cluster.pool.counts() == PoolCounts()
 
 
 @asynchronous
@@ -460,7 +456,7 @@ async def test_what_is_not_the_worker_s_fault_gives_it_back():
         with pytest.raises(type(error), match=r"."):
             await cluster.pool.on_worker(ONE, work, 2)
         assert len(tried) == 1
-        assert cluster.pool.counts()["idle"] == 1
+        assert cluster.pool.counts().idle == 1
 
 
 @asynchronous

@@ -15,52 +15,97 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magtkd.errors import StorageError, SweepError
-from tune.ledger.file import Ledger, open_ledger, read_events, read_sweep, tail_events
-from tune.ledger.state import SweepState
+from magtkd.metrics import Scores
+from magtkd.pipeline import StageRecord
+from tune.ledger import (
+    FORMAT,
+    EpochReported,
+    Event,
+    Ledger,
+    StagesRecorded,
+    SweepClosed,
+    SweepEnd,
+    SweepLayout,
+    SweepOpened,
+    SweepResumed,
+    SweepState,
+    TrialChanged,
+    TrialEnded,
+    TrialStatus,
+    TrialSuggested,
+    Warned,
+    decode_event,
+    encode_event,
+    fold,
+    open_ledger,
+    read_events,
+    read_sweep,
+    tail_events,
+)
 
+FORMAT_1 = Path(__file__).parents[2] / "fixtures" / "ledgers_of_format_1"
+# As the version that wrote these ledgers computed them.
+NAMES_IN_FORMAT_1 = [
+    "afb87eb5e29aecdc",
+    "4950430b46160c3f",
+    "474498376c8c550d",
+    "b342c7ab7df08191",
+]
+CHANGED = TrialChanged(
+    trial=1,
+    epoch=2,
+    values={"fusion.depth": 3, "fusion.dropout": 0.3},
+    base={"fusion.depth": 3},
+    changes={2: {"dropout": 0.3}},
+)
 CONFIG = {"name": "mosi", "objective": {"metric": "dev/weighted_f1", "mode": "max"}}
 
 
-def write_small_sweep(folder: Path) -> list[dict]:
+def write_small_sweep(layout: SweepLayout) -> list[Event]:
     """A sweep of two trials, one completed and one running; the events as `append` gave them."""
-    with open_ledger(folder) as ledger:
+    with open_ledger(layout) as ledger:
         return [
-            ledger.append("sweep_opened", name=folder.name, config=CONFIG, versions={"ray": "2"}),
-            ledger.append("trial_suggested", trial=0, values={"fusion.depth": 2}),
-            ledger.append("trial_suggested", trial=1, values={"fusion.depth": 3}),
+            ledger.append(SweepOpened(name=layout.name, config=CONFIG, versions={"ray": "2"})),
+            ledger.append(TrialSuggested(trial=0, values={"fusion.depth": 2})),
+            ledger.append(TrialSuggested(trial=1, values={"fusion.depth": 3})),
             ledger.append(
-                "trial_stages",
-                trial=0,
-                stages={"teacher": {"key": "a1", "outcome": "trained", "seconds": 5.0}},
+                StagesRecorded(
+                    trial=0,
+                    stages={"teacher": StageRecord("a1", "trained", 5.0)},
+                )
             ),
-            ledger.append("trial_report", trial=0, epoch=1, metrics={"dev/loss": 0.5}),
-            ledger.append("trial_report", trial=0, epoch=2, metrics={"dev/loss": math.nan}),
-            ledger.append("trial_changed", trial=1, epoch=2, values={"fusion.dropout": 0.3}),
+            ledger.append(EpochReported(trial=0, epoch=1, metrics={"dev/loss": 0.5})),
+            ledger.append(EpochReported(trial=0, epoch=2, metrics={"dev/loss": math.nan})),
+            ledger.append(CHANGED),
             ledger.append(
-                "trial_ended",
-                trial=0,
-                state="completed",
-                epoch=1,
-                dev={"accuracy": 0.7, "weighted_f1": 0.6, "per_class": {}},
-                objectives=[0.6],
+                TrialEnded(
+                    trial=0,
+                    state=TrialStatus.COMPLETED,
+                    epoch=1,
+                    dev=Scores(0.7, 0.6),
+                    objectives=[0.6],
+                )
             ),
         ]
 
 
 def test_reader_sees_what_append_returned(tmp_path: Path) -> None:
-    events = write_small_sweep(tmp_path / "mosi")
-    assert list(read_events(tmp_path / "mosi" / "ledger.jsonl")) == events
-    assert events[5]["metrics"] == {"dev/loss": None}
-    times = [event["time"] for event in events]
+    layout = SweepLayout(tmp_path, "mosi")
+    events = write_small_sweep(layout)
+    assert list(read_events(layout.ledger)) == events
+    assert isinstance(events[5], EpochReported)
+    assert events[5].metrics == {"dev/loss": None}
+    times = [event.time for event in events]
     assert times == sorted(times)
     assert all(type(time) is int for time in times)
 
 
 def test_state_is_what_the_events_say(tmp_path: Path) -> None:
-    events = write_small_sweep(tmp_path / "mosi")
-    state = read_sweep(tmp_path / "mosi")
+    events = write_small_sweep(SweepLayout(tmp_path, "mosi"))
+    state = read_sweep(SweepLayout(tmp_path, "mosi"))
+    assert isinstance(events[0], SweepOpened)
     assert (state.name, state.config, state.versions) == ("mosi", CONFIG, {"ray": "2"})
-    assert state.sweep_id == events[0]["sweep_id"]
+    assert state.sweep_id == events[0].sweep_id
     assert state.count() == {"completed": 1, "running": 1}
     first, second = state.trials[0], state.trials[1]
     assert [(report.epoch, report.metrics) for report in first.reports] == [
@@ -68,30 +113,34 @@ def test_state_is_what_the_events_say(tmp_path: Path) -> None:
         (2, {"dev/loss": None}),
     ]
     assert first.stages["teacher"].key == "a1"
-    assert (first.epoch, first.objectives, first.ended_time) == (1, [0.6], events[-1]["time"])
-    assert second.changes == {2: {"fusion.dropout": 0.3}}
-    assert second.suggested_time == events[2]["time"]
+    assert (first.epoch, first.objectives, first.ended_time) == (1, [0.6], events[-1].time)
+    assert second.changes == {2: {"fusion.depth": 3, "fusion.dropout": 0.3}}
+    assert second.candidate.changes == {2: {"dropout": 0.3}}
+    assert second.candidate.current == second.changes[2]
+    assert second.values == {"fusion.depth": 3}
+    assert second.suggested_time == events[2].time
     assert state.closed is None
 
 
 def test_repeats_after_a_resume_say_nothing_new(tmp_path: Path) -> None:
-    folder = tmp_path / "mosi"
-    write_small_sweep(folder)
-    state = read_sweep(folder)
-    with open_ledger(folder, resume=True) as ledger:
-        assert state.apply(ledger.append("sweep_closed", reason="interrupted"))
+    layout = SweepLayout(tmp_path, "mosi")
+    write_small_sweep(layout)
+    state = read_sweep(layout)
+    with open_ledger(layout, resume=True) as ledger:
+        assert state.apply(ledger.append(SweepClosed(reason=SweepEnd.INTERRUPTED)))
         assert state.closed == "interrupted"
-        assert state.apply(ledger.append("sweep_resumed"))
+        assert state.apply(ledger.append(SweepResumed()))
         again = [
-            ledger.append("trial_report", trial=0, epoch=2, metrics={"dev/loss": 0.1}),
-            ledger.append("trial_ended", trial=0, state="failed"),
-            ledger.append("trial_changed", trial=1, epoch=2, values={"fusion.dropout": 0.3}),
+            ledger.append(EpochReported(trial=0, epoch=2, metrics={"dev/loss": 0.1})),
+            ledger.append(TrialEnded(trial=0, state=TrialStatus.FAILED)),
+            ledger.append(CHANGED),
             ledger.append(
-                "trial_stages",
-                trial=0,
-                stages={"teacher": {"key": "a1", "outcome": "reused", "seconds": 0.1}},
+                StagesRecorded(
+                    trial=0,
+                    stages={"teacher": StageRecord("a1", "reused", 0.1)},
+                )
             ),
-            ledger.append("of_a_later_version", anything=1),
+            decode_event(b'{"kind":"of_a_later_version","time":1,"anything":1}'),
         ]
     assert not any(state.apply(event) for event in again)
     trial = state.trials[0]
@@ -102,49 +151,50 @@ def test_repeats_after_a_resume_say_nothing_new(tmp_path: Path) -> None:
 
 def test_an_event_that_fits_nothing_is_refused() -> None:
     state = SweepState()
-    with pytest.raises(SweepError, match="trial_report of trial 7, which was never suggested"):
-        state.apply({"kind": "trial_report", "time": 1, "trial": 7, "epoch": 1, "metrics": {}})
-    state.apply({"kind": "trial_suggested", "time": 1, "trial": 7, "values": {}})
+    with pytest.raises(SweepError, match="EpochReported of trial 7, which was never suggested"):
+        state.apply(EpochReported(time=1, trial=7, epoch=1, metrics={}))
+    state.apply(TrialSuggested(time=1, trial=7, values={}))
     with pytest.raises(SweepError, match="trial 7 was suggested twice"):
-        state.apply({"kind": "trial_suggested", "time": 2, "trial": 7, "values": {}})
+        state.apply(TrialSuggested(time=2, trial=7, values={}))
 
 
 # --- torn files -------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def small_sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, list[dict], Path]:
-    folder = tmp_path_factory.mktemp("torn") / "mosi"
-    events = write_small_sweep(folder)
-    return (folder / "ledger.jsonl").read_bytes(), events, folder.parent
+def small_sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, list[Event], Path]:
+    layout = SweepLayout(tmp_path_factory.mktemp("torn"), "mosi")
+    events = write_small_sweep(layout)
+    return layout.ledger.read_bytes(), events, layout.root
 
 
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_any_truncation_gives_a_prefix(
-    small_sweep: tuple[bytes, list[dict], Path], data: st.DataObject
+    small_sweep: tuple[bytes, list[Event], Path], data: st.DataObject
 ) -> None:
     content, events, folder = small_sweep
     length = data.draw(st.integers(0, len(content)))
-    path = folder / "cut" / "ledger.jsonl"
+    layout = SweepLayout(folder, "cut")
+    path = layout.ledger
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content[:length])
     num_whole = content[:length].count(b"\n")
     assert list(read_events(path)) == events[:num_whole]
     # A writer cuts the torn tail off and goes on, no earlier than the last event.
-    with Ledger(path) as ledger:
-        added = ledger.append("sweep_resumed")
+    with Ledger(layout) as ledger:
+        added = ledger.append(SweepResumed())
     assert list(read_events(path)) == [*events[:num_whole], added]
-    assert added["time"] >= max((event["time"] for event in events[:num_whole]), default=0)
+    assert added.time >= max((event.time for event in events[:num_whole]), default=0)
 
 
 @settings(max_examples=50, deadline=None)
 @given(chunk=st.integers(1, 2000))
 def test_tail_in_any_chunks_is_the_whole(
-    small_sweep: tuple[bytes, list[dict], Path], chunk: int
+    small_sweep: tuple[bytes, list[Event], Path], chunk: int
 ) -> None:
     content, events, folder = small_sweep
-    path = folder / "mosi" / "ledger.jsonl"
+    path = SweepLayout(folder, "mosi").ledger
     found, offset = [], 0
     while offset < len(content):
         some, offset = tail_events(path, offset, chunk)
@@ -159,7 +209,7 @@ def test_tail_in_any_chunks_is_the_whole(
 def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "ledger.jsonl"
     path.write_bytes(b'{"kind":"x","time":1}\n' + line + b'\n{"kind":"y","time":2}\n')
-    with pytest.raises(SweepError, match=r"ledger\.jsonl: line 2: .* is not an event; restore"):
+    with pytest.raises(SweepError, match=r"ledger\.jsonl: line 2: .* is not an event: .*; restore"):
         list(read_events(path))
 
 
@@ -168,95 +218,143 @@ def test_a_missing_ledger_is_named(tmp_path: Path) -> None:
         list(read_events(tmp_path / "ledger.jsonl"))
 
 
+def test_text_that_utf_8_lacks_is_replaced() -> None:
+    warned = Warned(time=1, message="no \ud800\udc00 \ud800")
+    assert decode_event(encode_event(warned)) == Warned(time=1, message="no ?? ?")
+    format_1 = b'{"kind":"warning","time":1,"message":"no \\ud800"}'
+    assert decode_event(format_1) == Warned(time=1, message="no ?")
+
+
 # --- names and locks --------------------------------------------------------------------------
 
 
 def test_a_name_that_exists_offers_resume(tmp_path: Path) -> None:
-    write_small_sweep(tmp_path / "mosi")
-    before = (tmp_path / "mosi" / "ledger.jsonl").read_bytes()
-    with pytest.raises(SweepError, match=r"'mosi': exists already .* go on with --resume mosi"):
-        open_ledger(tmp_path / "mosi")
-    assert (tmp_path / "mosi" / "ledger.jsonl").read_bytes() == before
+    layout = SweepLayout(tmp_path, "mosi")
+    write_small_sweep(layout)
+    before = layout.ledger.read_bytes()
+    with pytest.raises(
+        SweepError, match=r"'mosi': exists already .* continue it with --resume mosi"
+    ):
+        open_ledger(SweepLayout(tmp_path, "mosi"))
+    assert layout.ledger.read_bytes() == before
     # The refused one has not kept the lock.
-    open_ledger(tmp_path / "mosi", resume=True).close()
+    open_ledger(SweepLayout(tmp_path, "mosi"), resume=True).close()
 
 
 def test_an_unknown_name_gets_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match=r"'mosy': not found in .*; there is none yet"):
-        open_ledger(tmp_path / "mosy", resume=True)
-    write_small_sweep(tmp_path / "mosi")
+        open_ledger(SweepLayout(tmp_path, "mosy"), resume=True)
+    write_small_sweep(SweepLayout(tmp_path, "mosi"))
     with pytest.raises(SweepError, match=r"'mosy': not found in .*; did you mean 'mosi'"):
-        open_ledger(tmp_path / "mosy", resume=True)
+        open_ledger(SweepLayout(tmp_path, "mosy"), resume=True)
     with pytest.raises(SweepError, match=r"'xyz': not found in .*; did you mean 'mosi'"):
-        read_sweep(tmp_path / "xyz")
-    assert not (tmp_path / "mosy").exists()
+        read_sweep(SweepLayout(tmp_path, "xyz"))
+    assert not SweepLayout(tmp_path, "mosy").folder.exists()
 
 
 def test_a_driver_that_died_before_its_first_event_left_no_sweep(tmp_path: Path) -> None:
-    (tmp_path / "mosi").mkdir()
-    (tmp_path / "mosi" / "ledger.jsonl").write_text('{"kind":"sweep_op')
+    SweepLayout(tmp_path, "mosi").folder.mkdir(parents=True)
+    SweepLayout(tmp_path, "mosi").ledger.write_text('{"kind":"sweep_op')
     with pytest.raises(SweepError, match="'mosi': not found"):
-        open_ledger(tmp_path / "mosi", resume=True)
-    write_small_sweep(tmp_path / "mosi")
-    assert read_sweep(tmp_path / "mosi").name == "mosi"
+        open_ledger(SweepLayout(tmp_path, "mosi"), resume=True)
+    write_small_sweep(SweepLayout(tmp_path, "mosi"))
+    assert read_sweep(SweepLayout(tmp_path, "mosi")).name == "mosi"
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     with (
-        open_ledger(tmp_path / "mosi"),
+        open_ledger(SweepLayout(tmp_path, "mosi")),
         pytest.raises(SweepError, match=f"'mosi': process {os.getpid()} on .* is running it"),
     ):
-        open_ledger(tmp_path / "mosi", resume=False)
+        open_ledger(SweepLayout(tmp_path, "mosi"), resume=False)
 
 
 def test_a_dead_writers_lock_does_not_block(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from tune.ledger.file import open_ledger\n"
-        "ledger = open_ledger(sys.argv[1])\n"
-        "ledger.append('sweep_opened', name='mosi', config={}, versions={})\n"
+        "import sys, time; from tune.ledger import SweepLayout, SweepOpened, open_ledger\n"
+        "ledger = open_ledger(SweepLayout.of(sys.argv[1], 'mosi'))\n"
+        "ledger.append(SweepOpened(name='mosi', config={}))\n"
         "print('open', flush=True); time.sleep(60)"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "mosi")]
+    command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout is not None
         assert driver.stdout.readline() == "open\n"
         with pytest.raises(SweepError, match=f"process {driver.pid} on"):
-            open_ledger(tmp_path / "mosi", resume=True)
+            open_ledger(SweepLayout(tmp_path, "mosi"), resume=True)
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-    with open_ledger(tmp_path / "mosi", resume=True) as ledger:
-        ledger.append("sweep_resumed")
-    assert read_sweep(tmp_path / "mosi").num_resumed == 1
+    with open_ledger(SweepLayout(tmp_path, "mosi"), resume=True) as ledger:
+        ledger.append(SweepResumed())
+    assert read_sweep(SweepLayout(tmp_path, "mosi")).num_resumed == 1
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"cannot write: Not a directory; .* --storage"):
-        open_ledger(tmp_path / "file" / "mosi")
+        open_ledger(SweepLayout(tmp_path / "file", "mosi"))
 
 
 def test_a_full_disk_leaves_the_ledger_whole(tmp_path: Path) -> None:
-    ledger = open_ledger(tmp_path / "mosi")
-    event = ledger.append("sweep_opened", name="mosi", config={}, versions={})
+    ledger = open_ledger(SweepLayout(tmp_path, "mosi"))
+    event = ledger.append(SweepOpened(name="mosi", config={}, versions={}))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     # A limit on the file's size fails a write in its middle, as a full disk does.
     resource.setrlimit(resource.RLIMIT_FSIZE, (ledger.num_bytes + 20, limits[1]))
     try:
         with pytest.raises(StorageError, match=r"cannot write: .*; make room, then .* --resume"):
-            ledger.append("trial_suggested", trial=0, values={"fusion.depth": 2})
+            ledger.append(TrialSuggested(trial=0, values={"fusion.depth": 2}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert list(read_events(ledger.path)) == [event]
-    again = ledger.append("trial_suggested", trial=0, values={"fusion.depth": 2})
+    again = ledger.append(TrialSuggested(trial=0, values={"fusion.depth": 2}))
     ledger.close()
     assert list(read_events(ledger.path)) == [event, again]
 
 
 def test_time_never_goes_back(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.jsonl"
+    layout = SweepLayout(tmp_path, "mosi")
+    layout.folder.mkdir(parents=True)
     far = 10**13
-    path.write_text(f'{{"kind":"sweep_resumed","time":{far}}}\n')
-    with Ledger(path) as ledger:
-        assert ledger.append("sweep_resumed")["time"] == far
+    layout.ledger.write_text(f'{{"kind":"sweep_resumed","time":{far}}}\n')
+    with Ledger(layout) as ledger:
+        assert ledger.append(SweepResumed()).time == far
+
+
+# --- formats ----------------------------------------------------------------------------------
+
+
+def test_a_ledger_of_a_later_format_is_refused_by_its_number(tmp_path: Path) -> None:
+    layout = SweepLayout(tmp_path, "mosi")
+    layout.folder.mkdir(parents=True)
+    later = SweepOpened(time=1, name="mosi", config={}, format=FORMAT + 1)
+    layout.ledger.write_bytes(encode_event(later))
+    with pytest.raises(SweepError, match=rf"format {FORMAT + 1}.* up to {FORMAT}; install"):
+        read_sweep(layout)
+
+
+def test_a_resume_in_a_later_format_is_refused_by_its_number(tmp_path: Path) -> None:
+    layout = SweepLayout(tmp_path, "mosi")
+    write_small_sweep(layout)
+    with layout.ledger.open("ab") as file:
+        file.write(encode_event(SweepResumed(time=10**13, format=FORMAT + 1)))
+    with pytest.raises(SweepError, match=rf"format {FORMAT + 1}.* up to {FORMAT}; install"):
+        read_sweep(layout)
+
+
+@pytest.mark.parametrize("name", ["before", "before-pbt"])
+def test_lines_of_format_1_say_the_same_when_they_are_written_again(name: str) -> None:
+    lines = (FORMAT_1 / f"{name}.jsonl").read_bytes().splitlines()
+    for line in lines:
+        assert decode_event(encode_event(decode_event(line))) == decode_event(line)
+    states = fold(decode_event(line) for line in lines)
+    assert states.format == 1
+    assert all(trial.candidate.values for trial in states.trials.values())
+
+
+def test_a_trial_of_format_1_keeps_the_name_of_its_session() -> None:
+    state = fold(read_events(FORMAT_1 / "before-pbt.jsonl"))
+    assert [trial.candidate.name for trial in state.trials.values()] == NAMES_IN_FORMAT_1
+    assert any(trial.candidate.changes for trial in state.trials.values())

@@ -3,17 +3,26 @@ import io
 import pytest
 from rich.console import Console
 
-from tune.ledger.state import SweepState
+from magtkd.pipeline import StageRecord
+from tune.ledger import (
+    StagesRecorded,
+    SweepOpened,
+    SweepState,
+    TrialEnded,
+    TrialStatus,
+    TrialSuggested,
+    Warned,
+)
 from tune.results.display import Display, duration, short_value
 
 OBJECTIVE = {"metric": "dev/accuracy", "mode": "max"}
-STATES = ("running", "completed", "stopped", "diverged", "failed")
+STATES = [state.value for state in TrialStatus]
 
 
 def new_state(objective=OBJECTIVE):
     state = SweepState()
     config = {"objective": objective}
-    opened = {"kind": "sweep_opened", "time": 1, "sweep_id": "i", "name": "toy", "config": config}
+    opened = SweepOpened(time=1, sweep_id="i", name="toy", config=config)
     state.apply(opened)
     return state
 
@@ -31,19 +40,24 @@ class Shown:
     def text(self):
         return self.file.getvalue()
 
-    def tell(self, kind, **fields):
-        event = {"kind": kind, "time": 2, **fields}
+    def apply(self, event):
         self.state.apply(event)
         self.display.on_event(event)
 
     def run_trial(self, number, state, value=None, message=None):
-        self.tell("trial_suggested", trial=number, values={"fusion.dropout": 0.123456})
-        record = {"key": "a", "outcome": "reused" if number else "trained", "seconds": 1.0}
-        self.tell("trial_stages", trial=number, stages={"teacher": record})
+        self.apply(TrialSuggested(time=2, trial=number, values={"fusion.dropout": 0.123456}))
+        record = StageRecord("a", "reused" if number else "trained", 1.0)
+        self.apply(StagesRecorded(time=2, trial=number, stages={"teacher": record}))
         if state != "running":
-            objectives = None if value is None else [value]
-            fields = {"objectives": objectives, "message": message}
-            self.tell("trial_ended", trial=number, state=state, **fields)
+            self.apply(
+                TrialEnded(
+                    time=2,
+                    trial=number,
+                    state=TrialStatus(state),
+                    objectives=None if value is None else [value],
+                    message=message,
+                )
+            )
 
 
 @pytest.mark.parametrize(
@@ -106,13 +120,14 @@ def test_a_terminal_gets_a_panel_with_everything(monkeypatch):
     assert "left" in panel
 
 
-def test_what_a_resumed_sweep_did_before_says_nothing_about_the_time_left():
+def test_what_a_resumed_sweep_did_before_does_not_count_for_the_time_left():
     state = new_state()
     for number in range(3):
-        suggested = {"kind": "trial_suggested", "time": 2, "trial": number, "values": {}}
+        suggested = TrialSuggested(time=2, trial=number, values={})
         state.apply(suggested)
-        ended = {"kind": "trial_ended", "time": 3, "trial": number, "state": "completed"}
-        state.apply(ended | {"objectives": [0.75]})
+        state.apply(
+            TrialEnded(time=3, trial=number, state=TrialStatus.COMPLETED, objectives=[0.75])
+        )
     shown = Shown(num_trials=5, is_terminal=False, state=state)
     with shown.display:
         shown.run_trial(3, "failed", message="why")
@@ -126,5 +141,5 @@ def test_what_a_resumed_sweep_did_before_says_nothing_about_the_time_left():
 def test_a_warning_of_the_ledger_is_shown():
     shown = Shown(num_trials=1, is_terminal=False)
     with shown.display:
-        shown.tell("warning", message="x.arrow: the file is damaged; set aside as [y]")
+        shown.apply(Warned(time=2, message="x.arrow: the file is damaged; set aside as [y]"))
     assert shown.text == "warning: x.arrow: the file is damaged; set aside as [y]\n"

@@ -14,92 +14,102 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from magtkd.errors import StorageError, SweepError
-from tune.ledger.state import SweepState
-from tune.results.rows import best, sweep_cost, trial_rows, write_trials
+from magtkd.metrics import Scores
+from magtkd.pipeline import StageRecord
+from tune.ledger import (
+    StagesRecorded,
+    SweepClosed,
+    SweepEnd,
+    SweepOpened,
+    SweepState,
+    TestRevealed,
+    TrialEnded,
+    TrialStatus,
+    TrialSuggested,
+)
+from tune.results import TrialRow, best, sweep_cost, trial_rows, write_trials
 
 ONE = {"metric": "dev/weighted_f1", "mode": "max"}
 
 
-def metrics(value: float) -> dict[str, Any]:
-    joy = {"precision": 0.5, "recall": 0.25, "f1": value, "support": 11}
-    return {"accuracy": value + 0.1, "weighted_f1": value, "per_class": {"joy": joy}}
+def scores(value: float) -> Scores:
+    return Scores(value + 0.1, value, {"joy": value})
 
 
 def make_state(objective: Any, ends: dict[int, dict[str, Any]]) -> SweepState:
-    """A sweep whose trials ended as told; an empty end is a running trial."""
+    """A sweep whose trials ended so; an empty end is a running trial."""
     state = SweepState()
     config = {"objective": objective}
-    opened = {"kind": "sweep_opened", "time": 1, "sweep_id": "i", "name": "mosi", "config": config}
+    opened = SweepOpened(time=1, sweep_id="i", name="mosi", config=config)
     state.apply(opened)
     for number, end in ends.items():
         values = {"fusion.depth": number, "teacher.encoder": "tiny"}
-        state.apply({"kind": "trial_suggested", "time": 2, "trial": number, "values": values})
+        state.apply(TrialSuggested(time=2, trial=number, values=values))
         if end:
-            state.apply({"kind": "trial_ended", "time": 3, "trial": number, **end})
+            state.apply(TrialEnded(time=3, trial=number, **end))
     return state
 
 
 def completed(*objectives: float | None) -> dict[str, Any]:
     return {
-        "state": "completed",
+        "state": TrialStatus.COMPLETED,
         "epoch": 3,
-        "dev": metrics(objectives[0] or 0),
+        "dev": scores(objectives[0] or 0),
         "objectives": list(objectives),
     }
 
 
-def told(trial: int, **stages: tuple[Any, ...]) -> dict[str, Any]:
-    names = ("key", "outcome", "seconds", "saved")
-    records = {stage: dict(zip(names, told, strict=False)) for stage, told in stages.items()}
-    return {"kind": "trial_stages", "time": 4, "trial": trial, "stages": records}
+def recorded(trial: int, **stages: tuple[Any, ...]) -> StagesRecorded:
+    records = {stage: StageRecord(*fields) for stage, fields in stages.items()}
+    return StagesRecorded(time=4, trial=trial, stages=records)
 
 
 def test_rows_have_the_promised_keys_in_order_of_number() -> None:
     state = make_state(ONE, {2: {}, 0: completed(0.5)})
-    state.apply(told(0, teacher=("a1", "trained", 5.0)))
+    state.apply(recorded(0, teacher=("a1", "trained", 5.0)))
     rows = trial_rows(state)
-    assert [row["trial"] for row in rows] == [0, 2]
-    assert rows[0] == {
+    assert [row.trial for row in rows] == [0, 2]
+    assert rows[0].to_json() == {
         "sweep": "mosi",
         "trial": 0,
         "state": "completed",
         "values": {"fusion.depth": 0, "teacher.encoder": "tiny"},
-        "dev": metrics(0.5),
+        "dev": scores(0.5).to_json(),
         "test": None,
         "stages": {"teacher": "a1"},
     }
-    assert (rows[1]["state"], rows[1]["dev"], rows[1]["stages"]) == ("running", None, {})
+    assert (rows[1].state, rows[1].dev, rows[1].stages) == ("running", None, {})
 
 
 def test_best_ranks_completed_trials_and_ties_by_number() -> None:
     ends = {
         0: completed(0.5),
-        1: {**completed(0.9), "state": "stopped"},
+        1: {**completed(0.9), "state": TrialStatus.STOPPED},
         2: completed(0.7),
         3: completed(0.7),
         4: completed(None),
         5: {},
     }
     state = make_state(ONE, ends)
-    assert [row["trial"] for row in best(state)] == [2]
-    assert [row["trial"] for row in best(state, top=9)] == [2, 3, 0]
+    assert [row.trial for row in best(state)] == [2]
+    assert [row.trial for row in best(state, top=9)] == [2, 3, 0]
     lowest = make_state({"metric": "dev/loss", "mode": "min"}, ends)
-    assert [row["trial"] for row in best(lowest)] == [0]
+    assert [row.trial for row in best(lowest)] == [0]
 
 
 def test_test_metrics_do_not_rank() -> None:
     state = make_state(ONE, {0: completed(0.5), 1: completed(0.7)})
-    state.apply({"kind": "test_revealed", "time": 5, "trial": 0, "test": metrics(0.9)})
-    assert best(state)[0]["trial"] == 1
-    assert trial_rows(state)[0]["test"] == metrics(0.9)
+    state.apply(TestRevealed(time=5, trial=0, test=scores(0.9)))
+    assert best(state)[0].trial == 1
+    assert trial_rows(state)[0].test == scores(0.9)
 
 
-def test_without_a_completed_trial_the_states_are_said() -> None:
-    state = make_state(ONE, {0: {}, 1: {"state": "failed"}, 2: {}})
+def test_without_a_completed_trial_the_states_are_counted() -> None:
+    state = make_state(ONE, {0: {}, 1: {"state": TrialStatus.FAILED}, 2: {}})
     with pytest.raises(SweepError, match="no trial has completed: 1 failed, 2 running; wait"):
         best(state)
-    state.apply({"kind": "sweep_closed", "time": 9, "reason": "interrupted"})
-    with pytest.raises(SweepError, match="2 running; go on with --resume mosi"):
+    state.apply(SweepClosed(time=9, reason=SweepEnd.INTERRUPTED))
+    with pytest.raises(SweepError, match="2 running; resume it with --resume mosi"):
         best(state)
 
 
@@ -117,16 +127,16 @@ def test_pareto_front_is_what_nothing_dominates(found: list[tuple[int, int]]) ->
             other != (gain, loss) and other[0] >= gain and other[1] <= loss for other in found
         )
     ]
-    assert [row["trial"] for row in best(state)] == expected
-    assert [row["trial"] for row in best(state, top=1)] == expected[:1]
+    assert [row.trial for row in best(state)] == expected
+    assert [row.trial for row in best(state, top=1)] == expected[:1]
 
 
 def test_cost_counts_what_reuse_saved() -> None:
     state = make_state(ONE, {n: {} for n in range(3)})
-    state.apply(told(0, teacher=("a1", "trained", 5.0), fusion=("f0", "trained", 2.0)))
-    state.apply(told(1, teacher=("a1", "reused", 0.1), fusion=("f1", "trained", 3.0)))
-    # From an earlier sweep: once the artifact tells what its training took, once nothing does.
-    state.apply(told(2, teacher=("b2", "reused", 0.1, 7.0), fusion=("f9", "reused", 0.1)))
+    state.apply(recorded(0, teacher=("a1", "trained", 5.0), fusion=("f0", "trained", 2.0)))
+    state.apply(recorded(1, teacher=("a1", "reused", 0.1), fusion=("f1", "trained", 3.0)))
+    # From an earlier sweep: once with what its training took, once without.
+    state.apply(recorded(2, teacher=("b2", "reused", 0.1, 7.0), fusion=("f9", "reused", 0.1)))
     cost = sweep_cost(state)
     assert cost["teacher"].to_json() == {
         "num_trained": 1,
@@ -140,31 +150,31 @@ def test_cost_counts_what_reuse_saved() -> None:
 
 
 @pytest.fixture
-def rows() -> list[dict[str, Any]]:
+def rows() -> list[TrialRow]:
     state = make_state(ONE, {0: completed(0.5), 1: {}})
     state.trials[1].values["fusion.depth"] = "deep"
     state.trials[1].values["audio.distill"] = None
-    state.apply(told(0, teacher=("a1", "trained", 5.0)))
+    state.apply(recorded(0, teacher=("a1", "trained", 5.0)))
     return trial_rows(state)
 
 
-def test_json_is_the_rows(rows: list[dict[str, Any]]) -> None:
+def test_json_is_the_rows(rows: list[TrialRow]) -> None:
     stream = io.StringIO()
     write_trials(rows, "json", stream)
-    assert json.loads(stream.getvalue()) == rows
+    assert json.loads(stream.getvalue()) == [row.to_json() for row in rows]
 
 
-def test_csv_has_a_column_per_leaf(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_csv_has_a_column_per_leaf(rows: list[TrialRow], tmp_path: Path) -> None:
     write_trials(rows, "csv", tmp_path / "trials.csv")
     with (tmp_path / "trials.csv").open(newline="") as file:
         first, second = csv.DictReader(file)
     assert (first["values.fusion.depth"], second["values.fusion.depth"]) == ("0", "deep")
-    assert (first["dev.per_class.joy.f1"], second["dev.per_class.joy.f1"]) == ("0.5", "")
+    assert (first["dev.per_class.joy"], second["dev.per_class.joy"]) == ("0.5", "")
     assert (first["stages.teacher"], first["test.accuracy"]) == ("a1", "")
     assert "values.audio.distill" in first
 
 
-def test_parquet_has_the_columns_of_csv(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_parquet_has_the_columns_of_csv(rows: list[TrialRow], tmp_path: Path) -> None:
     write_trials(rows, "parquet", tmp_path / "trials.parquet")
     write_trials(rows, "csv", tmp_path / "trials.csv")
     table = pq.read_table(tmp_path / "trials.parquet")
@@ -177,9 +187,9 @@ def test_parquet_has_the_columns_of_csv(rows: list[dict[str, Any]], tmp_path: Pa
     assert table["test.accuracy"].to_pylist() == [None, None]
 
 
-def test_table_shows_every_value_uncut_in_a_pipe(rows: list[dict[str, Any]]) -> None:
+def test_table_shows_every_value_uncut_in_a_pipe(rows: list[TrialRow]) -> None:
     for number in range(17):
-        rows[0]["values"][f"fusion.a_long_name_{number}"] = 0.101 + number / 1000
+        rows[0].values[f"fusion.a_long_name_{number}"] = 0.101 + number / 1000
     stream = io.StringIO()
     write_trials(rows, "table", stream)
     header, first, *_ = stream.getvalue().splitlines()
@@ -190,9 +200,9 @@ def test_table_shows_every_value_uncut_in_a_pipe(rows: list[dict[str, Any]]) -> 
     assert "50.00" in first
 
 
-def test_tied_values_share_a_column_of_the_table(rows: list[dict[str, Any]]) -> None:
+def test_tied_values_share_a_column_of_the_table(rows: list[TrialRow]) -> None:
     for name in ("audio", "video"):
-        rows[0]["values"][f"{name}.distill.temperature"] = 2.5
+        rows[0].values[f"{name}.distill.temperature"] = 2.5
     stream = io.StringIO()
     write_trials(rows, "table", stream)
     assert "audio.distill.temperature = video" in stream.getvalue().splitlines()[0]
@@ -206,7 +216,7 @@ def test_no_rows_are_written_as_none(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "json").read_text()) == []
 
 
-def test_what_cannot_be_written_is_named(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_named(rows: list[TrialRow], tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="format 'xml': choose one of table, csv, json, parquet"):
         write_trials(rows, "xml")  # type: ignore[arg-type]
     with pytest.raises(StorageError, match="cannot write: No such file"):

@@ -6,12 +6,23 @@ import pytest
 
 from magtkd.config import load_config
 from magtkd.errors import ArtifactError, SweepError
-from magtkd.metrics import classification_metrics
-from magtkd.pipeline import run_chain
-from magtkd.store.store import Store
-from tune.config.sweep import SweepConfig, base_of, config_of
-from tune.ledger.file import open_ledger, read_sweep
-from tune.results.selection import exported_config, reveal_test, trial_config
+from magtkd.metrics import Scores, classification_metrics
+from magtkd.pipeline import StageRecord, run_chain
+from magtkd.store import Store
+from tune.config import SweepConfig
+from tune.ledger import (
+    StagesRecorded,
+    SweepLayout,
+    SweepOpened,
+    TrialChanged,
+    TrialEnded,
+    TrialStatus,
+    TrialSuggested,
+    open_ledger,
+    read_sweep,
+)
+from tune.results import exported_config, reveal_test
+from tune.space import Candidate
 
 STAGE = {"epochs": 1, "hidden_dim": 8}
 SWEEP = SweepConfig.model_validate(
@@ -38,48 +49,55 @@ VALUES = {
 }
 
 
-def write_ledger(folder, *events):
-    with open_ledger(folder) as ledger:
+def write_ledger(layout, *events):
+    with open_ledger(layout) as ledger:
         ledger.append(
-            "sweep_opened",
-            name="toy",
-            config=SWEEP.model_dump(mode="json"),
-            versions={"torch": "2.13.0"},
+            SweepOpened(
+                name="toy",
+                config=SWEEP.model_dump(mode="json"),
+                versions={"torch": "2.13.0"},
+            )
         )
         for number in range(2):
-            ledger.append("trial_suggested", trial=number, values=VALUES)
+            ledger.append(TrialSuggested(trial=number, values=VALUES))
         for event in events:
-            ledger.append(**event)
+            ledger.append(event)
 
 
-def exported(tmp_path, folder):
+@pytest.fixture
+def layout(tmp_path):
+    return SweepLayout(tmp_path, "toy")
+
+
+def exported(tmp_path, layout):
     path = tmp_path / "best.yaml"
-    path.write_text(exported_config(read_sweep(folder), 0))
+    path.write_text(exported_config(read_sweep(layout), 0))
     return load_config(path), path.read_text()
 
 
-def test_an_exported_configuration_reads_back_as_the_trial_s(tmp_path):
-    folder = tmp_path / "toy"
-    dev = {"accuracy": 0.5, "weighted_f1": 0.25, "per_class": {}}
-    ended = {"kind": "trial_ended", "trial": 0, "state": "completed", "epoch": 3, "dev": dev}
-    write_ledger(folder, ended)
-    config, text = exported(tmp_path, folder)
-    assert config == config_of(SWEEP, VALUES)
+def test_an_exported_configuration_reads_back_as_the_trial_s(tmp_path, layout):
+    state = TrialStatus.COMPLETED
+    ended = TrialEnded(trial=0, state=state, epoch=3, dev=Scores(0.5, 0.25))
+    write_ledger(layout, ended)
+    config, text = exported(tmp_path, layout)
+    assert config == Candidate(values=VALUES).config(SWEEP.base)
     assert text.startswith("# Trial 0 of sweep toy, completed after epoch 3:\n")
     assert "torch 2.13.0" in text.split("\n")[2]
 
 
-def test_what_a_population_changed_is_in_the_export(tmp_path):
-    folder = tmp_path / "toy"
+def test_what_a_population_changed_is_in_the_export(tmp_path, layout):
     base = VALUES | {"fusion.dropout": 0.7}
     changes = {4: {"dropout": 0.2}, 2: {"dropout": 0.1, "learning_rate": 1e-5}}
-    changed = {"kind": "trial_changed", "trial": 0, "epoch": 4, "values": {"fusion.dropout": 0.2}}
-    write_ledger(folder, changed | {"base": base, "changes": changes})
-    config, _ = exported(tmp_path, folder)
+    candidate = Candidate(values=base, changes=changes)
+    values = candidate.current
+    changed = TrialChanged(trial=0, epoch=4, values=values, base=base, changes=changes)
+    write_ledger(layout, changed)
+    config, _ = exported(tmp_path, layout)
     assert config.fusion.dropout == 0.7
     assert config.fusion.changes == changes
-    assert config == trial_config(read_sweep(folder), 0)
-    assert trial_config(read_sweep(folder), 1) == config_of(SWEEP, VALUES)
+    assert config == candidate.config(SWEEP.base)
+    trials = read_sweep(layout).trials
+    assert (trials[0].candidate, trials[1].candidate) == (candidate, Candidate(values=VALUES))
 
 
 # --- test metrics -----------------------------------------------------------------------------
@@ -89,21 +107,20 @@ def test_what_a_population_changed_is_in_the_export(tmp_path):
 def trained(tmp_path_factory):
     """A store with one trained chain, and its keys."""
     store = Store(tmp_path_factory.mktemp("store"))
-    artifacts = run_chain(base_of(SWEEP), store)
+    artifacts = run_chain(SWEEP.base, store)
     return SimpleNamespace(store=store, artifacts=artifacts)
 
 
-def sweep_of(folder, artifacts):
+def sweep_of(layout, artifacts):
     stages = {
-        stage: {"key": artifact.key, "outcome": "trained", "seconds": 1.0}
-        for stage, artifact in artifacts.items()
+        stage: StageRecord(artifact.key, "trained", 1.0) for stage, artifact in artifacts.items()
     }
-    write_ledger(folder, {"kind": "trial_stages", "trial": 0, "stages": stages})
+    write_ledger(layout, StagesRecorded(trial=0, stages=stages))
 
 
-def test_test_metrics_are_those_of_the_artifact_s_logits(tmp_path, trained):
-    sweep_of(tmp_path / "toy", trained.artifacts)
-    told = reveal_test(tmp_path / "toy", 0, trained.store)
+def test_test_metrics_are_those_of_the_artifact_s_logits(layout, trained):
+    sweep_of(layout, trained.artifacts)
+    scores = reveal_test(layout, 0, trained.store)
     data, fusion = trained.artifacts["data"].table, trained.artifacts["fusion"].table
     is_test = data["split"].to_numpy() == "test"
     logits = np.array(fusion["logits"].to_pylist())
@@ -111,29 +128,29 @@ def test_test_metrics_are_those_of_the_artifact_s_logits(tmp_path, trained):
     expected = classification_metrics(
         data["label"].to_numpy()[is_test], logits.argmax(axis=1)[is_test], labels
     )
-    assert told["accuracy"] == expected["accuracy"]
-    assert told["weighted_f1"] == expected["weighted_f1"]
+    assert scores.accuracy == expected["accuracy"]
+    assert scores.weighted_f1 == expected["weighted_f1"]
 
 
-def test_revealing_is_recorded_once_and_for_one_trial(tmp_path, trained):
-    sweep_of(tmp_path / "toy", trained.artifacts)
-    first = reveal_test(tmp_path / "toy", 0, trained.store)
-    size = (tmp_path / "toy/ledger.jsonl").stat().st_size
-    assert reveal_test(tmp_path / "toy", 0, trained.store) == first
-    assert (tmp_path / "toy/ledger.jsonl").stat().st_size == size
-    trials = read_sweep(tmp_path / "toy").trials
+def test_revealing_is_recorded_once_and_for_one_trial(layout, trained):
+    sweep_of(layout, trained.artifacts)
+    first = reveal_test(layout, 0, trained.store)
+    size = layout.ledger.stat().st_size
+    assert reveal_test(layout, 0, trained.store) == first
+    assert layout.ledger.stat().st_size == size
+    trials = read_sweep(layout).trials
     assert (trials[0].test, trials[1].test) == (first, None)
 
 
-def test_a_running_sweep_reveals_nothing(tmp_path, trained):
-    sweep_of(tmp_path / "toy", trained.artifacts)
-    with open_ledger(tmp_path / "toy", resume=True), pytest.raises(SweepError, match="running"):
-        reveal_test(tmp_path / "toy", 0, trained.store)
-    assert read_sweep(tmp_path / "toy").trials[0].test is None
+def test_a_running_sweep_reveals_nothing(layout, trained):
+    sweep_of(layout, trained.artifacts)
+    with open_ledger(layout, resume=True), pytest.raises(SweepError, match="running"):
+        reveal_test(layout, 0, trained.store)
+    assert read_sweep(layout).trials[0].test is None
 
 
-def test_an_artifact_that_is_gone_reveals_nothing(tmp_path, trained):
-    sweep_of(tmp_path / "toy", trained.artifacts)
+def test_an_artifact_that_is_gone_reveals_nothing(layout, trained):
+    sweep_of(layout, trained.artifacts)
     with pytest.raises(ArtifactError, match="no such artifact"):
-        reveal_test(tmp_path / "toy", 0, Store(tmp_path / "empty"))
-    assert read_sweep(tmp_path / "toy").trials[0].test is None
+        reveal_test(layout, 0, Store(layout.root / "empty"))
+    assert read_sweep(layout).trials[0].test is None

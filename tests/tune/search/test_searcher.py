@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ import ray.tune as ray_tune
 from ray.tune.experiment import Experiment
 from ray.tune.search import ConcurrencyLimiter, Searcher, SearchGenerator
 
-from tune.config.sweep import SweepConfig, check_sweep
-from tune.search.schedulers import make_scheduler
-from tune.search.searcher import OptunaSearcher, SweepStudy
+from tune.config import SweepConfig, check_sweep
+from tune.ledger import TrialEnded, TrialStatus, TrialSuggested
+from tune.search import OptunaSearcher, SweepStudy
+from tune.space import Assignment, Candidate
 
 SPACE = {
     "fusion.learning_rate": {"float": [1e-5, 1e-3], "log": True},
@@ -25,10 +27,10 @@ def sweep_of(num_trials=5, **sections):
 
 def test_each_suggestion_is_made_known_before_it_is_returned():
     known = []
-    searcher = OptunaSearcher(SweepStudy(sweep_of()), lambda *told: known.append(told))
+    searcher = OptunaSearcher(SweepStudy(sweep_of()), lambda *asked: known.append(asked))
     config = searcher.suggest("a7f3")
     number = config.pop("trial")
-    assert known == [(number, config)] == [(0, config)]
+    assert known == [(number, Candidate(values=config))] == [(0, Candidate(values=config))]
 
 
 def test_there_are_never_more_trials_than_asked_for():
@@ -42,22 +44,23 @@ def test_trials_without_an_end_come_first_after_a_resume():
     sweep, events = sweep_of(5), []
     first = OptunaSearcher(
         SweepStudy(sweep),
-        lambda number, values: events.append(
-            {"kind": "trial_suggested", "trial": number, "values": values}
-        ),
+        lambda number, one: events.append(TrialSuggested(trial=number, values=one.values)),
     )
     before = [first.suggest(f"old{index}") for index in range(3)]
-    events.append({"kind": "trial_ended", "trial": 1, "state": "failed"})
-    known, unfinished = [], [before[0] | {"past": "{}"}, before[2]]
-    again = OptunaSearcher(SweepStudy(sweep, events), lambda *told: known.append(told), unfinished)
+    events.append(TrialEnded(trial=1, state=TrialStatus.FAILED))
+    assigned = [Assignment.from_ray(before[index])[0] for index in (0, 2)]
+    known, unfinished = [], [replace(assigned[0], epoch=3), assigned[1]]
+    again = OptunaSearcher(
+        SweepStudy(sweep, events), lambda *asked: known.append(asked), unfinished
+    )
     after = [again.suggest(f"new{index}") for index in range(5)]
-    assert after[:2] == unfinished
+    assert [Assignment.from_ray(one)[0] for one in after[:2]] == unfinished
     assert [one["trial"] for one in after[2:4]] == [3, 4]
     assert [number for number, _ in known] == [3, 4]
     assert after[4] == Searcher.FINISHED
 
 
-def test_results_that_ray_tells_change_nothing():
+def test_results_from_ray_change_nothing():
     study = SweepStudy(sweep_of())
     searcher = OptunaSearcher(study, lambda *_: None)
     searcher.suggest("id0")
@@ -68,11 +71,11 @@ def test_results_that_ray_tells_change_nothing():
 
 def test_ray_may_pickle_the_searcher_but_not_restore_from_it(tmp_path):
     with (tmp_path / "ledger").open("w") as file:
-        searcher = OptunaSearcher(SweepStudy(sweep_of()), lambda *told: print(told, file=file))
+        searcher = OptunaSearcher(SweepStudy(sweep_of()), lambda *asked: print(asked, file=file))
         assert isinstance(pickle.loads(pickle.dumps(searcher)), OptunaSearcher)
         searcher.save_to_dir(str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["ledger"]
-    with pytest.raises(NotImplementedError, match="goes on from its ledger"):
+    with pytest.raises(NotImplementedError, match="continues from its ledger"):
         searcher.restore(str(tmp_path / "ledger"))
 
 
@@ -118,12 +121,12 @@ def test_ray_runs_all_trials_under_schedulers_that_pause(local_ray, tmp_path, ki
     sweep = sweep_of(4, scheduler=settings, fusion={"epochs": 9})
     check_sweep(sweep)
     known = []
-    searcher = OptunaSearcher(SweepStudy(sweep), lambda *told: known.append(told))
+    searcher = OptunaSearcher(SweepStudy(sweep), lambda *asked: known.append(asked))
     results = ray_tune.Tuner(
         ray_tune.with_resources(Stub, {"CPU": 0.001}),
         tune_config=ray_tune.TuneConfig(
             search_alg=searcher,
-            scheduler=make_scheduler(sweep),
+            scheduler=sweep.scheduler.build(sweep.problem),
             num_samples=-1,
             max_concurrent_trials=sweep.search.max_concurrent,
             reuse_actors=True,
@@ -135,7 +138,8 @@ def test_ray_runs_all_trials_under_schedulers_that_pause(local_ray, tmp_path, ki
     best = next(one for one in results if one.config["trial"] == 0)
     assert best.metrics["epoch"] == 9
     changed = 0
-    for number, values in known:
+    for number, candidate in known:
+        values = candidate.values
         config = next(one.config for one in results if one.config["trial"] == number)
         assert set(config) == {*values, "trial"}
         changed += config != {**values, "trial": number}

@@ -1,8 +1,8 @@
 import functools
 import itertools
-import json
 import math
 
+import msgspec
 import optuna
 import pytest
 from hypothesis import given, settings
@@ -10,9 +10,23 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from magtkd.errors import SweepError
-from tune.config.sweep import SweepConfig
-from tune.ledger.state import SweepState
-from tune.search.study import SweepStudy, study_of
+from magtkd.metrics import Scores
+from tune.config import SweepConfig
+from tune.ledger import (
+    EpochReported,
+    SweepOpened,
+    TestRevealed,
+    TrialEnded,
+    TrialStatus,
+    TrialSuggested,
+    decode_event,
+    encode_event,
+    fold,
+)
+from tune.samplers import SAMPLERS
+from tune.search import OPTUNA_STATES, SweepStudy
+from tune.search.joint import distributions
+from tune.space import Candidate
 
 SPACE = {
     "teacher.hidden_dim": {"choice": [32, 64]},
@@ -24,7 +38,6 @@ SPACE = {
 }
 FINITE = {name: entry for name, entry in SPACE.items() if "log" not in entry}
 TWO = [{"metric": "dev/weighted_f1", "mode": "max"}, {"metric": "dev/loss", "mode": "min"}]
-SAMPLERS = ["random", "grid", "qmc", "tpe", "gp", "cmaes", "nsga2"]
 
 
 def sweep_of(sampler, num_trials, **sections):
@@ -40,24 +53,27 @@ def quality(values):
 def drive(sweep, study, events, num_asks=math.inf):
     """Ask for trials three at a time, end them out of order in all ways; the events are added."""
 
-    def record(kind, **fields):
-        events.append(json.loads(json.dumps({"kind": kind, "time": len(events), **fields})))
+    def record(event):
+        event = msgspec.structs.replace(event, time=len(events) + 1)
+        events.append(decode_event(encode_event(event)))
         study.apply(events[-1])
 
     asked = []
     while len(asked) < num_asks and (suggestion := study.ask()) is not None:
         asked.append(suggestion)
-        record("trial_suggested", trial=suggestion[0], values=suggestion[1])
+        first, candidate = suggestion
+        record(TrialSuggested(trial=first, values=candidate.values))
         while len(study.running) > 2:
-            number = sorted(study.running)[suggestion[0] % 3]
-            value = quality(study.running[number])
+            number = sorted(study.running)[first % 3]
+            value = quality(study.running[number].values)
             for epoch in range(1, 4):
                 metrics = {"dev/weighted_f1": value * epoch if number % 5 else None}
-                record("trial_report", trial=number, epoch=epoch, metrics=metrics)
+                record(EpochReported(trial=number, epoch=epoch, metrics=metrics))
             early = "stopped" if len(sweep.objective) == 1 else "failed"
             states = ["completed", "completed", "diverged", early, "completed"]
+            state = TrialStatus(states[number % 5])
             values = [value, -2 * value][: len(sweep.objective)]
-            record("trial_ended", trial=number, state=states[number % 5], objectives=values)
+            record(TrialEnded(trial=number, state=state, objectives=values))
     return asked
 
 
@@ -82,7 +98,7 @@ runs = pytest.mark.parametrize(
 def test_a_study_from_the_ledger_suggests_what_the_old_one_did(sampler, num_objectives):
     sweep, study, events, asked = whole_run(sampler, num_objectives)
     assert len(asked) == 19
-    places = [place for place, event in enumerate(events) if event["kind"] == "trial_suggested"]
+    places = [place for place, event in enumerate(events) if isinstance(event, TrialSuggested)]
     for number in (0, 1, 7, 13, 18):
         rebuilt = SweepStudy(sweep, events[: places[number]])
         assert rebuilt.ask() == asked[number]
@@ -94,16 +110,25 @@ def test_a_study_from_the_ledger_suggests_what_the_old_one_did(sampler, num_obje
 @runs
 def test_the_study_is_a_projection_of_the_ledger(sampler, num_objectives):
     sweep, study, events, _ = whole_run(sampler, num_objectives)
-    state = SweepState()
-    for event in events:
-        state.apply(event)
-    shown = study_of(state.trials.values(), sweep)
-    assert shown.directions == study.study.directions
-    for one, other in zip(shown.trials, study.study.trials, strict=True):
-        assert (one.number, one.state, one.values) == (other.number, other.state, other.values)
-        assert (one.params, one.distributions) == (other.params, other.distributions)
-        if one.state != TrialState.RUNNING:
-            assert one.intermediate_values == other.intermediate_values
+    every = distributions(sweep.search_space)
+    state = fold([SweepOpened(name=sweep.name, config=sweep.model_dump(mode="json")), *events])
+    assert len(study.study.trials) == len(state.trials)
+    for frozen in study.study.trials:
+        trial = state.trials[frozen.number]
+        own = sweep.search_space.own_values(trial.values)
+        assert (frozen.params, set(frozen.distributions)) == (own, set(own))
+        assert all(frozen.distributions[name] == every[name] for name in own)
+        if not trial.has_ended:
+            assert frozen.state == TrialState.RUNNING
+            continue
+        assert frozen.state == OPTUNA_STATES[trial.state]
+        if frozen.state == TrialState.COMPLETE:
+            assert frozen.values == trial.objectives
+        if num_objectives == 1:
+            metric = sweep.objective[0].metric
+            reported = {one.epoch: one.metrics[metric] for one in trial.reports}
+            finite = {epoch: value for epoch, value in reported.items() if value is not None}
+            assert frozen.intermediate_values == finite
 
 
 @pytest.mark.parametrize("sampler", ["cmaes", "nsga2"])
@@ -129,62 +154,67 @@ def test_a_grid_gives_its_points_in_order_and_ends(num_trials):
     study = SweepStudy(sweep)
     points = list(sweep.search_space.points(sweep))
     assert len(points) == 2 * 5 * 3 * 3
-    assert drive(sweep, study, []) == list(enumerate(points[:num_trials]))
+    assert drive(sweep, study, []) == [
+        (number, Candidate(values=values)) for number, values in enumerate(points[:num_trials])
+    ]
 
 
 def test_a_grid_smaller_than_the_sweep_ends_after_its_points():
     study = SweepStudy(sweep_of("grid", 23, space={"seed": {"choice": [2, 3, 5]}}))
     assert study.max_trials == 3
-    assert [study.ask() for _ in range(4)] == [*enumerate([{"seed": n} for n in (2, 3, 5)]), None]
+    asked = [study.ask() for _ in range(4)]
+    assert [candidate.values for _, candidate in asked[:3]] == [{"seed": n} for n in (2, 3, 5)]
+    assert asked[3] is None
 
 
 def test_conditions_and_ties_hold_in_suggestions():
-    for _, values in whole_run("tpe", 1)[-1]:
+    for _, candidate in whole_run("tpe", 1)[-1]:
+        values = candidate.values
         assert values["audio.dropout"] == values["video.dropout"]
         assert ("fusion.num_heads" in values) == (values["fusion.model"] == "magt")
 
 
-# --- how a trial is told ----------------------------------------------------------------------
+# --- how a trial ends ----------------------------------------------------------------------
 
 
-def told(state, objectives=None, reports=(), **sections):
+def ended(state, objectives=None, reports=(), **sections):
     study = SweepStudy(sweep_of("random", 5, **sections))
     number, _ = study.ask()
     for epoch, value in reports:
         metrics = {"dev/weighted_f1": value}
-        study.apply({"kind": "trial_report", "trial": number, "epoch": epoch, "metrics": metrics})
-    event = {"kind": "trial_ended", "trial": number, "state": state, "objectives": objectives}
+        study.apply(EpochReported(trial=number, epoch=epoch, metrics=metrics))
+    event = TrialEnded(trial=number, state=TrialStatus(state), objectives=objectives)
     study.apply(event)
     assert not study.running
     return study.study.trials[number]
 
 
 def test_a_completed_trial_has_the_value_of_its_chosen_epoch():
-    trial = told("completed", [0.7], [(1, 0.3), (2, 0.7), (3, 0.5)])
+    trial = ended("completed", [0.7], [(1, 0.3), (2, 0.7), (3, 0.5)])
     assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.7)
 
 
 def test_a_stopped_trial_is_pruned_with_its_reports():
-    trial = told("stopped", [0.7], [(1, 0.7), (2, 0.5)])
+    trial = ended("stopped", [0.7], [(1, 0.7), (2, 0.5)])
     assert trial.state == TrialState.PRUNED
     assert trial.intermediate_values == {1: 0.7, 2: 0.5}
-    assert told("stopped").state == TrialState.PRUNED
+    assert ended("stopped").state == TrialState.PRUNED
 
 
 @pytest.mark.parametrize("state", ["diverged", "failed"])
 def test_a_trial_that_went_wrong_failed(state):
-    trial = told(state, None, [(1, 0.7)])
+    trial = ended(state, None, [(1, 0.7)])
     assert (trial.state, trial.value) == (TrialState.FAIL, None)
 
 
 @pytest.mark.parametrize("objectives", [None, [None], [math.nan], [math.inf]])
 def test_a_trial_without_a_finite_value_failed(objectives):
-    assert told("completed", objectives).state == TrialState.FAIL
+    assert ended("completed", objectives).state == TrialState.FAIL
 
 
 @pytest.mark.parametrize("value", [None, math.nan, -math.inf])
 def test_a_report_that_is_not_finite_is_left_out(value):
-    assert told("stopped", None, [(1, 0.3), (2, value)]).intermediate_values == {1: 0.3}
+    assert ended("stopped", None, [(1, 0.3), (2, value)]).intermediate_values == {1: 0.3}
 
 
 def test_the_first_report_of_an_epoch_and_the_first_end_count():
@@ -192,20 +222,26 @@ def test_the_first_report_of_an_epoch_and_the_first_end_count():
     number, _ = study.ask()
     for value in (0.3, 0.5):
         metrics = {"dev/weighted_f1": value}
-        study.apply({"kind": "trial_report", "trial": number, "epoch": 1, "metrics": metrics})
+        study.apply(EpochReported(trial=number, epoch=1, metrics=metrics))
     for state in ("stopped", "failed"):
-        study.apply({"kind": "trial_ended", "trial": number, "state": state})
+        study.apply(TrialEnded(trial=number, state=TrialStatus(state)))
     assert study.study.trials[number].state == TrialState.PRUNED
     assert study.study.trials[number].intermediate_values == {1: 0.3}
 
 
-def test_several_objectives_are_told_together():
-    trial = told("completed", [0.7, 1.3], [(1, 0.5)], objective=TWO)
+def test_several_objectives_are_given_together():
+    trial = ended("completed", [0.7, 1.3], [(1, 0.5)], objective=TWO)
     assert trial.values == [0.7, 1.3]
 
 
 def test_events_of_other_kinds_say_nothing():
-    study = SweepStudy(sweep_of("random", 5), [{"kind": "sweep_opened"}, {"kind": "test_revealed"}])
+    study = SweepStudy(
+        sweep_of("random", 5),
+        [
+            SweepOpened(name="n", config={}),
+            TestRevealed(trial=0, test=Scores(0.5, 0.5)),
+        ],
+    )
     assert study.num_trials == 0
 
 
@@ -215,9 +251,11 @@ def test_events_of_other_kinds_say_nothing():
 )
 def test_a_ledger_of_another_space_is_refused(trial, change):
     sweep = sweep_of("random", 5)
-    values = SweepStudy(sweep).ask()[1] | {"audio.dropout": 0.2, "video.dropout": 0.2} | change
+    values = (
+        SweepStudy(sweep).ask()[1].values | {"audio.dropout": 0.2, "video.dropout": 0.2} | change
+    )
     with pytest.raises(SweepError, match=rf"trial {trial}: the sweep's space does not have"):
-        SweepStudy(sweep, [{"kind": "trial_suggested", "trial": trial, "values": values}])
+        SweepStudy(sweep, [TrialSuggested(trial=trial, values=values)])
 
 
 def test_optuna_stays_quiet(capfd):

@@ -1,20 +1,26 @@
-"""Descriptions say in a line what a sweep looks for and how a trial went."""
+"""Descriptions: what a sweep looks for and how a trial went, in a line."""
 
 from __future__ import annotations
 
 from magtkd.pipeline import StageRecord
-from tune.ledger.state import SweepState, TrialState
+from tune.ledger import SweepState, TrialState, TrialStatus
+from tune.space import Candidate
 from tune.tracking.notes import sweep_headline, sweep_note, trial_note
 
+NONE = Candidate(values={})
 
-def test_a_sweep_tells_its_search_and_its_space() -> None:
+
+def test_a_sweep_has_its_search_and_its_space() -> None:
     state = SweepState()
     state.config = {
         "objective": [{"metric": "dev/loss", "mode": "min"}, {"metric": "dev/accuracy"}],
         "search": {"sampler": "nsga2", "num_trials": 7},
+        "scheduler": {"kind": "fifo"},
         "space": {"fusion.depth": {"int": [1, 3]}, "fusion.model": {"choice": ["a|b"]}},
     }
-    headline = "objective: min dev/loss and max dev/accuracy, sampler: nsga2, trials: 7"
+    headline = (
+        "objective: min dev/loss and max dev/accuracy, sampler: nsga2, scheduler: fifo, trials: 7"
+    )
     assert sweep_headline(state) == headline
     assert sweep_note(state).splitlines() == [
         headline,
@@ -26,8 +32,8 @@ def test_a_sweep_tells_its_search_and_its_space() -> None:
     ]
 
 
-def test_a_trial_tells_its_end_its_scores_and_its_stages() -> None:
-    trial = TrialState(3, {}, 1000, state="stopped", epoch=5)
+def test_a_trial_has_its_end_its_scores_and_its_stages() -> None:
+    trial = TrialState(3, NONE, 1000, NONE, state=TrialStatus.STOPPED, epoch=5)
     trial.stages = {
         "data": StageRecord("a", "reused", 0.0, 2.0),
         "teacher": StageRecord("b", "reused", 0.0, 5.25),
@@ -39,6 +45,8 @@ def test_a_trial_tells_its_end_its_scores_and_its_stages() -> None:
     )
 
 
-def test_a_failed_trial_tells_why() -> None:
-    trial = TrialState(3, {}, 1000, state="diverged", message="fusion: loss is nan")
+def test_a_failed_trial_has_its_reason() -> None:
+    trial = TrialState(
+        3, NONE, 1000, NONE, state=TrialStatus.DIVERGED, message="fusion: loss is nan"
+    )
     assert trial_note(trial, {}) == "diverged: fusion: loss is nan"

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from magtkd.metrics import Scores
+from tune.ledger import (
+    EpochReported,
+    Event,
+    SweepOpened,
+    TrialChanged,
+    TrialEnded,
+    TrialStatus,
+    TrialSuggested,
+    Warned,
+)
 from tune.tracking.projection import NOTE_TAG, Projection
 
 CONFIG = {
@@ -24,20 +36,25 @@ class Story:
     def __init__(self, config: dict[str, Any] = CONFIG) -> None:
         self.projection = Projection()
         self._time = 1000
-        told = {"name": "mosi", "config": config, "versions": {}, "sweep_id": "1"}
-        self.tell("sweep_opened", fingerprint="1", **told)
+        self.apply(SweepOpened(name="mosi", config=config, sweep_id="1", fingerprint="1"))
 
-    def tell(self, kind: str, **fields: Any) -> None:
+    def apply(self, event: Event) -> None:
         self._time += 1
-        self.projection.apply({"kind": kind, "time": self._time, **fields})
+        self.projection.apply(msgspec.structs.replace(event, time=self._time))
 
     def suggest(self, number: int) -> None:
-        self.tell("trial_suggested", trial=number, values=VALUES)
+        self.apply(TrialSuggested(trial=number, values=VALUES))
 
     def end(self, number: int, value: float) -> None:
-        dev = {"accuracy": 0.7, "weighted_f1": value, "per_class": {}}
-        end = {"state": "completed", "epoch": 3, "objectives": [value], "dev": dev}
-        self.tell("trial_ended", trial=number, **end)
+        self.apply(
+            TrialEnded(
+                trial=number,
+                state=TrialStatus.COMPLETED,
+                epoch=3,
+                objectives=[value],
+                dev=Scores(0.7, value),
+            )
+        )
 
 
 def test_a_sweep_has_what_it_searches_as_parameters_and_the_rest_in_a_file() -> None:
@@ -59,19 +76,19 @@ def test_chosen_metrics_have_no_step_so_that_mlflow_draws_bars() -> None:
     assert '"epoch": 3' in update.files["report.json"]
 
 
-@pytest.mark.parametrize(("mode", "best", "told"), [("max", 2, 0.9), ("min", 7, 0.2)])
+@pytest.mark.parametrize(("mode", "best", "value"), [("max", 2, 0.9), ("min", 7, 0.2)])
 def test_the_best_is_followed_and_the_lower_number_wins_among_equals(
-    mode: str, best: int, told: float
+    mode: str, best: int, value: float
 ) -> None:
     story = Story(CONFIG | {"objective": [{"metric": "dev/weighted_f1", "mode": mode}]})
     ended = [(3, 0.9), (2, 0.9), (11, 0.2), (7, 0.2), (5, 0.5)]
     for number, _ in ended:
         story.suggest(number)
-    for number, value in ended:
-        story.end(number, value)
+    for number, score in ended:
+        story.end(number, score)
     update = story.projection.updates[None]
-    points = [(value, step) for name, value, _, step in update.metrics if name.startswith("best/")]
-    assert points[-1] == (told, 5)
+    points = [(point, step) for name, point, _, step in update.metrics if name.startswith("best/")]
+    assert points[-1] == (value, 5)
     assert update.tags["magtkd.best"] == f"trial-{best:04d}"
 
 
@@ -80,7 +97,7 @@ def test_changed_values_are_metrics_and_tags_never_parameters() -> None:
     story.suggest(5)
     for epoch, dropout in ((2, 0.2), (4, 0.3)):
         values = {"fusion.dropout": dropout, "fusion.detach_anchor": epoch == 4}
-        story.tell("trial_changed", trial=5, epoch=epoch, values=values)
+        story.apply(TrialChanged(trial=5, epoch=epoch, values=values, base=VALUES))
     update = story.projection.updates[5]
     points = [(step, value) for name, value, _, step in update.metrics if "dropout" in name]
     assert points == [(0, 0.1), (2, 0.2), (4, 0.3)]
@@ -91,7 +108,7 @@ def test_changed_values_are_metrics_and_tags_never_parameters() -> None:
 def test_the_last_warning_is_shown() -> None:
     story = Story()
     for message in ("no space at s3://ann:pa@host/x", "no space at s3://bob:pa@host/y"):
-        story.tell("warning", message=message)
+        story.apply(Warned(message=message))
     tag = story.projection.updates[None].tags["magtkd.warning"]
     assert tag == "no space at s3://***@host/y"
 
@@ -100,7 +117,7 @@ def test_names_that_mlflow_refuses_stay_distinct() -> None:
     story = Story()
     story.suggest(0)
     names = ["dev/f1/joy!", "dev/f1/joy?", "dev/f1/", "dev/f1/..", "dev/f1/" + "x" * 300, "ok/a.b"]
-    story.tell("trial_report", trial=0, epoch=1, metrics=dict.fromkeys(names, 0.5))
+    story.apply(EpochReported(trial=0, epoch=1, metrics=dict.fromkeys(names, 0.5)))
     sent = [name for name, _, _, step in story.projection.updates[0].metrics if step == 1]
     assert len(set(sent)) == len(names)
     assert max(map(len, sent)) <= 250

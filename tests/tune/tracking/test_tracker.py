@@ -15,12 +15,28 @@ from typing import Any
 import pytest
 
 from magtkd.errors import StorageError, SweepError
+from magtkd.metrics import Scores
+from magtkd.pipeline import StageRecord
 from tests.integration.servers import free_port, wait_for
 from tests.tracked import rows, write_story
-from tune.ledger.file import Ledger, open_ledger, read_events
-from tune.ledger.state import TrialState
+from tune.ledger import (
+    EpochReported,
+    Ledger,
+    StagesRecorded,
+    SweepClosed,
+    SweepEnd,
+    SweepLayout,
+    SweepOpened,
+    SweepResumed,
+    TrialEnded,
+    TrialState,
+    TrialStatus,
+    TrialSuggested,
+    open_ledger,
+    read_events,
+)
+from tune.tracking import Tracker, num_behind, sync
 from tune.tracking.store import import_mlflow
-from tune.tracking.tracker import Tracker, num_behind, sync
 
 # MLflow's own: it uses an option of SQLAlchemy that is going away.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -30,39 +46,48 @@ CONFIG = {
     "objective": {"metric": "dev/weighted_f1", "mode": "max"},
     "data": {"path": "s3://user:secret@host/mosi.parquet"},
     "space": {"fusion.depth": {"int": [1, 3]}},
-    "search": {"note": "x" * 7000, **{f"n{index}": index for index in range(211)}},
 }
+MANY = {"note": "x" * 7000, **{f"n{index}": index for index in range(211)}}
+"""More values, and longer ones, than one request to MLflow may hold."""
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "running": "RUNNING"}
 
 
 # --- a sweep, and what a store should say of it -----------------------------------------------
 
 
-def open_sweep(folder: Path) -> Ledger:
-    ledger = open_ledger(folder)
-    ledger.append("sweep_opened", name=folder.name, config=CONFIG, versions={"ray": "2.60"})
+def open_sweep(root: Path, name: str = "mosi") -> Ledger:
+    ledger = open_ledger(SweepLayout(root, name))
+    ledger.append(SweepOpened(name=name, config=CONFIG, versions={"ray": "2.60"}))
     return ledger
 
 
 def start_trial(ledger: Ledger, number: int) -> None:
     values = {"fusion.depth": number, "fusion.dropout": 0.1, "teacher.encoder": "tiny"}
-    ledger.append("trial_suggested", trial=number, values=values)
-    record = {"key": f"key{number}", "outcome": "trained", "seconds": 1.5}
-    ledger.append("trial_stages", trial=number, stages={"teacher": record})
+    if number == 2:
+        values |= MANY
+    ledger.append(TrialSuggested(trial=number, values=values))
+    record = StageRecord(f"key{number}", "trained", 1.5)
+    ledger.append(StagesRecorded(trial=number, stages={"teacher": record}))
 
 
 def report(ledger: Ledger, number: int, epoch: int) -> None:
     value = math.nan if (number, epoch) == (2, 3) else number + epoch / 7
     metrics = {"dev/weighted_f1": value, "dev/f1/joy, strong": 0.3, "train/loss": epoch}
-    ledger.append("trial_report", trial=number, epoch=epoch, metrics=metrics)
+    ledger.append(EpochReported(trial=number, epoch=epoch, metrics=metrics))
 
 
 def end_trial(ledger: Ledger, number: int, state: str) -> None:
-    dev = {"accuracy": 0.7, "weighted_f1": 0.6, "per_class": {"joy": {"f1": 0.5}}}
-    told: dict[str, Any] = {"message": "fusion: diverged"} if state == "diverged" else {"dev": dev}
-    if state == "completed":
-        told |= {"epoch": 2, "objectives": [number + 2 / 7]}
-    ledger.append("trial_ended", trial=number, state=state, **told)
+    diverged, completed = state == "diverged", state == "completed"
+    ledger.append(
+        TrialEnded(
+            trial=number,
+            state=TrialStatus(state),
+            message="fusion: diverged" if diverged else None,
+            dev=None if diverged else Scores(0.7, 0.6, {"joy": 0.5}),
+            epoch=2 if completed else None,
+            objectives=[number + 2 / 7] if completed else None,
+        )
+    )
 
 
 def write_sweep(ledger: Ledger) -> None:
@@ -77,17 +102,17 @@ def write_sweep(ledger: Ledger) -> None:
         end_trial(ledger, number, state)
 
 
-def expected_series(path: Path) -> dict[str, dict[str, list[tuple[int, float, int]]]]:
+def expected_series(path: Path) -> dict[str, dict[str, list[tuple[int, float | None, int]]]]:
     """Per run and reported metric (step, value, time), straight from the lines of the ledger."""
-    series: dict[str, dict[str, list[tuple[int, float, int]]]] = {}
+    series: dict[str, dict[str, list[tuple[int, float | None, int]]]] = {}
     for event in read_events(path):
-        if event["kind"] != "trial_report":
+        if not isinstance(event, EpochReported):
             continue
-        run = series.setdefault(f"trial-{event['trial']:04d}", {})
-        for name, value in event["metrics"].items():
+        run = series.setdefault(f"trial-{event.trial:04d}", {})
+        for name, value in event.metrics.items():
             points = run.setdefault(name, [])
-            if event["epoch"] not in [step for step, _, _ in points]:
-                points.append((event["epoch"], value, event["time"]))
+            if event.epoch not in [step for step, _, _ in points]:
+                points.append((event.epoch, value, event.time))
     return series
 
 
@@ -123,23 +148,23 @@ def assert_equal_to_ledger(uri: str, path: Path) -> dict[str, dict[str, Any]]:
     known = snapshot(uri)
     series = expected_series(path)
     events = list(read_events(path))
-    ended = {event["trial"]: event for event in events if event["kind"] == "trial_ended"}
-    suggested = [event for event in events if event["kind"] == "trial_suggested"]
-    assert set(known) == {"mosi"} | {f"trial-{event['trial']:04d}" for event in suggested}
+    ended = {event.trial: event for event in events if isinstance(event, TrialEnded)}
+    suggested = [event for event in events if isinstance(event, TrialSuggested)]
+    assert set(known) == {"mosi"} | {f"trial-{event.trial:04d}" for event in suggested}
     for event in suggested:
-        run = known[f"trial-{event['trial']:04d}"]
+        run = known[f"trial-{event.trial:04d}"]
         reported = {
             name: points
             for name, points in run["history"].items()
             if name.startswith(("dev/", "train/"))
         }
-        told = series.get(f"trial-{event['trial']:04d}", {})
-        assert sorted(reported.values(), key=str) == sorted(told.values(), key=str)
-        end = ended.get(event["trial"], {"state": "running", "time": None})
-        assert run["status"] == STATUS[end["state"]]
-        assert run["times"] == (event["time"], end["time"])
+        expected = series.get(f"trial-{event.trial:04d}", {})
+        assert sorted(reported.values(), key=str) == sorted(expected.values(), key=str)
+        end = ended.get(event.trial)
+        assert run["status"] == STATUS[end.state if end else "running"]
+        assert run["times"] == (event.time, end.time if end else None)
         assert run["tags"]["mlflow.parentRunId"] == known["mosi"]["id"]
-        assert run["params"]["fusion.depth"] == str(event["values"]["fusion.depth"])
+        assert run["params"]["fusion.depth"] == str(event.values["fusion.depth"])
     return known
 
 
@@ -163,9 +188,9 @@ def forget_cursor(uri: str) -> None:
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated store without runs: making one takes seconds."""
     folder = tmp_path_factory.mktemp("store")
-    with open_sweep(folder / "sweeps" / "first") as ledger:
+    with open_sweep(folder, "first") as ledger:
         pass
-    assert sync(ledger.path, f"sqlite:///{folder}/mlflow.db") == 1
+    assert sync(ledger.layout, f"sqlite:///{folder}/mlflow.db") == 1
     client = client_of(f"sqlite:///{folder}/mlflow.db")
     client.rename_experiment("1", "gone")
     client.delete_experiment("1")
@@ -179,21 +204,21 @@ def store(empty_store: Path, tmp_path: Path) -> str:
 
 
 def test_store_equals_ledger_however_often_it_is_sent(tmp_path: Path, store: str) -> None:
-    with open_sweep(tmp_path / "mosi") as ledger:
+    with open_sweep(tmp_path) as ledger:
         write_sweep(ledger)
-        closed = ledger.append("sweep_closed", reason="finished")
+        closed = ledger.append(SweepClosed(reason=SweepEnd.FINISHED))
     num_events = len(list(read_events(ledger.path)))
-    assert sync(ledger.path, store) == num_events
+    assert sync(ledger.layout, store) == num_events
     known = assert_equal_to_ledger(store, ledger.path)
-    assert sync(ledger.path, store) == 0
+    assert sync(ledger.layout, store) == 0
     forget_cursor(store)
-    assert sync(ledger.path, store) == num_events
+    assert sync(ledger.layout, store) == num_events
     assert snapshot(store) == known
 
     parent, first, last = known["mosi"], known["trial-0000"], known["trial-0002"]
-    assert (parent["status"], parent["times"][1]) == ("FINISHED", closed["time"])
-    assert parent["params"]["search.n210"] == "210"
-    assert len(parent["params"]["search.note"]) == 6000
+    assert (parent["status"], parent["times"][1]) == ("FINISHED", closed.time)
+    assert last["params"]["n210"] == "210"
+    assert len(last["params"]["note"]) == 6000
     assert "data.path" not in parent["params"]
     assert parent["tags"]["magtkd.best"] == "trial-0000"
     assert [point[:2] for point in parent["history"]["best/dev/weighted_f1"]] == [(1, 2 / 7)]
@@ -206,31 +231,31 @@ def test_store_equals_ledger_however_often_it_is_sent(tmp_path: Path, store: str
 
 
 def test_tracker_follows_and_goes_on_after_a_resume(tmp_path: Path, store: str) -> None:
-    said: list[str] = []
-    ledger = open_sweep(tmp_path / "mosi")
-    tracker = Tracker(ledger.path, store, say=said.append)
+    noted: list[str] = []
+    ledger = open_sweep(tmp_path)
+    tracker = Tracker(ledger.layout, store, note=noted.append)
     start_trial(ledger, 0)
     report(ledger, 0, 1)
-    ledger.append("sweep_closed", reason="interrupted")
+    ledger.append(SweepClosed(reason=SweepEnd.INTERRUPTED))
     assert tracker.close() == 0
     known = snapshot(store)
     assert (known["mosi"]["status"], known["trial-0000"]["status"]) == ("KILLED", "KILLED")
     assert known["trial-0000"]["tags"]["magtkd.state"] == "interrupted"
 
-    tracker = Tracker(ledger.path, store, say=said.append)
-    ledger.append("sweep_resumed")
+    tracker = Tracker(ledger.layout, store, note=noted.append)
+    ledger.append(SweepResumed())
     wait_for(lambda: snapshot(store)["trial-0000"]["status"] == "RUNNING")
     for epoch in (1, 2, 3):
         report(ledger, 0, epoch)
     start_trial(ledger, 1)
     end_trial(ledger, 0, "completed")
     end_trial(ledger, 1, "stopped")
-    ledger.append("sweep_closed", reason="finished")
+    ledger.append(SweepClosed(reason=SweepEnd.FINISHED))
     ledger.close()
     assert tracker.close() == 0
     resumed = assert_equal_to_ledger(store, ledger.path)
     assert resumed["trial-0000"]["id"] == known["trial-0000"]["id"]
-    assert said == []
+    assert noted == []
 
 
 def test_artifacts_are_in_the_storage_folder(tmp_path: Path, store: str) -> None:
@@ -242,93 +267,95 @@ def test_artifacts_are_in_the_storage_folder(tmp_path: Path, store: str) -> None
             "fusion/predictions.arrow": b"\x00\x01",
         }
 
-    said: list[str] = []
-    with open_sweep(tmp_path / "mosi") as ledger:
+    noted: list[str] = []
+    with open_sweep(tmp_path) as ledger:
         for number in (0, 1):
             start_trial(ledger, number)
             end_trial(ledger, number, "completed")
-    sync(ledger.path, store, artifacts_of=artifacts_of, say=said.append)
+    sync(ledger.layout, store, artifacts_of=artifacts_of, note=noted.append)
     known = snapshot(store)
-    folder = tmp_path / "mosi" / "mlflow" / known["trial-0000"]["id"] / "artifacts"
+    folder = ledger.layout.mlflow_artifacts / known["trial-0000"]["id"] / "artifacts"
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert found == {"report.json", "config.yaml", "fusion/predictions.arrow"}
     assert (folder / "fusion" / "predictions.arrow").read_bytes() == b"\x00\x01"
     assert "s3://***@host/" in (folder / "config.yaml").read_text()
-    sweep = tmp_path / "mosi" / "mlflow" / known["mosi"]["id"] / "artifacts" / "sweep.yaml"
+    sweep = ledger.layout.mlflow_artifacts / known["mosi"]["id"] / "artifacts" / "sweep.yaml"
     assert "path: s3://***@host/mosi.parquet" in sweep.read_text()
     listed = client_of(store).list_artifacts(known["trial-0001"]["id"])
     assert [one.path for one in listed] == ["report.json"]
-    assert said == ["tracking: trial-0001 lacks artifacts: no artifact 77"]
+    assert noted == ["tracking: trial-0001 lacks artifacts: no artifact 77"]
 
 
 def test_artifacts_that_cannot_be_kept_do_not_hold_the_rest_up(tmp_path: Path, store: str) -> None:
-    said: list[str] = []
-    with open_sweep(tmp_path / "mosi") as ledger:
+    noted: list[str] = []
+    with open_sweep(tmp_path) as ledger:
         start_trial(ledger, 0)
         end_trial(ledger, 0, "completed")
-    (tmp_path / "mosi" / "mlflow").write_text("a file where a folder should be")
-    tracker = Tracker(ledger.path, store, say=said.append)
+    (ledger.layout.mlflow_artifacts).write_text("a file where a folder should be")
+    tracker = Tracker(ledger.layout, store, note=noted.append)
     assert tracker.close() == 0
     assert snapshot(store)["trial-0000"]["status"] == "FINISHED"
-    assert [line for line in said if "trial-0000 has no artifacts" in line]
+    assert [line for line in noted if "trial-0000 has no artifacts" in line]
 
 
 def test_a_run_that_someone_deleted_is_left_out(tmp_path: Path, store: str) -> None:
-    said: list[str] = []
-    ledger = open_sweep(tmp_path / "mosi")
+    noted: list[str] = []
+    ledger = open_sweep(tmp_path)
     start_trial(ledger, 0)
     start_trial(ledger, 1)
-    tracker = Tracker(ledger.path, store, say=said.append)
+    tracker = Tracker(ledger.layout, store, note=noted.append)
     wait_for(lambda: tracker.num_left() == 0)
     client_of(store).delete_run(snapshot(store)["trial-0000"]["id"])
     for number in (0, 1):
         end_trial(ledger, number, "completed")
     ledger.close()
     assert tracker.close() == 0
-    assert [line[:34] for line in said] == ["tracking: trial-0000 is left out: "]
+    assert [line[:34] for line in noted] == ["tracking: trial-0000 is left out: "]
     assert snapshot(store)["trial-0001"]["status"] == "FINISHED"
 
 
 def test_a_run_made_twice_is_kept_once(tmp_path: Path, store: str) -> None:
-    with open_sweep(tmp_path / "mosi") as ledger:
+    with open_sweep(tmp_path) as ledger:
         start_trial(ledger, 0)
-    sync(ledger.path, store)
+    sync(ledger.layout, store)
     client = client_of(store)
     first = client.get_run(snapshot(store)["trial-0000"]["id"])
     tags = {name: first.data.tags[name] for name in ("magtkd.sweep", "magtkd.trial")}
     client.create_run(first.info.experiment_id, tags=tags, run_name="trial-0000")
     forget = client.search_runs([first.info.experiment_id], "tags.`magtkd.trial` = '0'")
     assert len(forget) == 2
-    sync(ledger.path, store)
+    sync(ledger.layout, store)
     assert set(snapshot(store)) == {"mosi", "trial-0000"}
 
 
 def test_two_do_not_send_one_ledger_to_one_store(tmp_path: Path, store: str) -> None:
-    with open_sweep(tmp_path / "mosi") as ledger:
-        tracker = Tracker(ledger.path, store)
+    with open_sweep(tmp_path) as ledger:
+        tracker = Tracker(ledger.layout, store)
         wait_for(lambda: tracker.num_left() == 0)
         with pytest.raises(StorageError, match="'mosi': another process is sending it to sqlite"):
-            sync(ledger.path, store)
+            sync(ledger.layout, store)
         assert tracker.close() == 0
-        assert sync(ledger.path, store) == 0
+        assert sync(ledger.layout, store) == 0
 
 
-def test_a_damaged_ledger_stops_tracking_and_says_so(tmp_path: Path, store: str) -> None:
-    said: list[str] = []
-    with open_sweep(tmp_path / "mosi") as ledger:
-        ledger.append("trial_suggested", trial=0)
-    tracker = Tracker(ledger.path, store, say=said.append)
+def test_a_damaged_ledger_stops_tracking_with_a_note(tmp_path: Path, store: str) -> None:
+    noted: list[str] = []
+    with open_sweep(tmp_path) as ledger:
+        pass
+    with ledger.path.open("ab") as file:
+        file.write(b'{"kind":"trial_suggested","time":1,"trial":0}\n')
+    tracker = Tracker(ledger.layout, store, note=noted.append)
     tracker.close()
-    (line,) = said
+    (line,) = noted
     assert "tracking has stopped" in line
-    assert "trial_suggested event" in line
-    with pytest.raises(SweepError, match="is not whole: KeyError"):
-        sync(ledger.path, store)
+    assert "trial_suggested" in line
+    with pytest.raises(SweepError, match=r"is not an event: .* `values`; restore"):
+        sync(ledger.layout, store)
 
 
 def test_a_run_made_twice_is_made_whole(tmp_path: Path, store: str) -> None:
-    path = write_story(tmp_path / "mosi")
-    sync(path, store)
+    layout = write_story(SweepLayout(tmp_path, "mosi"))
+    sync(layout, store)
     found = rows(store, "mosi")
     client, ids = client_of(store), run_ids(store)
     for name in ("mosi", "trial-0000", "trial-0001"):
@@ -336,16 +363,16 @@ def test_a_run_made_twice_is_made_whole(tmp_path: Path, store: str) -> None:
         for _ in range(2):
             client.create_run(run.info.experiment_id, run.info.start_time, run.data.tags, name)
     # Whichever of the three stays, it gets everything.
-    assert sync(path, store) == len(list(read_events(path)))
+    assert sync(layout, store) == len(list(read_events(layout.ledger)))
     assert rows(store, "mosi") == found
-    assert sync(path, store) == 0
+    assert sync(layout, store) == 0
 
 
 def test_a_store_that_is_put_back_from_a_copy_gets_the_rest(tmp_path: Path, store: str) -> None:
-    said: list[str] = []
+    noted: list[str] = []
     file = Path(store.removeprefix("sqlite:///"))
-    ledger = open_sweep(tmp_path / "mosi")
-    tracker = Tracker(ledger.path, store, say=said.append)
+    ledger = open_sweep(tmp_path)
+    tracker = Tracker(ledger.layout, store, note=noted.append)
     start_trial(ledger, 0)
     report(ledger, 0, 1)
     wait_for(lambda: tracker.num_left() == 0)
@@ -357,62 +384,62 @@ def test_a_store_that_is_put_back_from_a_copy_gets_the_rest(tmp_path: Path, stor
     file.write_bytes(early)
     for number in (0, 1):
         end_trial(ledger, number, "completed")
-    ledger.append("sweep_closed", reason="finished")
+    ledger.append(SweepClosed(reason=SweepEnd.FINISHED))
     ledger.close()
     assert tracker.close() == 0
     assert_equal_to_ledger(store, ledger.path)
-    assert {line.split(":")[0] for line in said} <= {
+    assert {line.split(":")[0] for line in noted} <= {
         "tracking is behind",
         "tracking has caught up",
     }
 
 
 def test_a_run_that_was_deleted_stays_so_after_a_resume(tmp_path: Path, store: str) -> None:
-    said: list[str] = []
-    ledger = open_sweep(tmp_path / "mosi")
+    noted: list[str] = []
+    ledger = open_sweep(tmp_path)
     for number in (0, 1):
         start_trial(ledger, number)
-    sync(ledger.path, store)
+    sync(ledger.layout, store)
     client_of(store).delete_run(run_ids(store)["trial-0000"])
     for number in (0, 1):
         end_trial(ledger, number, "completed")
     ledger.close()
-    sync(ledger.path, store, say=said.append)
+    sync(ledger.layout, store, note=noted.append)
     assert set(rows(store, "mosi")) == {"mosi", "trial-0001"}
-    assert [line[:34] for line in said] == ["tracking: trial-0000 is left out: "]
+    assert [line[:34] for line in noted] == ["tracking: trial-0000 is left out: "]
     # Without the sweep's own run nothing is kept of it, and all is made anew.
     for run_id in run_ids(store).values():
         client_of(store).delete_run(run_id)
-    sync(ledger.path, store)
+    sync(ledger.layout, store)
     assert_equal_to_ledger(store, ledger.path)
 
 
 def test_a_parameter_that_is_refused_does_not_cost_the_metrics(tmp_path: Path, store: str) -> None:
-    said: list[str] = []
-    ledger = open_sweep(tmp_path / "mosi")
+    noted: list[str] = []
+    ledger = open_sweep(tmp_path)
     start_trial(ledger, 0)
-    sync(ledger.path, store)
+    sync(ledger.layout, store)
     run_id = run_ids(store)["trial-0000"]
     client_of(store).log_param(run_id, "fusion.heads", "3")
     ledger.close()
     events = ledger.path.read_text().replace('"fusion.depth"', '"fusion.heads"')
     ledger.path.write_text(events)
     forget_cursor(store)
-    with Ledger(ledger.path) as ledger:
+    with Ledger(ledger.layout) as ledger:
         report(ledger, 0, 1)
         end_trial(ledger, 0, "completed")
-    sync(ledger.path, store, say=said.append)
+    sync(ledger.layout, store, note=noted.append)
     run = snapshot(store)["trial-0000"]
     assert run["status"] == "FINISHED"
     assert [point[0] for point in run["history"]["train/loss"]] == [1]
-    assert [line[:43] for line in said] == ["tracking: trial-0000 lacks its params: Chan"]
+    assert [line[:43] for line in noted] == ["tracking: trial-0000 lacks its params: Chan"]
 
 
 def test_text_that_no_database_takes_is_replaced(tmp_path: Path, store: str) -> None:
-    with open_sweep(tmp_path / "mosi") as ledger:
+    with open_sweep(tmp_path) as ledger:
         start_trial(ledger, 0)
-        ledger.append("trial_ended", trial=0, state="failed", message="a\0b \ud800")
-    sync(ledger.path, store)
+        ledger.append(TrialEnded(trial=0, state=TrialStatus.FAILED, message="a\0b \ud800"))
+    sync(ledger.layout, store)
     tags = rows(store, "mosi")["trial-0000"]["tags"]
     assert tags["magtkd.message"] == "a\N{REPLACEMENT CHARACTER}b ?"
 
@@ -421,64 +448,64 @@ def test_text_that_no_database_takes_is_replaced(tmp_path: Path, store: str) -> 
 
 
 def test_how_far_behind_a_store_is_makes_nothing_in_it(tmp_path: Path, store: str) -> None:
-    ledger = open_sweep(tmp_path / "mosi")
+    ledger = open_sweep(tmp_path)
     start_trial(ledger, 0)
     absent = tmp_path / "none.db"
-    assert num_behind(ledger.path, f"sqlite:///{absent}") == 3
+    assert num_behind(ledger.layout, f"sqlite:///{absent}") == 3
     assert not absent.exists()
     empty = tmp_path / "empty.db"
     empty.touch()
-    assert num_behind(ledger.path, f"sqlite:///{empty}") == 3
+    assert num_behind(ledger.layout, f"sqlite:///{empty}") == 3
     assert empty.read_bytes() == b""
     before = Path(store.removeprefix("sqlite:///")).read_bytes()
-    assert num_behind(ledger.path, store) == 3
+    assert num_behind(ledger.layout, store) == 3
     assert Path(store.removeprefix("sqlite:///")).read_bytes() == before
-    sync(ledger.path, store)
-    assert num_behind(ledger.path, store) == 0
+    sync(ledger.layout, store)
+    assert num_behind(ledger.layout, store) == 0
     report(ledger, 0, 1)
-    assert num_behind(ledger.path, store) == 1
+    assert num_behind(ledger.layout, store) == 1
     ledger.close()
     with ledger.path.open("ab") as file:
         file.write(b'{"kind":"trial_re')
-    assert num_behind(ledger.path, store) == 1
+    assert num_behind(ledger.layout, store) == 1
 
 
 @pytest.mark.parametrize("scheme", ["http", "postgresql"])
 def test_nobody_knows_how_far_behind_a_store_is_that_is_away(tmp_path: Path, scheme: str) -> None:
-    with open_sweep(tmp_path / "mosi") as ledger:
+    with open_sweep(tmp_path) as ledger:
         with pytest.raises(StorageError, match=r"tracking at \w+://\*\*\*@127") as caught:
-            num_behind(ledger.path, f"{scheme}://ann:secret@127.0.0.1:{free_port()}")
+            num_behind(ledger.layout, f"{scheme}://ann:secret@127.0.0.1:{free_port()}")
         assert "secret" not in str(caught.value)
     with pytest.raises(SweepError, match="cannot read the ledger"):
-        num_behind(tmp_path / "none.jsonl", "http://127.0.0.1:1")
+        num_behind(SweepLayout(tmp_path, "none"), "http://127.0.0.1:1")
 
 
 # --- a store that is away ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scheme", ["http", "postgresql"])
-def test_a_store_that_is_away_costs_nothing_and_is_said_once(tmp_path: Path, scheme: str) -> None:
-    said: list[str] = []
-    ledger = open_sweep(tmp_path / "mosi")
+def test_a_store_that_is_away_costs_nothing_and_is_noted_once(tmp_path: Path, scheme: str) -> None:
+    noted: list[str] = []
+    ledger = open_sweep(tmp_path)
     uri = f"{scheme}://ann:secret@127.0.0.1:{free_port()}"
-    tracker = Tracker(ledger.path, uri, say=said.append)
+    tracker = Tracker(ledger.layout, uri, note=noted.append)
     write_sweep(ledger)
     wait_for(lambda: tracker.behind)
     ledger.close()
     assert tracker.close(timeout=1.5) == len(list(read_events(ledger.path)))
-    (line,) = said
+    (line,) = noted
     assert line.startswith(f"tracking is behind: {scheme}://***@127.0.0.1:")
-    assert "Connection refused; the sweep goes on" in line.replace("\n", "")
+    assert "Connection refused; the sweep continues" in line.replace("\n", "")
     with pytest.raises(StorageError, match=r"tracking at \w+://\*\*\*@.*: .*Connection refused"):
-        sync(ledger.path, uri)
+        sync(ledger.layout, uri)
 
 
 def test_a_sweep_does_not_wait_at_its_end_for_a_store_that_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tune.tracking.tracker.PATIENCE_SECONDS", 0.1)
-    with open_sweep(tmp_path / "mosi") as ledger:
-        tracker = Tracker(ledger.path, f"http://127.0.0.1:{free_port()}", say=[].append)
+    with open_sweep(tmp_path) as ledger:
+        tracker = Tracker(ledger.layout, f"http://127.0.0.1:{free_port()}", note=[].append)
         wait_for(lambda: tracker.behind)
         assert tracker.close(timeout=1e6) == 1
 
@@ -488,9 +515,9 @@ def test_what_waits_for_a_store_is_not_in_memory(
 ) -> None:
     monkeypatch.setattr("tune.tracking.follower.CHUNK_BYTES", 4096)
     monkeypatch.setattr("tune.tracking.tracker.LONGEST_WAIT_SECONDS", 0.02)
-    ledger = open_sweep(tmp_path / "mosi")
+    ledger = open_sweep(tmp_path)
     start_trial(ledger, 0)
-    tracker = Tracker(ledger.path, store, say=[].append)
+    tracker = Tracker(ledger.layout, store, note=[].append)
     wait_for(lambda: tracker.num_left() == 0)
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -503,7 +530,7 @@ def test_what_waits_for_a_store_is_not_in_memory(
         tracemalloc.start()
         metrics = {f"dev/f1/{label}": 0.5 for label in range(100)}
         for epoch in range(2, 2000):
-            ledger.append("trial_report", trial=0, epoch=epoch, metrics=metrics)
+            ledger.append(EpochReported(trial=0, epoch=epoch, metrics=metrics))
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert ledger.num_bytes > 3_000_000
@@ -514,27 +541,29 @@ def test_what_waits_for_a_store_is_not_in_memory(
 
 # --- processes --------------------------------------------------------------------------------
 
-SYNC = "import sys; from tune.tracking.tracker import sync; print(sync(sys.argv[1], sys.argv[2]))"
+SYNC = (
+    "import sys; from tune.ledger import SweepLayout; from tune.tracking import sync; "
+    "print(sync(SweepLayout.of(sys.argv[1], sys.argv[2]), sys.argv[3]))"
+)
 
 
 @pytest.mark.slow
 def test_a_new_store_survives_two_at_once_and_a_kill(tmp_path: Path) -> None:
-    paths = []
-    for name in ("one", "two"):
-        with open_sweep(tmp_path / name) as ledger:
-            paths.append(ledger.path)
+    names = ("one", "two")
+    for name in names:
+        open_sweep(tmp_path, name).close()
     uri = f"sqlite:///{tmp_path}/mlflow.db"
 
-    def start(path: Path) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", SYNC, str(path), uri]
+    def start(name: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", SYNC, str(tmp_path), name, uri]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    killed = start(paths[0])
+    killed = start(names[0])
     wait_for(lambda: list(tmp_path.glob(".mlflow-*/new.db")))
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert not (tmp_path / "mlflow.db").exists()
-    both = [start(path) for path in paths]
+    both = [start(name) for name in names]
     assert [process.communicate() for process in both] == [("1\n", "")] * 2
 
 
@@ -559,5 +588,5 @@ def test_closing_waits_for_as_long_as_the_store_gets_on(monkeypatch, num_steps, 
             pass
 
     monkeypatch.setattr("tune.tracking.tracker.Follower", Slow)
-    tracker = Tracker("ledger.jsonl", "sqlite:///nowhere.db", say=lambda message: None)
+    tracker = Tracker(SweepLayout(Path(), "x"), "sqlite:///nowhere.db", note=lambda message: None)
     assert tracker.close(timeout=0.3) == left

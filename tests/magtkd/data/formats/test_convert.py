@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from magtkd.cli.train import app, run_app
+from magtkd.cli import app, run_app
 from magtkd.config import Config
 from magtkd.data import read_path
 from magtkd.data.formats.conversion import Options
 from magtkd.data.formats.convert import FORMATS, convert, find_format
 from magtkd.errors import DataError
 from magtkd.pipeline import run_chain
-from magtkd.store.store import Store
+from magtkd.store import Store
 
 Capture = pytest.CaptureFixture[str]
 MakeConfig = Callable[..., Config]

@@ -1,4 +1,5 @@
-"""The scheduler: which trials Ray Tune stops early, or lets go on from others.
+"""Ray Tune's schedulers, where they need help: with metrics that are not finite, sweeps that are
+resumed, and population based training within the search space.
 
 Results carry `epoch` and the metrics by name. A result whose `done` is true ends its trial before
 a scheduler is asked, so a last result may lack metrics, as that of a trial that diverged does.
@@ -8,17 +9,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import ray.tune.schedulers as ray_schedulers
 
-from tune.config.ranges import Entry, Scalar
-from tune.config.sweep import SweepConfig, max_epochs
-from tune.ledger.state import Event
+from tune.space import Assignment, Entry, Scalar
 
-__all__ = ["make_scheduler", "replay"]
+__all__ = ["Asha", "HyperBand", "MedianStopping", "PopulationBased", "Resumable"]
 
 
 class _FiniteMetric:
@@ -52,9 +51,9 @@ class _Known(NamedTuple):
     trial_id: str
 
 
-class _Resumable(_FiniteMetric):
+class Resumable(_FiniteMetric):
     """Knows trials by their numbers instead of Ray's objects, so that the reports that an earlier
-    driver heard count, each once. Comes before the scheduler among the bases."""
+    driver received count, each once. Comes before the scheduler among the bases."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -62,20 +61,20 @@ class _Resumable(_FiniteMetric):
         self._epochs: dict[int, int] = {}
 
     def on_trial_add(self, controller: Any, trial: Any) -> None:
-        number = trial.config["trial"]
+        number = trial.config[Assignment.NUMBER]
         if number not in self._known:
             self._known[number], self._epochs[number] = _Known(f"trial-{number}"), 0
             super().on_trial_add(controller, self._known[number])  # type: ignore[misc]
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        number = trial.config["trial"]
+        number = trial.config[Assignment.NUMBER]
         if self._is_old(number, result):
             return str(ray_schedulers.TrialScheduler.CONTINUE)
         return super().on_trial_result(controller, self._known[number], result)
 
     def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        number = trial.config["trial"]
-        # Ray tells the last report of a trial that it stopped a second time.
+        number = trial.config[Assignment.NUMBER]
+        # Ray passes the last report of a trial that it stopped a second time.
         if not self._is_old(number, result):
             super().on_trial_complete(controller, self._known[number], result)
 
@@ -88,7 +87,7 @@ class _Resumable(_FiniteMetric):
         return 0 < epoch <= known
 
 
-class Asha(_Resumable, ray_schedulers.AsyncHyperBandScheduler):  # type: ignore[misc]
+class Asha(Resumable, ray_schedulers.AsyncHyperBandScheduler):  # type: ignore[misc]
     """Asynchronous successive halving (arXiv 1810.05934)."""
 
 
@@ -96,7 +95,7 @@ class HyperBand(_FiniteMetric, ray_schedulers.HyperBandScheduler):  # type: igno
     """HyperBand (arXiv 1603.06560)."""
 
 
-class MedianStopping(_Resumable, ray_schedulers.MedianStoppingRule):  # type: ignore[misc]
+class MedianStopping(Resumable, ray_schedulers.MedianStoppingRule):  # type: ignore[misc]
     """Stops trials that are worse than the median of the others."""
 
 
@@ -125,8 +124,8 @@ class PopulationBased(_FiniteMetric, ray_schedulers.PopulationBasedTraining):  #
 
     def _get_new_config(self, trial: Any, source: Any) -> tuple[dict[str, Any], dict[str, str]]:
         # Ray's own would leave the ranges and give the trial the number of the one it copies.
-        config = source.config | {"trial": trial.config["trial"]}
-        config.pop("past", None)
+        config = source.config | {Assignment.NUMBER: trial.config[Assignment.NUMBER]}
+        config.pop(Assignment.PAST, None)
         operations = {}
         for name, entry in self._entries.items():
             config[name], operations[name] = self._explore(entry, config[name])
@@ -143,73 +142,3 @@ class PopulationBased(_FiniteMetric, ray_schedulers.PopulationBasedTraining):  #
         shift = draw.choice((-1, 1))
         index = min(max(points.index(entry.clip(value)) + shift, 0), len(points) - 1)
         return points[index], f"shift {shift:+d}"
-
-
-def replay(scheduler: Any, events: Iterable[Event]) -> list[int]:
-    """Tell a new scheduler what an earlier driver's heard, in the order of the ledger.
-
-    Population based training and HyperBand start again from the trials that have not ended.
-
-    Returns:
-        trials whose last report ended them, though the ledger does not say so: the driver was
-        killed in between.
-    """
-    if not isinstance(scheduler, _Resumable):
-        return []
-    running: dict[int, str] = {}
-    for event in events:
-        number = event.get("trial", -1)
-        trial = SimpleNamespace(config={"trial": number})
-        match event["kind"]:
-            case "trial_suggested":
-                scheduler.on_trial_add(None, trial)
-                running[number] = ray_schedulers.TrialScheduler.CONTINUE
-            case "trial_report" if number in running:
-                result = {**event["metrics"], "epoch": event["epoch"]}
-                decision = scheduler.on_trial_result(None, trial, result)
-                if decision == ray_schedulers.TrialScheduler.STOP:
-                    running[number] = decision
-            case "trial_ended":
-                running.pop(number, None)
-    stop = ray_schedulers.TrialScheduler.STOP
-    return [number for number, decision in running.items() if decision == stop]
-
-
-def make_scheduler(sweep: SweepConfig) -> Any:
-    """Ray Tune's scheduler of a sweep, which `check_sweep` has passed.
-
-    Metric and mode are its own: a `TuneConfig` beside it must not name them again.
-    """
-    scheduler, first = sweep.scheduler, sweep.objective[0]
-    shared: dict[str, Any] = {"time_attr": "epoch", "metric": first.metric, "mode": first.mode}
-    match scheduler.kind:
-        case "fifo":
-            return ray_schedulers.FIFOScheduler()
-        case "asha":
-            return Asha(
-                max_t=max_epochs(sweep),
-                grace_period=scheduler.grace_period,
-                reduction_factor=scheduler.reduction_factor,
-                **shared,
-            )
-        case "hyperband":
-            return HyperBand(
-                max_t=max_epochs(sweep), reduction_factor=scheduler.reduction_factor, **shared
-            )
-        case "median":
-            return MedianStopping(
-                grace_period=scheduler.grace_period,
-                min_samples_required=scheduler.min_samples,
-                # Never pause a trial for want of samples: others do not wait for its resources.
-                min_time_slice=math.inf,
-                **shared,
-            )
-        case "pbt":
-            return PopulationBased(
-                dict(sweep.search_space.entries),
-                sweep.search.seed,
-                perturbation_interval=scheduler.perturbation_interval,
-                quantile_fraction=scheduler.quantile_fraction,
-                resample_probability=scheduler.resample_probability,
-                **shared,
-            )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from magtkd.config import Config, get_value, with_values
 from magtkd.errors import SweepError
-from tune.config.space import Choice, FloatRange, IntRange, Space
+from tune.space import Choice, FloatRange, IntRange, Space
 
 BASE = Config()
 

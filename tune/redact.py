@@ -1,17 +1,12 @@
-"""Addresses of tracking stores, and what of them and of their errors may be shown."""
+"""What of addresses and of errors may be shown: no passwords, no tokens, one line."""
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 
-__all__ = ["default_tracking_uri", "reason", "redact"]
+from magtkd.errors import first_line
 
-
-def default_tracking_uri(storage: str | Path) -> str:
-    """`MLFLOW_TRACKING_URI` where it is set, else an SQLite file in the storage folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(storage).resolve()}/mlflow.db"
+__all__ = ["reason", "redact"]
 
 
 def redact(text: str) -> str:
@@ -26,11 +21,10 @@ def redact(text: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Why something failed, in one short line: what the system said, where it is at the root."""
+    """Why something failed, in one short line: the system's own words, where it is at the root."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return redact(cause.strerror)
         cause = cause.__cause__ or cause.__context__
-    lines = str(error).splitlines() or [type(error).__name__]
-    return redact(lines[0])[:200]
+    return redact(first_line(error))[:200]

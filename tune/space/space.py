@@ -1,8 +1,7 @@
 """The search space: which names of a configuration are searched, over which values.
 
 Names are dotted names of the configuration. `tie` gives other names the same value; `when` makes a
-name depend on the value that another name has in the trial's configuration. This module knows
-neither Optuna nor Ray, so that a light process can read a sweep.
+name depend on the value that another name has in the trial's configuration.
 """
 
 from __future__ import annotations
@@ -18,18 +17,15 @@ from typing import Any, TypeAlias
 from magtkd.config import Config, get_value, names_of, nearest, with_values
 from magtkd.errors import ConfigError, SweepError
 from magtkd.pipeline import STAGES
-from tune.config.ranges import (
+from tune.space.ranges import (
     KINDS,
-    Choice,
     Entry,
-    FloatRange,
-    IntRange,
     Scalar,
     Suggester,
     parse_entry,
 )
 
-__all__ = ["Choice", "Entry", "FloatRange", "IntRange", "Scalar", "Space", "Values"]
+__all__ = ["Space", "Values"]
 
 Values: TypeAlias = dict[str, Scalar]
 

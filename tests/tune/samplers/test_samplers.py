@@ -1,8 +1,13 @@
+import subprocess
+import sys
+
 import optuna
 import pytest
 
-from tune.config.sweep import SweepConfig
-from tune.search.samplers import JointSampler, distributions, make_sampler
+from magtkd.errors import SweepError
+from tune.config import SweepConfig
+from tune.samplers import SAMPLERS
+from tune.search.joint import JointSampler, distributions, make_sampler
 
 SPACE = {
     "teacher.hidden_dim": {"choice": [32, 64]},
@@ -21,7 +26,7 @@ def joint_names(sampler, num_objectives=1):
         {"space": SPACE, "objective": objective, "search": {"sampler": sampler}}
     )
     study = optuna.create_study(directions=["minimize"] * num_objectives)
-    study.sampler = make_sampler(sweep, 0)
+    study.sampler = make_sampler(sweep.sampler, sweep.problem, 0)
     trial = study.ask()
     return set(study.sampler.infer_relative_search_space(study, study.trials[trial.number]))
 
@@ -56,7 +61,48 @@ def test_neighbouring_trials_draw_differently():
     study = optuna.create_study()
     drawn = set()
     for number in range(7):
-        study.sampler = make_sampler(sweep, number)
+        study.sampler = make_sampler(sweep.sampler, sweep.problem, number)
         assert isinstance(study.sampler, JointSampler)
         drawn.add(study.ask().suggest_float("fusion.learning_rate", 1e-5, 1e-3, log=True))
     assert len(drawn) == 7
+
+
+# --- what every sampler holds to --------------------------------------------------------------
+
+
+def problem_of(sampler, **sections):
+    return SweepConfig.model_validate(
+        {"space": SPACE, "search": {"sampler": sampler, "num_trials": 11, "seed": 3}, **sections}
+    )
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_it_is_found_by_its_name(sampler):
+    sweep = problem_of(sampler)
+    assert sweep.sampler.name == sampler
+
+
+@pytest.mark.parametrize("sampler", set(SAMPLERS) - {"grid"})
+def test_it_takes_a_mixed_space_and_refuses_an_empty_one(sampler):
+    member = SAMPLERS[sampler]
+    member.check(problem_of(sampler).problem)
+    with pytest.raises(SweepError, match=f"space: it is empty, so sampler '{sampler}'"):
+        member.check(problem_of(sampler, space={}).problem)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_what_it_draws_follows_from_seed_and_number(sampler):
+    problem = problem_of(sampler).problem
+
+    def draw(number):
+        study = optuna.create_study()
+        study.sampler = make_sampler(SAMPLERS[sampler], problem, number)
+        trial = study.ask()
+        return trial.suggest_float("fusion.learning_rate", 1e-5, 1e-3, log=True)
+
+    assert draw(2) == draw(2)
+
+
+def test_the_samplers_are_light_until_one_is_built():
+    code = "import sys, tune.samplers; sys.exit('optuna' in sys.modules or 'ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

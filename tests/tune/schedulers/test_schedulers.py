@@ -1,5 +1,7 @@
 import math
 import random
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -7,8 +9,11 @@ import ray.tune.schedulers as ray_schedulers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune.config.sweep import SweepConfig, check_sweep
-from tune.search.schedulers import make_scheduler, replay
+from magtkd.errors import SweepError
+from tune.config import SweepConfig, check_sweep
+from tune.ledger import EpochReported, TrialEnded, TrialStatus, TrialSuggested
+from tune.schedulers import SCHEDULERS
+from tune.search import replay
 
 CONTINUE, STOP = ray_schedulers.TrialScheduler.CONTINUE, ray_schedulers.TrialScheduler.STOP
 METRIC = "dev/weighted_f1"
@@ -24,7 +29,7 @@ VALUES = {
     "fusion.audio_weight": 0.5,
     "fusion.detach_anchor": True,
 }
-KINDS = ["asha", "hyperband", "median", "pbt"]
+KINDS = [kind for kind in SCHEDULERS if kind != "fifo"]  # which looks at no metric
 
 
 def scheduler_of(kind, **sections):
@@ -38,7 +43,7 @@ def scheduler_of(kind, **sections):
         }
     )
     check_sweep(sweep)
-    return make_scheduler(sweep)
+    return sweep.scheduler.build(sweep.problem)
 
 
 class Trial(SimpleNamespace):
@@ -164,29 +169,30 @@ def test_pbt_changes_follow_from_the_seed():
     assert first(3) != first(5)
 
 
-# --- going on after a driver was killed -------------------------------------------------------
+# --- after a driver was killed ----------------------------------------------------------------
 
 
 def play(scheduler, order, curves, events, *, until=None):
     """What a driver does: reports in some order, each asked of the scheduler, then recorded; which
     trials were stopped at which epoch."""
     stopped, trials = {}, {}
-    told = dict.fromkeys(range(len(curves)), 0)
+    done = dict.fromkeys(range(len(curves)), 0)
     for event in events:
-        if event["kind"] == "trial_report":
-            told[event["trial"]] = event["epoch"]
-        if event["kind"] == "trial_ended":
-            told[event["trial"]] = math.inf
+        if isinstance(event, EpochReported):
+            done[event.trial] = event.epoch
+        if isinstance(event, TrialEnded):
+            done[event.trial] = math.inf
     for number in order[:until]:
-        if told[number] == math.inf or told[number] >= len(curves[number]):
+        if done[number] == math.inf or done[number] >= len(curves[number]):
             continue
         if number not in trials:
             trials[number] = Trial(number)
             scheduler.on_trial_add(None, trials[number])
-            if not any(e["kind"] == "trial_suggested" and e["trial"] == number for e in events):
-                events.append({"kind": "trial_suggested", "trial": number})
-        told[number] += 1
-        epoch, value = told[number], curves[number][told[number] - 1]
+            suggested = [one.trial for one in events if isinstance(one, TrialSuggested)]
+            if number not in suggested:
+                events.append(TrialSuggested(trial=number, values={}))
+        done[number] += 1
+        epoch, value = done[number], curves[number][done[number] - 1]
         is_last = epoch == len(curves[number])
         if is_last:
             scheduler.on_trial_complete(None, trials[number], result(epoch, value))
@@ -194,13 +200,13 @@ def play(scheduler, order, curves, events, *, until=None):
         else:
             decision = scheduler.on_trial_result(None, trials[number], result(epoch, value))
         metrics = {METRIC: value if math.isfinite(value) else None}
-        events.append({"kind": "trial_report", "trial": number, "epoch": epoch, "metrics": metrics})
+        events.append(EpochReported(trial=number, epoch=epoch, metrics=metrics))
         if decision == STOP:
             if not is_last:
                 scheduler.on_trial_complete(None, trials[number], result(epoch, value))
                 stopped[number] = epoch
-            told[number] = math.inf
-            events.append({"kind": "trial_ended", "trial": number})
+            done[number] = math.inf
+            events.append(TrialEnded(trial=number, state=TrialStatus.STOPPED))
     return stopped
 
 
@@ -214,7 +220,7 @@ def play(scheduler, order, curves, events, *, until=None):
     draws=st.lists(st.integers(0, 6), min_size=63, max_size=63),
     cut=st.integers(0, 63),
 )
-def test_a_new_scheduler_that_hears_the_ledger_decides_as_the_old_one(kind, curves, draws, cut):
+def test_a_new_scheduler_that_is_given_the_ledger_decides_as_the_old_one(kind, curves, draws, cut):
     section = {"kind": kind, "grace_period": 1}
     section |= {"min_samples": 2} if kind == "median" else {"reduction_factor": 3}
     order = [*draws, *list(range(7)) * 9]
@@ -234,27 +240,56 @@ def test_a_trial_whose_end_was_not_recorded_is_found(kind):
     section |= {"min_samples": 2} if kind == "median" else {}
     events = []
     for number, value in enumerate([0.9, 0.8, 0.7, 0.1]):
-        report = {"kind": "trial_report", "trial": number, "epoch": 1, "metrics": {METRIC: value}}
-        events += [{"kind": "trial_suggested", "trial": number}, report]
+        report = EpochReported(trial=number, epoch=1, metrics={METRIC: value})
+        events += [TrialSuggested(trial=number, values={}), report]
     assert 3 in replay(scheduler_of(kind, scheduler=section), events)
-    ended = [*events, *({"kind": "trial_ended", "trial": number} for number in range(4))]
+    ended = [*events, *(TrialEnded(trial=number, state=TrialStatus.STOPPED) for number in range(4))]
     assert replay(scheduler_of(kind, scheduler=section), ended) == []
 
 
 @pytest.mark.parametrize("kind", ["fifo", "hyperband", "pbt"])
 def test_other_schedulers_start_again(kind):
     space = {"fusion.learning_rate": SPACE["fusion.learning_rate"]}
-    assert replay(scheduler_of(kind, space=space), [{"kind": "trial_suggested", "trial": 0}]) == []
+    assert replay(scheduler_of(kind, space=space), [TrialSuggested(trial=0, values={})]) == []
 
 
 @pytest.mark.parametrize("kind", ["asha", "median"])
-def test_an_epoch_that_is_told_again_counts_once(kind):
+def test_an_epoch_that_is_reported_again_counts_once(kind):
     section = {"kind": kind, "grace_period": 1}
     scheduler = scheduler_of(kind, scheduler=section)
     controller, trials = started(scheduler, 2)
     for epoch in (1, 2):
         assert scheduler.on_trial_result(controller, trials[0], result(epoch, 0.5)) == CONTINUE
     before = scheduler.debug_string()
-    for epoch in (1, 2):  # its process died, and a new one tells what the first had told
+    for epoch in (1, 2):  # its process died, and a new one reports again
         assert scheduler.on_trial_result(controller, trials[0], result(epoch, 0.9)) == CONTINUE
     assert scheduler.debug_string() == before
+
+
+# --- what every scheduler holds to ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_it_is_found_by_its_kind_and_survives_its_round_trip(kind):
+    sweep = SweepConfig.model_validate({"scheduler": {"kind": kind}})
+    assert sweep.scheduler == SCHEDULERS[kind]()
+    assert SweepConfig.model_validate(sweep.model_dump(mode="json")).scheduler == sweep.scheduler
+
+
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_it_lets_a_good_first_trial_run(kind):
+    scheduler = scheduler_of(kind)
+    controller, (trial, _) = started(scheduler, 2)
+    assert scheduler.on_trial_result(controller, trial, result(1, 0.9)) == CONTINUE
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_refuses_several_objectives(kind):
+    both = [{"metric": "dev/loss", "mode": "min"}, {"metric": "dev/accuracy"}]
+    with pytest.raises(SweepError, match=f"scheduler.kind: {kind} stops trials by one objective"):
+        scheduler_of(kind, objective=both)
+
+
+def test_the_schedulers_are_light_until_one_is_built():
+    code = "import sys, tune.schedulers; sys.exit('optuna' in sys.modules or 'ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,111 @@
+"""What all of the command line shares: how an application is made, run, and complains."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from magtkd.errors import DivergedError, InputError, MagtkdError
+
+__all__ = ["complain", "examples", "new_app", "run_app", "warn", "write_text"]
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's help."""
+    lines = [f"[dim]{command.replace('[', chr(92) + '[')}[/dim]" for command in commands]
+    return "\n\n".join(["Examples:" if len(commands) > 1 else "Example:", *lines])
+
+
+def new_app() -> typer.Typer:
+    """An application without commands, with `--version`."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        help="Train MAGTKD and search its hyperparameters.",
+        epilog=examples("magtkd sweep experiments/quickstart_sweep.yaml", "magtkd sweep --help"),
+    )
+
+    app.callback()(_root)
+    return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"magtkd {importlib.metadata.version('magtkd')}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def run_app(application: typer.Typer, arguments: list[str] | None = None) -> int:
+    """Run a command line; one line on stderr and exit code 2 for what the user got wrong."""
+    try:
+        code = application(args=arguments, standalone_mode=False)
+    except (InputError, DivergedError) as error:
+        return complain(error, 2)
+    except MagtkdError as error:
+        return complain(error, 1)
+    except Exception as error:
+        # Typer's and click's own complaints about arguments, which know how to show themselves.
+        if not hasattr(error, "format_message"):
+            raise
+        message = error.format_message().rstrip(".")
+        # Without a message, the help itself was shown.
+        return complain(f"{message}; see `{_command(error)} --help`", 2) if message else 2
+    # Typer returns the exit code of `typer.Exit`, and 130 after Ctrl-C.
+    return code if isinstance(code, int) else 0
+
+
+def complain(message: object, code: int) -> int:
+    """One line on stderr; returns the exit code."""
+    print(f"magtkd: {' '.join(str(message).split())}", file=sys.stderr)
+    return code
+
+
+def warn(message: str) -> None:
+    """A warning on stderr."""
+    print(f"magtkd: warning: {message}", file=sys.stderr)
+
+
+def _command(error: Exception) -> str:
+    """The command that a complaint about arguments is about, such as `magtkd data convert`."""
+    names: list[str] = []
+    context = getattr(error, "ctx", None)
+    while context is not None and context.parent is not None:
+        names.insert(0, context.info_name or "")
+        context = context.parent
+    return " ".join(["magtkd", *names])
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file at once, so that what was there stays whole if writing fails.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    if os.path.isdir(path):
+        raise InputError(f"{path}: cannot write: it is a folder; name a file in it")
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot write: {error.strerror}; choose another file") from None

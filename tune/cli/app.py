@@ -1,0 +1,28 @@
+"""The whole command line: the search's commands, and those of the core trainer."""
+
+from __future__ import annotations
+
+import sys
+
+from magtkd.cli import add_import, add_train, data_app, make_config_app, new_app, run_app
+from tune.cli.doctor import add_doctor
+from tune.cli.results import add_results
+from tune.cli.sweep import add_sweep
+from tune.config import SweepConfig
+
+__all__ = ["app", "main"]
+
+app = new_app()
+# In the order in which the help lists them.
+add_sweep(app)
+add_train(app)
+add_results(app)
+add_doctor(app)
+add_import(app)
+app.add_typer(data_app, name="data")
+app.add_typer(make_config_app(SweepConfig), name="config")
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run_app(app))

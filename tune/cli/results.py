@@ -1,0 +1,149 @@
+"""`magtkd trials`, `best`, `status` and `sync`: what came out of a sweep, or what it does now."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from magtkd.cli import JsonOption, StorageOption, examples, write_text
+from magtkd.errors import StorageError, SweepError
+from magtkd.store import Store
+from tune.cli.options import NameArgument
+from tune.ledger import SweepLayout, read_sweep
+from tune.redact import redact
+from tune.results import (
+    FORMATS,
+    best,
+    exported_config,
+    files_of,
+    mlflow_status,
+    print_status,
+    reveal_test,
+    sweep_status,
+    trial_rows,
+    write_trials,
+)
+
+__all__ = ["add_results"]
+
+
+def add_results(app: typer.Typer) -> None:
+    """Add these commands to a command line."""
+    shown = examples("magtkd trials mosi", "magtkd trials mosi --format csv > mosi.csv")
+    app.command("trials", epilog=shown)(show_trials)
+    shown = examples(
+        "magtkd best mosi --top 5",
+        "magtkd best mosi --export best.yaml",
+        "magtkd best mosi --reveal-test",
+    )
+    app.command("best", epilog=shown)(show_best)
+    app.command("status", epilog=examples("magtkd status mosi"))(show_status)
+    shown = examples("magtkd sync mosi --tracking-uri http://mlflow.lab:5000")
+    app.command("sync", epilog=shown)(sync_sweep)
+
+
+def show_trials(
+    name: NameArgument,
+    storage: StorageOption = "magtkd-results",
+    format: Annotated[
+        str, typer.Option("--format", metavar="|".join(FORMATS), help="How to write them.")
+    ] = "table",
+) -> None:
+    """List a sweep's trials, running or ended."""
+    chosen = next((one for one in FORMATS if one == format), None)
+    if chosen is None:
+        raise SweepError(f"--format {format!r}: use one of {', '.join(FORMATS)}")
+    rows = trial_rows(read_sweep(SweepLayout.of(storage, name)))
+    write_trials(rows, chosen, sys.stdout)
+
+
+def show_best(
+    name: NameArgument,
+    storage: StorageOption = "magtkd-results",
+    top: Annotated[
+        int | None, typer.Option("--top", min=1, metavar="K", help="Show the K best.")
+    ] = None,
+    as_json: JsonOption = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the best one's configuration, for `train`."),
+    ] = None,
+    reveal: Annotated[
+        bool,
+        typer.Option(
+            "--reveal-test", help="Reveal test metrics of the best one; the ledger records it."
+        ),
+    ] = False,
+) -> None:
+    """Show the best trials, ranked on dev.
+
+    Several objectives give their Pareto front. JSON is one object, or a list where --top or
+    several objectives ask for more than one.
+    """
+    layout = SweepLayout.of(storage, name)
+    state = read_sweep(layout)
+    rows = best(state, top)
+    if reveal:
+        reveal_test(layout, rows[0].trial, Store(storage))
+        if state.is_tracked:
+            _send_to_mlflow(layout)
+        state = read_sweep(layout)
+        rows = best(state, top)
+    if export is not None:
+        write_text(export, exported_config(state, rows[0].trial))
+        print(f"{export}: run it with: magtkd train {export}", file=sys.stderr)
+    if as_json:
+        trees = [row.to_json() for row in rows]
+        one = top is None and len(state.objectives) == 1
+        print(json.dumps(trees[0] if one else trees, indent=2))
+    else:
+        write_trials(rows, "table", sys.stdout)
+
+
+def _send_to_mlflow(layout: SweepLayout) -> None:
+    from tune.tracking import sync
+
+    try:
+        sync(layout, layout.tracking_uri)
+    except StorageError as error:
+        print(f"magtkd: not sent to MLflow: {error}", file=sys.stderr)
+
+
+def show_status(
+    name: NameArgument, storage: StorageOption = "magtkd-results", as_json: JsonOption = False
+) -> None:
+    """Show what a sweep is doing: what runs, what waits, what failed, what MLflow lacks."""
+    layout = SweepLayout.of(storage, name)
+    status = sweep_status(layout, storage)
+    status = replace(status, mlflow=mlflow_status(layout, is_tracked=status.is_tracked))
+    if as_json:
+        print(json.dumps(status.to_json(), indent=2))
+    else:
+        print_status(status, Console())
+
+
+def sync_sweep(
+    name: NameArgument,
+    storage: StorageOption = "magtkd-results",
+    tracking_uri: Annotated[
+        str | None, typer.Option(metavar="URI", help="MLflow's address; default as for `sweep`.")
+    ] = None,
+) -> None:
+    """Send to MLflow whatever it lacks of a sweep."""
+    from tune.tracking import sync
+
+    layout = SweepLayout.of(storage, name)
+    files = files_of(read_sweep(layout).sweep, Store(storage))
+    uri = tracking_uri or layout.tracking_uri
+
+    def note(message: str) -> None:
+        print(f"magtkd: {message}", file=sys.stderr)
+
+    num_sent = sync(layout, uri, artifacts_of=files, note=note)
+    print(f"MLflow: {redact(uri)}: sent {num_sent} events" if num_sent else "MLflow: up to date")

@@ -1,0 +1,121 @@
+"""`magtkd sweep`: run, resume or preview a sweep."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from magtkd.cli import Overrides, StorageOption, examples
+from magtkd.config import dump_yaml
+from magtkd.errors import SweepError
+from tune.config import SweepConfig, SweepOptions, load_sweep
+from tune.ledger import SweepEnd, SweepLayout, SweepState, TrialStatus
+from tune.redact import redact
+from tune.results import best, sweep_cost, write_trials
+
+if TYPE_CHECKING:
+    from tune.driver import Preview
+
+__all__ = ["add_sweep"]
+
+
+def add_sweep(app: typer.Typer) -> None:
+    """Add `sweep` to a command line."""
+    shown = examples(
+        "magtkd sweep experiments/quickstart_sweep.yaml",
+        "magtkd sweep experiments/mosi_sweep.yaml data.path=mosi.parquet search.num_trials=20",
+        "magtkd sweep experiments/mosi_sweep.yaml data.path=mosi.parquet --dry-run",
+        "magtkd sweep --resume mosi",
+    )
+    app.command("sweep", epilog=shown)(sweep)
+
+
+def sweep(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[SWEEP]", help="A YAML file with a `space`.")
+    ] = None,
+    overrides: Overrides = None,
+    storage: StorageOption = "magtkd-results",
+    resume: Annotated[str | None, typer.Option(metavar="NAME", help="Resume a sweep.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, show what would run, and stop.")
+    ] = False,
+    no_reuse: Annotated[
+        bool,
+        typer.Option("--no-reuse", help="Train every stage of every trial, to measure reuse."),
+    ] = False,
+    no_tracking: Annotated[
+        bool, typer.Option("--no-tracking", help="Do not record in MLflow.")
+    ] = False,
+) -> None:
+    """Search the space of a sweep file."""
+    if (file is None) == (resume is None):
+        raise SweepError("give either a sweep file, or --resume NAME to resume a sweep")
+    options = SweepOptions(
+        storage=storage, reuse=not no_reuse, tracking_uri="" if no_tracking else None
+    )
+    loaded = None if file is None else load_sweep(file, overrides or ())
+    # Ray and Optuna take seconds to load, which no other command should wait for.
+    from tune.driver import preview_sweep, resume_sweep, run_sweep
+
+    if loaded is None:
+        assert resume is not None
+        state = resume_sweep(resume, options)
+    elif dry_run:
+        _print_preview(loaded, preview_sweep(loaded, options))
+        return
+    else:
+        state = run_sweep(loaded, options)
+    _print_end(state, storage, tracked=state.is_tracked and not no_tracking)
+    if state.closed == SweepEnd.INTERRUPTED:
+        raise typer.Exit(130)
+
+
+def _print_preview(sweep: SweepConfig, preview: Preview) -> None:
+    print(dump_yaml(sweep))
+    number = preview.num_configurations
+    unbounded = "unbounded (continuous range)"
+    print(f"# distinct configurations: {unbounded if number is None else number}")
+    for name in preview.idle:
+        print(f"# {name}: changes no stage of this table's; leave it out")
+    least = "" if preview.is_whole else "at least "
+    for stage, count in preview.stages.items():
+        if count.distinct is None:
+            print(f"# {stage}: {unbounded}")
+        else:
+            print(f"# {stage}: {least}{count.distinct} distinct, {least}{count.existing} trained")
+
+
+def _print_end(state: SweepState, storage: str, *, tracked: bool) -> None:
+    console = Console()
+    if any(trial.state == TrialStatus.COMPLETED for trial in state.trials.values()):
+        write_trials(best(state, 5), "table", sys.stdout)
+    console.print(_cost_table(state))
+    if state.closed == SweepEnd.INTERRUPTED:
+        command = f"magtkd sweep --resume {state.name} --storage {storage}"
+        console.print(f"interrupted; to resume: {command}", style="bold", soft_wrap=True)
+    if tracked:
+        uri = redact(SweepLayout.of(storage, state.name).tracking_uri)
+        is_server = uri.startswith(("http://", "https://"))
+        command = uri if is_server else f"mlflow ui --host 127.0.0.1 --backend-store-uri {uri}"
+        print(f"MLflow: {command}   (choose Model training there)")
+    print(f"next: magtkd best {state.name} --storage {storage}")
+
+
+def _cost_table(state: SweepState) -> Table:
+    table = Table("stage", "trained", "stopped", "reused", "seconds", "seconds saved by reuse")
+    for stage, cost in sweep_cost(state).items():
+        table.add_row(
+            stage,
+            str(cost.num_trained),
+            str(cost.num_stopped),
+            str(cost.num_reused),
+            f"{cost.seconds_trained:.1f}",
+            f"{cost.seconds_saved:.1f}",
+        )
+    return table

@@ -1,0 +1,113 @@
+"""What a sweep would do: a dry run, without anything of it being run."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from dataclasses import dataclass
+
+import ray
+
+from magtkd.config import nearest
+from magtkd.data import Corpus, read_corpus
+from magtkd.errors import InputError, SweepError
+from magtkd.pipeline import Source, source_of
+from magtkd.store import Store
+from tune.cluster import check_resources, ray_cluster
+from tune.config import SweepConfig, SweepOptions
+from tune.space import Candidate
+
+__all__ = ["Preview", "check_labels", "idle_names", "preview_sweep"]
+
+MAX_PREVIEWED = 10_000
+
+
+@dataclass(frozen=True)
+class StageCount:
+    """How many keys a stage has over the space: `distinct`, None where a continuous range makes
+    them unbounded, of which `existing` are in the store already."""
+
+    distinct: int | None
+    existing: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a sweep would do.
+
+    `num_configurations` is None where a continuous range makes them unbounded. Where `is_whole` is
+    false there are too many to count, and more of each than `stages` has. `idle` are the names of
+    the space that change no stage."""
+
+    num_configurations: int | None
+    stages: dict[str, StageCount]
+    is_whole: bool
+    idle: tuple[str, ...]
+
+
+def check_labels(sweep: SweepConfig, corpus: Corpus) -> None:
+    """Check that the labels of the objectives are those of the table.
+
+    Raises:
+        SweepError: an objective names another.
+    """
+    for objective in sweep.objective:
+        label = objective.metric.removeprefix("dev/f1/")
+        if label != objective.metric and label not in corpus.labels:
+            raise SweepError(
+                f"objective.metric: {objective.metric!r}: {corpus.source} has no label {label!r}"
+                f"{nearest(label, corpus.labels)}; it has {', '.join(corpus.labels)}"
+            )
+
+
+def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
+    """Check a sweep against its data and the cluster without running anything of it.
+
+    Raises:
+        InputError: anything that is wrong, in one line.
+    """
+    corpus = read_corpus(sweep.data)
+    check_labels(sweep, corpus)
+    source, store = source_of(corpus), Store(options.storage)
+    number = sweep.search_space.num_points(sweep.base)
+    keys, is_whole = _distinct_keys(sweep, source, 0)
+    # A stage whose keys follow a continuous range has others at another of its values.
+    others = keys if number is not None else _distinct_keys(sweep, source, 1)[0]
+    with ray_cluster():
+        check_resources(sweep.resources, ray.cluster_resources())
+    stages = {
+        stage: StageCount(
+            len(found) if found == others.get(stage) else None,
+            sum(store.exists(stage, key) for key in found),
+        )
+        for stage, found in keys.items()
+    }
+    return Preview(number, stages, is_whole, idle_names(sweep, source))
+
+
+def _distinct_keys(
+    sweep: SweepConfig, source: Source, probe: int
+) -> tuple[dict[str, set[str]], bool]:
+    """The keys of each stage over the space, and whether that was all of it."""
+    points = sweep.search_space.probed_points(sweep.base, probe)
+    keys: dict[str, set[str]] = {}
+    for values in itertools.islice(points, MAX_PREVIEWED):
+        for stage, key in Candidate(values=values).plan(sweep.base, source).keys.items():
+            keys.setdefault(stage, set()).add(key)
+    return keys, next(points, None) is None
+
+
+def idle_names(sweep: SweepConfig, source: Source) -> tuple[str, ...]:
+    """The names of the space that change no stage of this table's, such as a student's where its
+    modality is absent. Names under a condition are left out."""
+    space, base = sweep.search_space, sweep.base
+
+    def keys(moved: str | None = None) -> dict[str, str]:
+        return Candidate(values=space.corner(base, moved)).plan(base, source).keys
+
+    # A hint and no check: a corner that is not legal shows nothing about the rest of the space.
+    with contextlib.suppress(InputError):
+        still = keys()
+        varied = [name for name, entry in space.unconditional.items() if len(entry.probes()) > 1]
+        return tuple(name for name in varied if keys(name) == still)
+    return ()

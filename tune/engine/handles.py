@@ -1,0 +1,179 @@
+"""The handles of Ray's actors, typed: what can be called on each, with what, and what is returned.
+
+Ray gives a handle whose attributes are methods with `.remote(...)`. A Protocol for each actor lets
+mypy check these calls; `tests/tune/engine/test_handles.py` holds the Protocols and the classes
+together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+from magtkd.config import Config
+from magtkd.pipeline import Plan, StageRecord
+from magtkd.store import Artifact
+from tune.engine.messages import (
+    EngineActivity,
+    Failure,
+    PoolCounts,
+    StageDone,
+    Step,
+    WorkerSession,
+)
+
+__all__ = [
+    "EngineHandle",
+    "FusionFound",
+    "Method",
+    "Opened",
+    "Ref",
+    "SessionOpened",
+    "WorkerHandle",
+    "fetch",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Ref(Protocol[T_co]):
+    """A result that is coming (Ray's ObjectRef)."""
+
+    def __await__(self) -> Generator[Any, None, T_co]: ...
+
+
+class Method(Protocol[P, T_co]):
+    """A method of an actor."""
+
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> Ref[T_co]: ...
+
+
+class TrainMethod(Protocol):
+    """`Worker.train`, which returns two references."""
+
+    def remote(
+        self,
+        stage: str,
+        config: Config,
+        plan: Plan,
+        is_shared: bool,
+        names: list[str],
+        *upstream: Ref[Artifact],
+    ) -> tuple[Ref[StageDone | Failure], Ref[Artifact]]: ...
+
+
+class OpenSessionMethod(Protocol):
+    """`Worker.open`, whose last arguments Ray resolves from references."""
+
+    def remote(
+        self,
+        session_id: str,
+        config: Config,
+        plan: Plan,
+        checkpoint_name: str,
+        checkpoint: bytes | None,
+        names: list[str],
+        *upstream: Ref[Artifact],
+    ) -> Ref[WorkerSession | Failure]: ...
+
+
+class WorkerHandle(Protocol):
+    """A `Worker`'s."""
+
+    @property
+    def ready(self) -> Method[[], bool]: ...
+    @property
+    def train(self) -> TrainMethod: ...
+    @property
+    def open(self) -> OpenSessionMethod: ...
+    @property
+    def advance(self) -> Method[[str], Step | Failure]: ...
+    @property
+    def checkpoint(self) -> Method[[str], bytes]: ...
+    @property
+    def save(self) -> Method[[str], None]: ...
+    @property
+    def close(self) -> Method[[str], None]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionOpened:
+    """A worker holds the trial's session, under a name that no other opening has."""
+
+    records: dict[str, StageRecord]
+    """How the trial came by each stage before fusion."""
+    fusion_key: str
+    reports: list[dict[str, Any]]
+    """Of fusion's epochs so far."""
+    seconds: float
+    """What these took."""
+    worker: WorkerHandle
+    session: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionFound:
+    """The trial's fusion artifact exists already."""
+
+    records: dict[str, StageRecord]
+    """How the trial came by each stage."""
+    metrics: dict[str, Any]
+    """The artifact's."""
+
+    @property
+    def reports(self) -> list[dict[str, Any]]:
+        """Of all epochs."""
+        reports: list[dict[str, Any]] = self.metrics["reports"]
+        return reports
+
+
+Opened = SessionOpened | FusionFound | Failure
+"""What a trial gets when it asks for its session."""
+
+
+class OpenMethod(Protocol):
+    """`Engine.open`."""
+
+    def remote(
+        self,
+        trial: int,
+        config: Config,
+        name: str = "0",
+        checkpoint: bytes | None = None,
+        needs_session: bool = False,
+    ) -> Ref[Opened]: ...
+
+
+class EngineHandle(Protocol):
+    """An `Engine`'s."""
+
+    @property
+    def warm_up(self) -> Method[[Config, int], None]: ...
+    @property
+    def counts(self) -> Method[[], PoolCounts]: ...
+    @property
+    def describe(self) -> Method[[], EngineActivity]: ...
+    @property
+    def save(self) -> Method[[], int]: ...
+    @property
+    def end(self) -> Method[[int], None]: ...
+    @property
+    def open(self) -> OpenMethod: ...
+    @property
+    def close(self) -> Method[[int, str], None]: ...
+    @property
+    def worker_died(self) -> Method[[int], None]: ...
+
+
+def fetch(ref: Ref[T], timeout: float | None = None) -> T:
+    """The value behind a reference; waits for it.
+
+    Raises:
+        RayError: the actor died, its method raised, or the time is up.
+    """
+    import ray
+
+    return cast(T, ray.get(ref, timeout=timeout))

@@ -1,0 +1,256 @@
+"""The events of a ledger: one frozen record a kind.
+
+They are decoded once, where the file is read, and encoded once, where it is written; everything
+else matches on their types. In the file each is a JSON object with its `kind` and `time`.
+"""
+
+from __future__ import annotations
+
+import json
+import typing
+import uuid
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from magtkd.metrics import Scores
+from magtkd.pipeline import StageRecord
+from tune.space import Candidate, Scalar, Values
+
+__all__ = [
+    "FORMAT",
+    "EpochReported",
+    "Event",
+    "StagesRecorded",
+    "SweepClosed",
+    "SweepEnd",
+    "SweepEvent",
+    "SweepOpened",
+    "SweepResumed",
+    "TestRevealed",
+    "TrialChanged",
+    "TrialEnded",
+    "TrialEvent",
+    "TrialStatus",
+    "TrialSuggested",
+    "UnknownEvent",
+    "Warned",
+    "decode_event",
+    "encode_event",
+]
+
+FORMAT = 2
+"""The format of ledgers that this version writes. Format 1 had no number; its lines differ in
+nothing that matters here, but the keys in them were made of more settings."""
+
+
+class TrialStatus(StrEnum):
+    """Where a trial is, or how it ended."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    """By the scheduler, before its last epoch."""
+    DIVERGED = "diverged"
+    """A loss was not finite."""
+    FAILED = "failed"
+
+
+class SweepEnd(StrEnum):
+    """How a driver's work on a sweep ended."""
+
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    """One line of a ledger."""
+
+    time: int = 0
+    """Integer milliseconds, never decreasing; set when the event is written."""
+
+
+class SweepEvent(Event, frozen=True, kw_only=True):
+    """An event of the whole sweep."""
+
+
+class TrialEvent(Event, frozen=True, kw_only=True):
+    """An event of one trial."""
+
+    trial: int
+    """The trial's number, from 0."""
+
+
+class SweepOpened(SweepEvent, frozen=True, kw_only=True, tag="sweep_opened"):
+    """The first event."""
+
+    name: str
+    config: dict[str, Any]
+    """The resolved sweep, as plain values."""
+    sweep_id: str = msgspec.field(default_factory=lambda: uuid.uuid4().hex)
+    """Unique, whatever the sweep's name."""
+    fingerprint: str = ""
+    """Of the table."""
+    versions: dict[str, str] = {}
+    """Of the packages that computed."""
+    tracked: bool = True
+    """Whether the sweep is recorded in MLflow."""
+    format: int = 1
+    """The format of the ledger; see `FORMAT`."""
+
+
+class SweepResumed(SweepEvent, frozen=True, kw_only=True, tag="sweep_resumed"):
+    """Another driver continues the sweep; what follows is in the format that it names."""
+
+    format: int = 1
+
+
+class SweepClosed(SweepEvent, frozen=True, kw_only=True, tag="sweep_closed"):
+    """A driver has ended in an orderly way."""
+
+    reason: SweepEnd
+
+
+class Warned(SweepEvent, frozen=True, kw_only=True, tag="warning"):
+    """Something that a person should know, such as a damaged file."""
+
+    message: str
+
+
+class TrialSuggested(TrialEvent, frozen=True, kw_only=True, tag="trial_suggested"):
+    """A trial begins."""
+
+    values: Values
+    seed: int | None = None
+
+    @property
+    def candidate(self) -> Candidate:
+        """What is tried."""
+        return Candidate(values=self.values, seed=self.seed)
+
+
+class StagesRecorded(TrialEvent, frozen=True, kw_only=True, tag="trial_stages"):
+    """How a trial came by some of its stages."""
+
+    stages: dict[str, StageRecord]
+
+
+class TrialChanged(TrialEvent, frozen=True, kw_only=True, tag="trial_changed"):
+    """Population based training gave a trial another candidate, perhaps another trial's session."""
+
+    epoch: int
+    """The epoch from which the values hold."""
+    values: Values
+    """The values that hold from there on."""
+    base: Values
+    """The first values of the session that the trial continues."""
+    changes: dict[int, dict[str, Scalar]] = {}
+    """Of that session, all of them; see `Candidate.changes`."""
+    seed: int | None = None
+
+    @property
+    def candidate(self) -> Candidate:
+        """The trial's candidate from now on."""
+        return Candidate(values=self.base, changes=self.changes, seed=self.seed)
+
+
+class EpochReported(TrialEvent, frozen=True, kw_only=True, tag="trial_report"):
+    """One epoch's metrics; None for a metric that was not finite."""
+
+    epoch: int
+    metrics: dict[str, float | None]
+
+
+class TrialEnded(TrialEvent, frozen=True, kw_only=True, tag="trial_ended"):
+    """A trial is over."""
+
+    state: TrialStatus
+    message: str | None = None
+    """Why, where it did not complete."""
+    dev: Scores | None = None
+    """Dev scores of the chosen epoch."""
+    epoch: int | None = None
+    """The epoch that dev chose."""
+    objectives: list[float | None] | None = None
+    """The sweep's objectives there."""
+
+
+class TestRevealed(TrialEvent, frozen=True, kw_only=True, tag="test_revealed"):
+    """Test metrics of a selected trial were computed and shown."""
+
+    __test__ = False  # nothing for pytest
+
+    test: Scores
+
+
+class UnknownEvent(Event, frozen=True, kw_only=True, tag="unknown"):
+    """An event of a kind that this version does not have; it changes nothing. Never written."""
+
+
+_KNOWN = (
+    EpochReported
+    | StagesRecorded
+    | SweepClosed
+    | SweepOpened
+    | SweepResumed
+    | TestRevealed
+    | TrialChanged
+    | TrialEnded
+    | TrialSuggested
+    | Warned
+)
+_TAGS = {kind.__struct_config__.tag for kind in typing.get_args(_KNOWN)}
+
+
+class _Line(msgspec.Struct):
+    """As much as every line has."""
+
+    kind: str
+    time: int
+
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(_KNOWN)
+_line_decoder = msgspec.json.Decoder(_Line)
+
+
+def encode_event(event: Event) -> bytes:
+    """The event as one line; a number that is not finite becomes null, as JSON has no others."""
+    try:
+        return _encoder.encode(event) + b"\n"
+    except UnicodeEncodeError:
+        return _encoder.encode(_replace_surrogates(msgspec.to_builtins(event))) + b"\n"
+
+
+def decode_event(line: bytes) -> Event:
+    """The event of a line.
+
+    Raises:
+        ValueError: the line is none, or lacks what an event of its kind has.
+    """
+    try:
+        event = _decoder.decode(line)
+    except msgspec.ValidationError:
+        known = _line_decoder.decode(line)
+        if known.kind in _TAGS:
+            raise
+        return UnknownEvent(time=known.time)
+    except msgspec.DecodeError:
+        if b"\\ud" not in line.lower():
+            raise
+        # Format 1 wrote lone surrogates, which UTF-8 has not.
+        tree = _replace_surrogates(json.loads(line))
+        event = msgspec.convert(tree, _KNOWN)
+    if event.time <= 0:
+        raise ValueError("it has no time")
+    return event
+
+
+def _replace_surrogates(value: Any) -> Any:
+    """The value with `?` for each lone surrogate, such as those of a path that is not UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_replace_surrogates(name): _replace_surrogates(one) for name, one in value.items()}
+    return [_replace_surrogates(one) for one in value] if isinstance(value, list) else value

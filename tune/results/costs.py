@@ -1,0 +1,61 @@
+"""What a sweep cost, stage by stage, and what reuse saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from magtkd.pipeline import StageRecord
+from tune.ledger import SweepState
+
+__all__ = ["StageCost", "sweep_cost"]
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage cost over all trials, in seconds, and what reuse saved.
+
+    `seconds_trained` holds the stopped ones too: they left no artifact, but they cost.
+    `num_unknown` counts reuses for which the ledger does not have what training took.
+    """
+
+    num_trained: int = 0
+    num_stopped: int = 0
+    num_reused: int = 0
+    seconds_trained: float = 0.0
+    seconds_saved: float = 0.0
+    num_unknown: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers as a JSON object."""
+        return asdict(self)
+
+
+def sweep_cost(state: SweepState) -> dict[str, StageCost]:
+    """The cost of each stage; a reuse saved what training its key took."""
+    known = {record.key: record.seconds for _, record in _records(state, "trained")}
+    names = dict.fromkeys(stage for trial in state.trials.values() for stage in trial.stages)
+    return {name: _stage_cost(state, name, known) for name in names}
+
+
+def _stage_cost(state: SweepState, name: str, known: Mapping[str, float]) -> StageCost:
+    trained = [record for stage, record in _records(state, "trained") if stage == name]
+    reused = [record for stage, record in _records(state, "reused") if stage == name]
+    stopped = [record for stage, record in _records(state, "stopped") if stage == name]
+    costs = [known.get(r.key) if r.saved is None else r.saved for r in reused]
+    return StageCost(
+        num_trained=len(trained),
+        num_stopped=len(stopped),
+        num_reused=len(reused),
+        seconds_trained=sum(record.seconds for record in [*trained, *stopped]),
+        seconds_saved=sum(cost for cost in costs if cost is not None),
+        num_unknown=costs.count(None),
+    )
+
+
+def _records(state: SweepState, outcome: str) -> Iterator[tuple[str, StageRecord]]:
+    for trial in state.trials.values():
+        for stage, record in trial.stages.items():
+            if record.outcome == outcome:
+                yield stage, record

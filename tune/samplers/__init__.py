@@ -1,0 +1,30 @@
+"""How the next trial's values are chosen: one file a sampler, `random` the plainest.
+
+To add one, write a file beside these with a `Sampler` and name it in `SAMPLERS`. Importing this
+package imports no Optuna; building a sampler does.
+"""
+
+from tune.samplers.base import Sampler
+from tune.samplers.cmaes import CmaEs
+from tune.samplers.gp import GaussianProcess
+from tune.samplers.grid import Grid
+from tune.samplers.nsga2 import Nsga2
+from tune.samplers.qmc import QuasiMonteCarlo
+from tune.samplers.random import Random
+from tune.samplers.tpe import Tpe
+
+__all__ = ["SAMPLERS", "Sampler"]
+
+SAMPLERS: dict[str, Sampler] = {
+    sampler.name: sampler
+    for sampler in (
+        Random(),
+        Grid(),
+        QuasiMonteCarlo(),
+        Tpe(),
+        GaussianProcess(),
+        CmaEs(),
+        Nsga2(),
+    )
+}
+"""By the name that `search.sampler` gives."""

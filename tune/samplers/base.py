@@ -1,0 +1,73 @@
+"""What all samplers have in common.
+
+A trial's Optuna sampler is built from the sweep's seed and the trial's number, so that a suggestion
+follows from these and from the study's history alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from magtkd.errors import SweepError
+from tune.space import Problem, Values
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+
+__all__ = ["Sampler", "trial_seed"]
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """A seed for one trial, unrelated to those of its neighbours."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+class Sampler:
+    """How the next trial's values are chosen."""
+
+    name: ClassVar[str]
+    """As `search.sampler` names it."""
+    has_memory: ClassVar[bool] = False
+    """Whether it keeps its state in attributes of the study, which only asking it sets: a replay
+    then has to ask it for each trial, though the values are known."""
+
+    def check(self, problem: Problem) -> None:
+        """Check that it can search this problem.
+
+        Raises:
+            SweepError: one line with the place, the value and the way out.
+        """
+        if not problem.space:
+            raise SweepError(
+                f"space: it is empty, so sampler {self.name!r} has nothing to choose; name values "
+                "to search, or use sampler 'grid', which runs the configuration once"
+            )
+
+    def points(self, problem: Problem) -> list[Values] | None:
+        """The values of all trials, where these are known beforehand; else None."""
+        return None
+
+    def build(self, problem: Problem, number: int) -> BaseSampler:
+        """Optuna's sampler of one trial.
+
+        Args:
+            problem: what is searched.
+            number: the trial's number.
+        """
+        raise NotImplementedError
+
+    def joint(
+        self, problem: Problem, unconditional: Mapping[str, BaseDistribution]
+    ) -> Mapping[str, BaseDistribution]:
+        """The names that are drawn together from the first trial on.
+
+        Args:
+            problem: what is searched.
+            unconditional: distributions of the names that every trial has, and that have more than
+                one value.
+        """
+        return unconditional

@@ -1,0 +1,25 @@
+"""`fifo`: no trial is stopped early."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from tune.schedulers.base import SchedulerSection
+from tune.space import Problem
+
+__all__ = ["Fifo"]
+
+
+class Fifo(SchedulerSection):
+    """Every trial runs to its end."""
+
+    kind: Literal["fifo"] = "fifo"
+    """Which scheduler it is."""
+
+    def check(self, problem: Problem) -> None:
+        """Nothing: it takes any problem."""
+
+    def build(self, problem: Problem) -> Any:
+        import ray.tune.schedulers as ray_schedulers
+
+        return ray_schedulers.FIFOScheduler()
