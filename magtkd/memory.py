@@ -37,7 +37,8 @@ class MemoryPeak:
         if self._is_cuda:
             import torch
 
-            torch.cuda.init()  # without it, there is no allocator to ask yet
+            # Before it, there is no allocator to ask.
+            torch.cuda.init()  # type: ignore[no-untyped-call]
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
             with contextlib.suppress(OSError):
