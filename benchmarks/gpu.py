@@ -28,7 +28,7 @@ from typing import Any
 
 from gpu_packages import install, lacking, pack
 from gpu_rows import Row, exit_code, skipped, table
-from gpu_worker import Case, failure, serve
+from gpu_worker import BROKEN, Case, failure, serve
 
 WHEELS = Path(__file__).resolve().parent / "wheels"
 BUDGET = 540.0
@@ -102,29 +102,35 @@ class Worker:
     def run(self, case: Case, limit: float) -> Iterator[Row]:
         """The rows of a case, a failure among them where it ends too early or too late."""
         try:
-            if self._process is None or not self._process.is_alive():
+            if self._process is None:
                 self.start()
             self._pipe.send(case)
             ends = time.monotonic() + limit
-            while (one := self._receive(ends)) is not None:
+            while isinstance(one := self._receive(ends), Row):
                 yield one
+            if one == BROKEN:
+                self.stop()
         except TimeoutError:
             self.stop()
             yield failure(case, f"still at it after {limit:.0f} s")
         except (EOFError, OSError):
-            self.stop()
-            yield failure(case, f"the process died, exit code {self._process.exitcode}")
+            yield failure(case, f"the process died, exit code {self.stop()}")
 
     def _receive(self, ends: float) -> Any:
         if not self._pipe.poll(max(0.0, ends - time.monotonic())):
             raise TimeoutError
         return self._pipe.recv()
 
-    def stop(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
+    def stop(self) -> int | None:
+        """End the process; its exit code where it had ended by itself."""
+        if self._process is None:
+            return None
+        self._process.join(1)
+        code: int | None = self._process.exitcode
+        self._process.kill()
+        self._process.join()
+        self._process = None
+        return code
 
 
 def run_cases(cases: Sequence[Case], budget: float) -> tuple[dict[str, Any], list[Row]]:
@@ -132,7 +138,8 @@ def run_cases(cases: Sequence[Case], budget: float) -> tuple[dict[str, Any], lis
     ends = time.monotonic() + budget
     worker = Worker()
     rows: list[Row] = []
-    with contextlib.closing(_Stopping(worker)):
+    with contextlib.ExitStack() as stack:
+        stack.callback(worker.stop)
         header = worker.start()
         print(NO_DEVICE if header["device"] is None else _headline(header), file=sys.stderr)
         for case in cases:
@@ -149,11 +156,6 @@ def run_cases(cases: Sequence[Case], budget: float) -> tuple[dict[str, Any], lis
     return header, rows
 
 
-class _Stopping:
-    def __init__(self, worker: Worker) -> None:
-        self.close = worker.stop
-
-
 def _headline(header: dict[str, Any]) -> str:
     device = f"{header['device']}, {header['memory_gib']} GiB" if header["device"] else "CPU"
     return (
@@ -165,14 +167,15 @@ def _headline(header: dict[str, Any]) -> str:
 def prepare(wheels: Path, target: Path) -> str | None:
     """Install what is missing; the line to end with where that leaves nothing to do."""
     left = install(lacking(), wheels, target)
-    sys.path.append(str(target))
+    # Before what is there: of that it has only what must go with a package that was missing.
+    sys.path.insert(1, str(target))
     needed = [package.name for package in left if package.only_for is None]
     if not needed:
         return None
     return (
         f"gpu.sh: {', '.join(needed)}: missing or too old, and no wheel for this Python in "
         f"{wheels}; run benchmarks/gpu.sh --pack --python-version "
-        f"{'.'.join(platform.python_version_tuple()[:2])} where there is network and carry the "
+        f"{'.'.join(platform.python_version_tuple()[:2])} where there is network and carry that "
         "folder (torch, transformers and numpy are never carried)"
     )
 

@@ -88,7 +88,7 @@ def pack(folder: Path, python_version: str, only: list[str] | None) -> None:
     carried = {package.name: package for package in PACKAGES if package.is_carried}
     unknown = [name for name in only or () if name not in carried]
     if unknown:
-        raise SystemExit(f"--only {unknown[0]}: not among {', '.join(carried)}")
+        raise SystemExit(f"--packages {unknown[0]}: not among {', '.join(carried)}")
     pinned = dict(
         line.split("==") for line in CONSTRAINTS.read_text().split() if line.count("==") == 1
     )

@@ -250,7 +250,7 @@ def _fusion_session(folder: Path) -> tuple[Session[Any, Any], str]:
 def _clip_session(folder: Path, kind: str) -> tuple[Session[Any, Any], str]:
     frames = (8, 224, 224, 3) if _is_cuda() else (4, 16, 16, 3)
     values = values_of(kind, folder, {} if _is_cuda() else None)
-    values |= {"epochs": 2, "batch_size": 8, "accumulation": 1, "learning_rate": 1e-5}
+    values |= {"epochs": 2, "batch_size": 4, "accumulation": 1, "learning_rate": 1e-5}
     values |= {"precision": "bfloat16"}
     data = first_rows(corpus(num_dialogues=60), 96 if _is_cuda() else 24)
     inputs = Inputs(folder, data, seconds=3.0 if _is_cuda() else 0.3, frames=frames)

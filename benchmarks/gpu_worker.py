@@ -7,6 +7,7 @@ import gc
 import importlib
 import tempfile
 import time
+import traceback
 import warnings
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -15,7 +16,10 @@ from typing import Any
 
 from gpu_rows import FAILED, Row
 
-__all__ = ["Case", "failure", "serve"]
+__all__ = ["BROKEN", "DONE", "Case", "failure", "serve"]
+
+DONE, BROKEN = "done", "broken"
+"""What follows a case's rows: the process takes the next, or it ends."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,8 @@ def failure(case: Case, reason: str) -> Row:
 
 
 def serve(pipe: Connection) -> None:
-    """Describe the device, then answer each case with its rows and None; end after an error,
-    since CUDA may be of no use then."""
+    """Describe the device, then answer each case with its rows and `DONE`. An error ends the
+    process, since CUDA may be of no use after it: `BROKEN`."""
     warnings.simplefilter("ignore")
     pipe.send(_describe())
     while True:
@@ -54,10 +58,11 @@ def serve(pipe: Connection) -> None:
                 ):
                     pipe.send(one)
         except Exception as error:
+            traceback.print_exc()
             pipe.send(failure(case, f"{type(error).__name__}: {error}"))
-            pipe.send(None)
+            pipe.send(BROKEN)
             return
-        pipe.send(None)
+        pipe.send(DONE)
 
 
 def _fresh() -> None:

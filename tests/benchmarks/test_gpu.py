@@ -116,17 +116,31 @@ def test_a_check_that_breaks_or_hangs_does_not_end_the_others() -> None:
     gpu, worker = load("gpu"), load("gpu_worker")
     cases = [
         worker.Case("encoder", "broken", "gpu_checks.encoder", {"kind": "no such"}),
+        worker.Case("fusion", "concat", "gpu_checks.fusion", {"model": "concat"}),
+        worker.Case("fusion", "dies", "sys.exit"),
         worker.Case("fusion", "slow", "gpu_checks.fusion", {"model": "magt"}, limit=0.01),
         worker.Case("fusion", "concat", "gpu_checks.fusion", {"model": "concat"}),
     ]
     header, rows = gpu.run_cases(cases, budget=200)
     assert header["device"] is None
-    assert [row.outcome for row in rows] == ["FAILED", "FAILED", "ok", "ok", "ok"]
+    fine = ["ok", "ok", "ok"]
+    assert [row.outcome for row in rows] == ["FAILED", *fine, "FAILED", "FAILED", *fine]
     assert rows[0].measured == "KeyError: 'no such'"
-    assert rows[1].measured == "still at it after 0 s"
+    assert rows[4].measured == "the process died, exit code 1"
+    assert rows[5].measured == "still at it after 0 s"
     assert load("gpu_rows").exit_code(rows) == 1
-    _, rows = gpu.run_cases(cases[2:], budget=0)
+    _, rows = gpu.run_cases(cases[-1:], budget=0)
     assert [row.outcome for row in rows] == ["skipped: no time left"]
+
+
+def test_the_peak_is_that_of_the_device() -> None:
+    peak = load("gpu_sizes").peak_flops
+    assert peak("NVIDIA H100 80GB HBM3", "bfloat16") == 989e12
+    assert peak("NVIDIA H100 PCIe", "float32") == 51.2e12
+    assert peak("NVIDIA A100-SXM4-80GB", "float32") == 19.5e12
+    assert peak("NVIDIA A100-SXM4-80GB", "float16") == 312e12
+    assert peak("NVIDIA L4", "float32") == 30.3e12
+    assert peak("Quadro A10000", "float32") is None
 
 
 # --- packages ---------------------------------------------------------------------------------
