@@ -15,8 +15,6 @@ import json
 import time
 from typing import Any
 
-import common
-
 ENCODERS = {"roberta-large": "text", "data2vec": "audio", "timesformer": "video"}
 OPTIONS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -83,6 +81,8 @@ def measure(encoder: str, option: str, batch: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    import common  # which loads the search; `gpu_sizes.py` uses the rest without it
+
     parser = common.arguments(__doc__)
     parser.add_argument("--encoders", nargs="+", choices=ENCODERS, default=list(ENCODERS))
     parser.add_argument("--batch", type=int, default=4)

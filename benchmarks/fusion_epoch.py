@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import common
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -99,13 +98,30 @@ def random_batches(conversations: Conversations, generator: torch.Generator) -> 
 
 
 class Trainer:
-    """A variant that trains one epoch after another."""
+    """A variant that trains one epoch after another.
 
-    def __init__(self, variant: Variant, conversations: Conversations) -> None:
+    Args:
+        variant: what it has of our changes.
+        conversations: what it trains on.
+        device: where it computes.
+        precision: of the products, by autocast.
+        hidden_dim: width of the features and of the model.
+    """
+
+    def __init__(
+        self,
+        variant: Variant,
+        conversations: Conversations,
+        *,
+        device: torch.device | None = None,
+        precision: torch.dtype = torch.float32,
+        hidden_dim: int = SECTION.hidden_dim,
+    ) -> None:
         self._variant, self._conversations = variant, conversations
+        self._device, self._precision = device or torch.device("cpu"), precision
         torch.manual_seed(0)
         sizes: dict[str, Any] = {
-            "hidden_dim": SECTION.hidden_dim,
+            "hidden_dim": hidden_dim,
             "num_heads": SECTION.num_heads,
             "num_classes": conversations.num_classes,
             "num_speakers": conversations.num_speakers,
@@ -118,6 +134,7 @@ class Trainer:
             self.model = PeerMAGT(make_dropout=make_dropout, **sizes)
             self.model.load_state_dict(ours.to_published())
             _require_same(ours, self.model, next(self._conversations.batches("dev", 1, None)))
+        self.model.to(self._device)
         self._optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=SECTION.learning_rate,
@@ -125,7 +142,8 @@ class Trainer:
             fused=variant.fused_optimizer or None,
         )
         self._generator = torch.Generator().manual_seed(0)
-        self._step(next(self.batches()))  # the optimizer's state is made at its first step
+        # The optimizer's state is made at its first step.
+        self._step(next(self.batches()).to(self._device))
 
     def batches(self) -> Iterator[Batch]:
         """An epoch's batches."""
@@ -135,10 +153,12 @@ class Trainer:
 
     def epoch(self) -> dict[str, Any]:
         """Train one epoch; its seconds, and the share of positions that were padding."""
-        batches = list(self.batches())
+        batches = [batch.to(self._device) for batch in self.batches()]
+        self._wait()
         started, cpu_started = time.perf_counter(), time.process_time()
         for batch in batches:
             self._step(batch)
+        self._wait()
         seconds = time.perf_counter() - started
         cpu_seconds = time.process_time() - cpu_started
         num_real = sum(int(batch.mask.sum()) for batch in batches)
@@ -146,9 +166,15 @@ class Trainer:
         padding = 1 - num_real / num_positions
         return {"seconds": seconds, "cpu_seconds": cpu_seconds, "padding": padding}
 
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
     def _step(self, batch: Batch) -> None:
         self.model.train()
-        loss = batch_loss(self.model, batch)
+        is_half = self._precision != torch.float32
+        with torch.autocast(self._device.type, dtype=self._precision, enabled=is_half):
+            loss = batch_loss(self.model, batch)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), SECTION.gradient_norm)
@@ -216,6 +242,8 @@ def part_of(name: str, shapes: list[list[int]]) -> str:
 
 
 def main() -> None:
+    import common  # which loads the search; `gpu_sizes.py` uses the rest without it
+
     parser = common.arguments(__doc__)
     parser.add_argument("--data", type=Path, metavar="DIR", help="MELD's three CSV files")
     parser.add_argument(

@@ -14,7 +14,9 @@ __all__ = ["MemoryPeak", "memory_named"]
 
 SIZES = ("batch_size", "max_length", "prompt_length", "hidden_dim", "depth", "model", "encoder")
 # What torch, numpy, the CUDA libraries and Python say.
-_SAYS = re.compile(r"out of memory|can't allocate memory|unable to allocate|bad_alloc", re.I)
+_SAYS = re.compile(
+    r"out of memory|can't allocate memory|unable to allocate|bad_alloc|_STATUS_ALLOC_FAILED", re.I
+)
 
 
 class MemoryPeak:
@@ -35,6 +37,8 @@ class MemoryPeak:
         if self._is_cuda:
             import torch
 
+            # Before it, there is no allocator to ask.
+            torch.cuda.init()  # type: ignore[no-untyped-call]
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
             with contextlib.suppress(OSError):

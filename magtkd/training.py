@@ -308,6 +308,7 @@ class Session(Generic[SectionT, BatchT]):
         score = -value if self.section.select == "loss" else value
         if score > self._progress.best_score:
             self._progress.best_score, self._progress.best_epoch = score, report.epoch
+            self._best = {}  # the last copy makes room for this one
             self._best = self._copied_weights()
 
     def _copied_weights(self) -> dict[str, Tensor]:
@@ -320,6 +321,7 @@ class Session(Generic[SectionT, BatchT]):
     def result(self) -> TrainResult:
         """Features, logits, weights and metrics of the epoch that dev chose."""
         assert self._best, f"{self.stage} was not trained"
+        self._optimizer.zero_grad(set_to_none=True)  # gradients make room for the copy
         latest = self._copied_weights()
         self.task.model.load_state_dict(self._best)
         rows, features, logits = self._predict(["train", "dev", "test"])

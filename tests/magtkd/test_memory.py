@@ -37,6 +37,8 @@ def test_a_stage_that_does_not_fit_is_named_with_its_sizes(
         MemoryError(),
         RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79 GiB in all"),
         RuntimeError("std::bad_alloc"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     ],
 )
 def test_what_libraries_say_of_memory_is_known(error: Exception, tiny_config: MakeConfig) -> None:
