@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from magtkd.artifacts import Artifact
 from magtkd.config import Config, SyntheticConfig
 from magtkd.data import make_corpus, make_synthetic, prepare, read_metadata
 from magtkd.data.columns import features_column
 from magtkd.encoders.tiny import tiny_tokenizer
 from magtkd.media.clips import ClipWriter
-from magtkd.models import MINILM
+from magtkd.model_files import MINILM
 from magtkd.stages import open_session
+from magtkd.store import Artifact
 from magtkd.training import Session
 
 __all__ = [
