@@ -18,7 +18,7 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 def validate(model: type[ConfigT], tree: Mapping[str, Any], source: str) -> ConfigT:
-    """Validate a tree of plain values; `source` leads the error message.
+    """Validate a tree of plain values; `source` leads the error message, where there is one.
 
     Raises:
         ConfigError: one line for the first thing that is wrong, and how many more there are.
@@ -26,7 +26,11 @@ def validate(model: type[ConfigT], tree: Mapping[str, Any], source: str) -> Conf
     try:
         return model.model_validate(dict(tree))
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_one_line(model, error)}") from None
+        raise ConfigError(_at(source, _one_line(model, error))) from None
+
+
+def _at(source: str, message: str) -> str:
+    return f"{source}: {message}" if source else message
 
 
 def _one_line(model: type[BaseModel], error: ValidationError) -> str:
@@ -96,7 +100,7 @@ def with_values(config: ConfigT, values: Mapping[str, Any], *, source: str = "va
             node = node[parent]
         if not isinstance(node, dict):
             raise ConfigError(
-                f"{source}: {name}: no such name{nearest(name, names_of(type(config)))}"
+                _at(source, f"{name}: no such name{nearest(name, names_of(type(config)))}")
             )
         node[last] = value
     return validate(type(config), tree, source)

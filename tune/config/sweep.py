@@ -161,7 +161,7 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
 
 
 def check_sweep(sweep: SweepConfig) -> None:
-    """Check what the sections say about each other.
+    """Check that the sections fit each other.
 
     Raises:
         SweepError: names or values that the configuration does not have, a sampler or scheduler

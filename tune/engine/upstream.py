@@ -74,7 +74,7 @@ class Upstream:
     Args:
         store: where artifacts are looked for and written.
         pool: gives workers.
-        sweep_id: the sweep, to tell what it trained itself before its driver or engine died.
+        sweep_id: the sweep, to recognise what it trained itself before its driver or engine died.
         reuse: look for artifacts, and share what is trained between trials.
         max_failures: how often the work of a worker that died is done again.
         warn: called with one line that a person should know.

@@ -87,7 +87,7 @@ class Worker:
     ) -> tuple[StageDone | Failure, Artifact | None]:
         """Train a stage to its end and write its artifact; returns it without the weights.
 
-        A stage that is shared goes on from its last export, where there is one.
+        A stage that is shared continues from its last checkpoint, where there is one.
         """
         exports = stage_exports(self._store, stage, plan.keys[stage]) if is_shared else None
         try:
@@ -134,7 +134,7 @@ class Worker:
                     session.load(exported)
             opened = _OpenSession(session, given["data"], plan, config, exports)
             if is_new:
-                opened.save()  # it may have come from another trial, under which nobody will look
+                opened.save()  # it may be another trial's, whose name is not looked under
         except Exception as error:
             return failure_of("fusion", error)
         self._sessions[session_id] = opened
@@ -165,8 +165,8 @@ class Worker:
         return artifact.metrics
 
     def checkpoint(self, session_id: str) -> bytes:
-        """The session as bytes that `open` goes on from; the store gets them as well, since the
-        trial is being paused, or another one goes on from it."""
+        """The session as bytes that `open` continues from. The store gets them as well, since the
+        trial is being paused, or another one continues its session."""
         opened = self._sessions[session_id]
         exported: bytes = opened.session.export()
         if opened.is_under_way:

@@ -46,7 +46,7 @@ def _refusal(name: str) -> str | None:
     if name == "name":
         return "it is a name for people and changes no result"
     if name.startswith("resources."):
-        return "it says what a stage may use, not what it computes"
+        return "it limits what a stage may use, and changes nothing that it computes"
     if name in {"data.path", "data.media"} or name.startswith("data.synthetic."):
         return "trials on different data cannot be compared; run one sweep for each"
     if name == "fusion.recipe":
@@ -241,7 +241,7 @@ class Space:
             for own in (name, *entry.tie):
                 _check_name(own, name if own == name else f"{name}: tie: {own}", known)
             for parent, allowed in entry.when:
-                self._check_condition(f"{name}: when: {parent}", parent, allowed, base)
+                self._check_condition(f"{name}: when", parent, allowed, base)
         for values in self._probes(base):
             _check_values(values, base)
 
@@ -250,17 +250,17 @@ class Space:
     ) -> None:
         known = list(names_of(Config))
         if parent not in known:
-            raise SweepError(f"{place}: no such name{nearest(parent, known)}")
+            raise SweepError(f"{place}: {parent}: no such name{nearest(parent, known)}")
         owner = self.owner(parent)
         for value in allowed:
             if owner is None:
                 try:
                     _check_values({parent: value}, base)
                 except SweepError as error:
-                    raise SweepError(f"{place.removesuffix(parent)}{error}") from None
+                    raise SweepError(f"{place}: {error}") from None
             elif not owner[1].contains(value) and value != get_value(base, parent):
                 raise SweepError(
-                    f"{place}: it is never {value!r}; it is searched over {owner[1].to_tree()}"
+                    f"{place}: {parent}: it is never {value!r}; it is searched over {owner[1].to_tree()}"
                 )
 
     def _probes(self, base: Config) -> Iterator[Values]:
@@ -298,9 +298,9 @@ def _check_name(name: str, place: str, known: Sequence[str]) -> None:
 
 def _check_values(values: Values, base: Config) -> None:
     try:
-        config = with_values(base, values)
+        config = with_values(base, values, source="")
     except ConfigError as error:
-        raise SweepError(str(error).removeprefix("values: ")) from None
+        raise SweepError(str(error)) from None
     for name, value in values.items():
         if (read := get_value(config, name)) != value:
             raise SweepError(f"{name}: {value!r} would be read as {read!r}; write it so")
