@@ -260,7 +260,8 @@ class Space:
                     raise SweepError(f"{place}: {error}") from None
             elif not owner[1].contains(value) and value != get_value(base, parent):
                 raise SweepError(
-                    f"{place}: {parent}: it is never {value!r}; it is searched over {owner[1].to_tree()}"
+                    f"{place}: {parent}: it is never {value!r}; it is searched over "
+                    f"{owner[1].to_tree()}"
                 )
 
     def _probes(self, base: Config) -> Iterator[Values]:
