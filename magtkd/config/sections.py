@@ -206,6 +206,11 @@ class LoraConfig(Section):
 class EncoderSection(TrainingSection):
     """What a stage has that may train a transformers encoder."""
 
+    FROZEN: typing.ClassVar[str]
+    """The value of `train` that leaves the encoder as it is."""
+    CLIP_LENGTH: typing.ClassVar[str | None] = None
+    """The value that bounds the length of a clip, where one does."""
+
     batch_size: Positive = 32
     """Utterances a batch."""
     encoder: Annotated[str, Field(min_length=1)] = "features"
@@ -227,6 +232,8 @@ class EncoderSection(TrainingSection):
 
 class TeacherConfig(EncoderSection):
     """The text teacher."""
+
+    FROZEN = "prompt"
 
     encoder: Annotated[str, Field(min_length=1)] = "features"
     """`features` for the table's text features; `tiny` for a small randomly initialised
@@ -320,6 +327,8 @@ class VideoMediaConfig(Section):
 class StudentConfig(EncoderSection):
     """A student of one modality."""
 
+    FROZEN = "head"
+
     train: Literal["full", "head"] = "full"
     """With an encoder: train everything, or only the layers on top of it."""
     pooling: Literal["first", "mean"] = "first"
@@ -345,6 +354,8 @@ class StudentConfig(EncoderSection):
 
 class AudioConfig(StudentConfig):
     """The audio student."""
+
+    CLIP_LENGTH = "audio_media.max_samples"
 
     encoder: Annotated[str, Field(min_length=1)] = "features"
     """`features` for the table's audio features; or a transformers speech encoder (data2vec-audio,

@@ -16,7 +16,6 @@ from magtkd.data import list_matrix
 from magtkd.data.conversations import Batch, Conversations
 from magtkd.fusion import MAGT, SDT, Concat, FusionOutput, fusion_loss, self_distillation_loss
 from magtkd.fusion.published.checkpoint import load_initial
-from magtkd.fusion_inputs import MODALITY_OF
 from magtkd.stages.inputs import Inputs
 from magtkd.training import Outputs
 
@@ -134,9 +133,7 @@ def _fusion_features(section: FusionConfig, inputs: Inputs) -> dict[str, np.ndar
         }
     else:
         found = {
-            MODALITY_OF[stage]: list_matrix(table, "features")
-            for stage, table in inputs.upstream.items()
-            if stage in MODALITY_OF
+            modality: list_matrix(table, "features") for modality, table in inputs.tables.items()
         }
     wanted = section.fused_modalities or tuple(found)
     return {modality: matrix for modality, matrix in found.items() if modality in wanted}

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magtkd import pipeline
-from magtkd.config import Config, get_value, names_of, with_values
+from magtkd.config import Config, StageResources, get_value, names_of, with_values
 from magtkd.data import read_corpus
 from magtkd.errors import ConfigError, DataError, DivergedError
-from magtkd.pipeline import STAGES, Source, StageRecord, make_plan, run_chain, source_of
+from magtkd.pipeline import (
+    STAGES,
+    Source,
+    StageRecord,
+    find_stage,
+    make_plan,
+    members,
+    run_chain,
+    source_of,
+)
 from magtkd.store.store import Store
 
 MakeConfig = Callable[..., Config]
@@ -149,9 +160,29 @@ def test_a_new_version_of_a_stages_code_changes_its_key(
     monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     before = make_plan(BASE, ALL).keys
-    monkeypatch.setitem(pipeline.VERSIONS, stage, 99)
+    newer = replace(find_stage(stage), version=99)
+    monkeypatch.setitem(members.REGISTRY, stage, newer)
     after = make_plan(BASE, ALL).keys
     assert {name for name in before if before[name] != after[name]} == DOWNSTREAM[stage]
+
+
+def test_planning_loads_no_torch() -> None:
+    code = (
+        "import pickle, sys; from magtkd.pipeline import *; from magtkd.config import Config;"
+        "make_plan(Config(), Source('f', ('text',)));"
+        "assert pickle.loads(pickle.dumps(CORE_TRAINER)) == CORE_TRAINER;"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_every_stage_has_its_section_and_its_resources() -> None:
+    for name in STAGES:
+        stage = find_stage(name)
+        assert stage.name == name
+        assert stage.section(BASE) is getattr(BASE, name)
+        assert (stage.resources(BASE) is None) == (name == "data")
+    assert set(StageResources.model_fields) == {*STAGES} - {"data"}
 
 
 def test_clips_are_read_by_their_student_alone() -> None:

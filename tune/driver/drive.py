@@ -201,7 +201,7 @@ def _engine(sweep_id: str, source: Source, options: SweepOptions) -> Iterator[An
         sweep_id,
         options.reuse,
         options.max_failures,
-        options.stages,
+        options.trainer,
     )
     try:
         yield engine

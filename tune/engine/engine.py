@@ -19,7 +19,7 @@ import ray
 
 from magtkd.config import Config, Resources
 from magtkd.errors import ArtifactError
-from magtkd.pipeline import Plan, Source, StageRecord, make_plan
+from magtkd.pipeline import CORE_TRAINER, Plan, Source, StageRecord, Trainer, make_plan
 from magtkd.store.store import Store
 from tune.engine.claims import claim
 from tune.engine.pool import Pool, PoolWorker, Shape, WorkerDiedError, shape_of
@@ -70,7 +70,7 @@ class Engine:
         sweep_id: the sweep, for the names of exported sessions.
         reuse: look for artifacts, and share what is trained between trials.
         max_failures: how often the work of a worker that died is done again.
-        stages: the module that trains; see `Worker`.
+        trainer: opens sessions; see `Worker`.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class Engine:
         sweep_id: str,
         reuse: bool = True,
         max_failures: int = 3,
-        stages: str = "magtkd.stages",
+        trainer: Trainer = CORE_TRAINER,
     ) -> None:
         self._store = Store(storage)
         self._source, self._sweep_id, self._reuse = source, sweep_id, reuse
-        self._max_failures, self._stages = max_failures, stages
+        self._max_failures, self._trainer = max_failures, trainer
         self._totals, self._totals_time = dict[str, float](), -math.inf
         self._pool = Pool(self._start_worker, ray.kill, self._cluster_totals)
         self._warnings: list[str] = []
@@ -112,7 +112,7 @@ class Engine:
         ).remote(
             self._store.address,
             Resources(cpu=amounts["CPU"]).num_threads,
-            self._stages,
+            self._trainer,
             self._sweep_id,
         )
 
