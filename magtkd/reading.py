@@ -78,13 +78,10 @@ class Choice:
         return tuple(variant for variant, reads in self.variants.items() if name in reads)
 
     def why_unread(self, name: str, section: Any, given: Given) -> str | None:
-        """Why a field is not read under the section's values; None where it is, or where it is no
-        affair of this choice."""
-        readers = self.readers(name)
-        if not readers:
-            return None
+        """Why a field that some variants read is not read under the section's values; None where it
+        is."""
         value = getattr(section, self.field)
         reads = self.variants[self.variant_of(value)]
         if name not in reads:
-            return f"{self.field} is {value}, and it is read by {', '.join(readers)}"
+            return f"{self.field} is {value}; read by {', '.join(self.readers(name))}"
         return reads[name](section, given)

@@ -13,7 +13,7 @@ from magtkd.schedules import SCHEDULES
 
 __all__ = ["CLIP_ENCODER", "DATA", "DISTILL", "FUSION_MODEL", "SCHEDULE", "STUDENT", "TEXT_ENCODER"]
 
-TRANSFORMER = "a transformers encoder"
+TRANSFORMER = "transformers encoders"
 
 
 def _kind(encoder: str) -> str:

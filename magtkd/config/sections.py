@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -19,7 +20,7 @@ from pydantic import (
 
 from magtkd.config import declared
 from magtkd.models import MODELS
-from magtkd.reading import EVERYTHING, Choice, Given, Reads
+from magtkd.reading import EVERYTHING, Choice, Given, Reads, Why
 from magtkd.schedules import SCHEDULES
 
 __all__ = [
@@ -87,23 +88,31 @@ class Section(BaseModel):
         """The dotted names within this section that are not read, and why; a section in it that is
         not read counts as a name too."""
         found: dict[str, str] = {}
+        conditions = _conditions(type(self))
         for name in type(self).model_fields:
-            value, why = getattr(self, name), self._why_unread(name, given)
+            value = getattr(self, name)
+            reasons = (one(self, given) for one in conditions[name]) if name in conditions else ()
+            why = next((reason for reason in reasons if reason is not None), None)
             if why is not None:
                 found |= {name: why} | {f"{name}.{inner}": why for inner in _leaves(value)}
             elif isinstance(value, Section):
                 found |= {f"{name}.{inner}": why for inner, why in value.unread(given).items()}
         return found
 
-    def _why_unread(self, name: str, given: Given) -> str | None:
-        if name in self.CONDITIONS and (why := self.CONDITIONS[name](self, given)) is not None:
-            return why
-        reasons = (choice.why_unread(name, self, given) for choice in self.CHOICES)
-        return next((why for why in reasons if why is not None), None)
-
     def keyed(self, given: Given = EVERYTHING) -> dict[str, Any]:
         """The section as plain values, without what is not read."""
         return _without(self.model_dump(mode="json"), self.unread(given))
+
+
+@functools.cache
+def _conditions(model: type[Section]) -> dict[str, list[Why]]:
+    """What it takes that a field is read, for those that are not always."""
+    found: dict[str, list[Why]] = {name: [why] for name, why in model.CONDITIONS.items()}
+    for choice in model.CHOICES:
+        for name in model.model_fields:
+            if choice.readers(name):
+                found.setdefault(name, []).append(functools.partial(choice.why_unread, name))
+    return found
 
 
 def _leaves(value: Any) -> list[str]:
@@ -119,11 +128,12 @@ def _leaves(value: Any) -> list[str]:
 
 def _without(tree: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
     """A tree of plain values without some dotted names."""
-    kept = {}
-    for name, value in tree.items():
-        inner = [other.removeprefix(f"{name}.") for other in names if other.startswith(f"{name}.")]
-        if name not in names:
-            kept[name] = _without(value, inner) if inner else value
+    kept = {name: value for name, value in tree.items() if name not in names}
+    for name, value in kept.items():
+        start = f"{name}."
+        if isinstance(value, dict):
+            inner = [other.removeprefix(start) for other in names if other.startswith(start)]
+            kept[name] = _without(value, inner)
     return kept
 
 
@@ -634,13 +644,19 @@ class FusionConfig(TrainingSection):
         return {epoch: self.at_epoch(epoch) for epoch in (1, *starts)}
 
     def unread(self, given: Given = EVERYTHING) -> dict[str, str]:
-        """A field that is read in any epoch is read."""
+        """A field that is read in any epoch is read, but not the value that changes from the first
+        epoch on."""
+        replaced = dict.fromkeys(self.changes.get(1, ()), "changes replaces it from epoch 1 on")
+        return replaced | self._unread_ever(given)
+
+    def _unread_ever(self, given: Given) -> dict[str, str]:
+        """The fields that are read in no epoch."""
         first, *others = [super(FusionConfig, s).unread(given) for s in self._in_epochs().values()]
         return {name: why for name, why in first.items() if all(name in other for other in others)}
 
     def keyed(self, given: Given = EVERYTHING) -> dict[str, Any]:
         """With the values of the first epoch, and those of later ones that differ and are read."""
-        unread, sections = self.unread(given), self._in_epochs()
+        unread, sections = self._unread_ever(given), self._in_epochs()
         keyed = _without(sections[1].model_dump(mode="json"), {*unread, "recipe"})
         keyed["changes"], before = {}, sections.pop(1)
         for epoch, section in sections.items():

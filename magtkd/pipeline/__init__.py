@@ -16,6 +16,7 @@ from magtkd.pipeline.stage import (
     trained_record,
 )
 from magtkd.pipeline.trainer import CORE_TRAINER, CoreTrainer, inputs_of
+from magtkd.pipeline.unread import is_read, unread_lines, unread_settings
 
 __all__ = [
     "CORE_TRAINER",
@@ -31,10 +32,13 @@ __all__ = [
     "describe_stage",
     "find_stage",
     "inputs_of",
+    "is_read",
     "make_plan",
     "run_chain",
     "source_of",
     "stage_checkpoints",
     "train_stage",
     "trained_record",
+    "unread_lines",
+    "unread_settings",
 ]

@@ -19,6 +19,7 @@ from magtkd.errors import ConfigError, DataError
 from magtkd.media import ClipFormat, frame_format, make_media, wanted_frames, waveform_format
 from magtkd.pipeline.source import Source
 from magtkd.pipeline.stage import Stage, TrainedStage, UntrainedStage, Work
+from magtkd.reading import Given
 from magtkd.store.store import Artifact
 
 __all__ = ["REGISTRY", "STAGES", "find_stage"]
@@ -33,10 +34,18 @@ class DataStage(UntrainedStage):
     def keyed_section(self, config: Config, source: Source) -> dict[str, Any]:
         section = super().keyed_section(config, source)
         # The fingerprint stands for where the table came from.
-        del section["path"], section["media"], section["synthetic"]
-        if section["standardise"]:
+        for name in ("path", "media", "synthetic"):
+            section.pop(name, None)
+        if section.get("standardise"):
             del section["standardise"]  # which tables were before it was a choice
         return section
+
+    def given(self, config: Config, source: Source) -> Given:
+        return Given(
+            has_features=bool(source.with_features),
+            has_dev=source.has_dev,
+            has_clips=any(stage.is_there(config, source) for stage in (AUDIO_MEDIA, VIDEO_MEDIA)),
+        )
 
     def keyed_upstream(self, source: Source, upstream: Mapping[str, str]) -> Mapping[str, str]:
         return {"table": source.fingerprint}
@@ -160,6 +169,9 @@ class StudentStage(TrainedStage):
             reads.append(self.media.name)
         return tuple(reads)
 
+    def given(self, config: Config, source: Source) -> Given:
+        return Given(has_teacher=TEACHER.is_there(config, source))
+
     def make_task(self, section: Any, inputs: Any, device: Any) -> Any:
         from magtkd.stages import student
 
@@ -201,6 +213,9 @@ class FusionStage(TrainedStage):
                 f"{', '.join(missing) or 'fusion.inputs'}"
             )
         return wanted
+
+    def given(self, config: Config, source: Source) -> Given:
+        return Given(modalities=self.fused(config, source))
 
     def keyed_section(self, config: Config, source: Source) -> dict[str, Any]:
         keyed, section = super().keyed_section(config, source), config.fusion

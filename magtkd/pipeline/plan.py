@@ -9,7 +9,7 @@ from magtkd.config import Config
 from magtkd.pipeline.members import FUSION, STAGES, find_stage
 from magtkd.pipeline.source import Source
 
-__all__ = ["Plan", "describe_stage", "make_plan"]
+__all__ = ["Plan", "describe_stage", "make_plan", "stages_read"]
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,18 @@ def make_plan(config: Config, source: Source) -> Plan:
         DataError: the table has none of the modalities that the configuration could train on, or
             not those that it fuses.
     """
-    plan = Plan({}, _reads(config, source))
+    plan = Plan({}, stages_read(config, source))
     for stage in plan.reads:
         plan.keys[stage] = find_stage(stage).key(config, source, plan.keys_read(stage))
     return plan
 
 
-def _reads(config: Config, source: Source) -> dict[str, tuple[str, ...]]:
-    """What each stage that fusion needs reads, in the order of the chain."""
+def stages_read(config: Config, source: Source) -> dict[str, tuple[str, ...]]:
+    """What each stage that fusion needs reads, in the order of the chain.
+
+    Raises:
+        DataError: see `make_plan`.
+    """
     found: dict[str, tuple[str, ...]] = {}
     waiting = [FUSION.name]
     for stage in waiting:  # which grows while it is read
@@ -61,7 +65,8 @@ def _reads(config: Config, source: Source) -> dict[str, tuple[str, ...]]:
 
 
 def describe_stage(stage: str, config: Config, plan: Plan) -> dict[str, Any]:
-    """What a stage's key was made of, as plain values: written beside its result."""
+    """What a stage's key was made of, as plain values: written beside its result. The section is
+    whole: what is not read is in it too."""
     member = find_stage(stage)
     return {
         "stage": stage,

@@ -15,6 +15,7 @@ from magtkd.pipeline.plan import Plan, describe_stage, make_plan
 from magtkd.pipeline.source import source_of
 from magtkd.pipeline.stage import Outcome, StageRecord, Trainer, Work, trained_record
 from magtkd.pipeline.trainer import CORE_TRAINER
+from magtkd.pipeline.unread import unread_lines, unread_settings
 from magtkd.store.checkpoints import Exports
 from magtkd.store.store import Artifact, Store
 
@@ -99,8 +100,8 @@ def run_chain(
         with_fusion: run the fusion stage too, and not only what it reads.
         report: called with the stage's name after each epoch.
         on_stage: called when a stage is there, trained or reused.
-        say: told of a damaged artifact, which is set aside and trained again, and of clips that
-            could not be read.
+        say: called with a line for a person: settings that have no effect, a damaged artifact,
+            which is set aside and trained again, clips that could not be read.
 
     Raises:
         InputError: the configuration or its table is wrong.
@@ -108,7 +109,11 @@ def run_chain(
         StageMemoryError: a stage did not fit into memory.
     """
     corpus = read_corpus(config.data)
-    plan = make_plan(config, source_of(corpus))
+    source = source_of(corpus)
+    plan = make_plan(config, source)
+    if with_fusion:
+        for line in unread_lines(unread_settings(config, source)):
+            say(line)
     artifacts: dict[str, Artifact] = {}
     for stage in plan.keys if with_fusion else plan.upstream:
         key = plan.keys[stage]

@@ -19,6 +19,7 @@ from magtkd.data import Corpus
 from magtkd.memory import MemoryPeak, memory_named
 from magtkd.model_files import model_folder
 from magtkd.pipeline.source import Source
+from magtkd.reading import EVERYTHING, Given
 from magtkd.store.checkpoints import Exports
 from magtkd.store.store import Artifact, stage_key
 
@@ -188,17 +189,22 @@ class Stage(ABC):
             DataError: the table lacks what the configuration wants of this stage.
         """
 
+    def given(self, config: Config, source: Source) -> Given:
+        """What it is given, as far as it decides what it reads of its section."""
+        return EVERYTHING
+
     def seed(self, config: Config) -> int:
         """The seed in its key."""
         return config.seed
 
     def keyed_section(self, config: Config, source: Source) -> dict[str, Any]:
-        """Its section as it is in its key: by what it does, not by how it is written.
+        """Its section as it is in its key: by what it does, not by how it is written, and without
+        what is not read.
 
         Raises:
             ConfigError: a file that the section names cannot be read.
         """
-        section = self.section(config).model_dump(mode="json")
+        section = self.section(config).keyed(self.given(config, source))
         folder = model_folder(section.get("encoder", "features"))
         if folder is not None:
             section["encoder"] = _folder_fingerprint(folder)
