@@ -16,7 +16,7 @@ from magtkd.pipeline.stage import (
     trained_record,
 )
 from magtkd.pipeline.trainer import CORE_TRAINER, CoreTrainer, inputs_of
-from magtkd.pipeline.unread import is_read, unread_lines, unread_settings
+from magtkd.pipeline.unread import is_read, unread_lines, unread_names, unread_settings
 
 __all__ = [
     "CORE_TRAINER",
@@ -40,5 +40,6 @@ __all__ = [
     "train_stage",
     "trained_record",
     "unread_lines",
+    "unread_names",
     "unread_settings",
 ]

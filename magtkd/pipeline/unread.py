@@ -15,7 +15,7 @@ from magtkd.pipeline.members import STAGES, find_stage
 from magtkd.pipeline.plan import stages_read
 from magtkd.pipeline.source import ANY_TABLE, Source
 
-__all__ = ["is_read", "unread_lines", "unread_settings"]
+__all__ = ["is_read", "unread_lines", "unread_names", "unread_settings"]
 
 
 def unread_settings(config: Config, source: Source | None = None) -> dict[str, str]:
@@ -32,13 +32,11 @@ def unread_settings(config: Config, source: Source | None = None) -> dict[str, s
     Raises:
         DataError: the table lacks what the configuration wants; see `make_plan`.
     """
-    unread, defaults = _unread(config, source), Config()
+    unread, given, defaults = unread_names(config, source), given_names(config), Config()
     return {
         name: unread[name]
         for name in names_of()
-        if name in unread
-        and name in given_names(config)
-        and get_value(config, name) != get_value(defaults, name)
+        if name in unread and name in given and get_value(config, name) != get_value(defaults, name)
     }
 
 
@@ -71,7 +69,7 @@ def is_read(config: Config, name: str, source: Source | None = None) -> bool:
     names = [known for known in names_of() if f"{known}.".startswith(f"{name}.")]
     if not names:
         raise ConfigError(f"{name}: no such name{nearest(name, names_of())}")
-    unread = _unread(config, source)
+    unread = unread_names(config, source)
     return any(not _is_in(known, unread) for known in names)
 
 
@@ -81,8 +79,17 @@ def _is_in(name: str, unread: Mapping[str, str]) -> bool:
     return any(".".join(parts[:end]) in unread for end in range(1, len(parts) + 1))
 
 
-def _unread(config: Config, source: Source | None) -> dict[str, str]:
-    """All dotted names that are not read, with the reason."""
+def unread_names(config: Config, source: Source | None = None) -> dict[str, str]:
+    """All dotted names that are not read, given or not, each with the reason. A section in a
+    section, such as `audio.distill`, has a name too.
+
+    Args:
+        config: the configuration.
+        source: the table; None for what is not read with any table.
+
+    Raises:
+        DataError: the table lacks what the configuration wants; see `make_plan`.
+    """
     table = source or ANY_TABLE
     chain = stages_read(config, table)
     unread: dict[str, str] = {}

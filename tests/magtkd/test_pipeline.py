@@ -19,7 +19,9 @@ from magtkd.config import Config, StageResources, get_value, names_of, with_valu
 from magtkd.data import read_corpus
 from magtkd.errors import ConfigError, DataError, DivergedError
 from magtkd.pipeline import (
+    CORE_TRAINER,
     STAGES,
+    OpenSession,
     Source,
     StageRecord,
     find_stage,
@@ -29,7 +31,7 @@ from magtkd.pipeline import (
     run_chain,
     source_of,
 )
-from magtkd.store.store import Store
+from magtkd.store.store import Artifact, Store
 
 MakeConfig = Callable[..., Config]
 CLIPS = {"audio": "a0", "video": "b1"}
@@ -62,7 +64,7 @@ CANDIDATES: tuple[Any, ...] = (
     *("features", "some/model", "concat", "name", "another", "silence", "black", "never", "mean"),
     *("head", 1600, "identity", "adam", "none"),
 )
-# Which stages there are, and what stands for other values, is told in test_fusion_inputs.py.
+# Which stages there are, and what stands for other values, is tested in test_plan.py.
 ELSEWHERE = {"fusion.recipe", "fusion.inputs", "fusion.modalities", "fusion.initial"}
 # Another place changes nothing, but what is there does; see below.
 PLACES = {"data.path", "data.media"}
@@ -290,6 +292,29 @@ def test_reuse(tmp_path: Path, tiny_config: MakeConfig) -> None:
     expected = dict.fromkeys(WITHOUT_CLIPS, "reused") | {"audio": "trained", "fusion": "trained"}
     assert changed == expected
     assert outcomes(tiny_config(), store, reuse=False) == dict.fromkeys(WITHOUT_CLIPS, "trained")
+
+
+class _NotingTrainer:
+    """A trainer whose sessions are the core's, and that notes what it was asked for."""
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+
+    def open_session(self, stage: str, *arguments: Any) -> OpenSession:
+        self.opened.append(stage)
+        return CORE_TRAINER.open_session(stage, *arguments)
+
+    def artifact_of(self, *arguments: Any) -> Artifact:
+        return replace(CORE_TRAINER.artifact_of(*arguments), metrics={"seconds": 0.0})
+
+
+def test_another_trainer(tiny_config: MakeConfig) -> None:
+    config, trainer = tiny_config(), _NotingTrainer()
+    plan = make_plan(config, source_of(read_corpus(config.data)))
+    data = pipeline.train_stage("data", config, plan, {}, trainer=trainer)
+    teacher = pipeline.train_stage("teacher", config, plan, {"data": data}, trainer=trainer)
+    assert trainer.opened == ["teacher"]
+    assert teacher.metrics == {"seconds": 0.0}
 
 
 def test_records_and_reports(tmp_path: Path, tiny_config: MakeConfig) -> None:

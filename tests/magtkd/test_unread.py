@@ -23,6 +23,7 @@ from magtkd.pipeline import (
     run_chain,
     source_of,
     unread_lines,
+    unread_names,
     unread_settings,
 )
 from magtkd.store.store import Artifact, Store
@@ -332,6 +333,7 @@ def test_sections_and_unknown_names() -> None:
     config = with_values(Config(), {"audio.distill": None})
     assert is_read(config, "audio.distill.temperature")  # a value there makes the section
     assert not is_read(config, "audio.distill.temperature", Source("a", ("audio",)))
+    assert "audio.distill" in unread_names(config, Source("a", ("audio",)))
     assert is_read(config, "fusion")
     assert not is_read(config, "audio_media")
     with pytest.raises(ConfigError, match=r"fusion\.dept: no such name; did you mean 'fusion\.de"):
