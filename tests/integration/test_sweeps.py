@@ -38,7 +38,7 @@ STAGES = ("data", "teacher", "audio", "video", "fusion")
 GRID = {
     "teacher.hidden_dim": {"choice": [8, 12]},
     "audio.distill.temperature": {"choice": [1.0, 4.0], "tie": ["video.distill.temperature"]},
-    "fusion.audio_weight": {"choice": [0.01, 0.5]},
+    "fusion.dropout": {"choice": [0.1, 0.5]},
 }
 SEARCH = {"sampler": "grid", "num_trials": 8}
 DISTINCT = {"data": 1, "teacher": 2, "audio": 4, "video": 4, "fusion": 8}
@@ -108,7 +108,7 @@ def test_stages_are_counted_beside_a_continuous_range(tiny_sweep, tmp_path) -> N
 
 
 def test_a_name_that_changes_no_stage_is_reported(tiny_sweep, run, tmp_path) -> None:
-    space = {"audio.distill.temperature": {"float": [1.0, 8.0]}, "fusion.depth": {"int": [1, 2]}}
+    space = {"audio.distill.temperature": {"float": [1.0, 8.0]}, "fusion.epochs": {"int": [1, 2]}}
     search = {"sampler": "random", "num_trials": 1, "max_concurrent": 1}
     sweep = tiny_sweep("idle", space, search=search, fusion={"inputs": "table"})
     assert preview_sweep(sweep, SweepOptions(storage=str(tmp_path))).idle == tuple(space)[:1]
