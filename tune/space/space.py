@@ -181,13 +181,6 @@ class Space:
         finite."""
         return self._combinations(base, lambda _, entry: entry.points() or (entry.probes()[probe],))
 
-    def corner(self, base: Config, moved: str | None = None) -> Values:
-        """Every name at its first probe, and one that is `moved` at its last."""
-        places = {moved: -1}
-        return next(
-            self._combinations(base, lambda name, entry: (entry.probes()[places.get(name, 0)],))
-        )
-
     def num_points(self, base: Config) -> int | None:
         """The number of `points`, without walking through them; None where it is not finite."""
         number = self._count(0, {}, base)
@@ -242,7 +235,7 @@ class Space:
                 _check_name(own, name if own == name else f"{name}: tie: {own}", known)
             for parent, allowed in entry.when:
                 self._check_condition(f"{name}: when", parent, allowed, base)
-        for values in self._probes(base):
+        for values in self.probe(base, NUM_CHECKED):
             _check_values(values, base)
 
     def _check_condition(
@@ -264,14 +257,16 @@ class Space:
                     f"{owner[1].to_tree()}"
                 )
 
-    def _probes(self, base: Config) -> Iterator[Values]:
+    def probe(self, base: Config, most: int) -> Iterator[Values]:
+        """Trials' values at the ends of ranges and at all choices, in all combinations; or where
+        these are more than `most`, in that many drawn with a fixed seed, each value among them."""
         every = self._combinations(base, lambda _, entry: entry.probes())
-        first = list(itertools.islice(every, NUM_CHECKED + 1))
-        if len(first) <= NUM_CHECKED:
+        first = list(itertools.islice(every, most + 1))
+        if len(first) <= most:
             yield from first
             return
         decks = {name: _deck(entry.probes(), seed) for seed, (name, entry) in enumerate(self.order)}
-        for _ in range(NUM_CHECKED):
+        for _ in range(most):
             yield next(self._combinations(base, lambda name, _: (next(decks[name]),)))
 
 
