@@ -23,12 +23,9 @@ from tune.ledger.events import (
 )
 from tune.ledger.file import (
     Ledger,
-    check_unused,
     first_event,
     fold,
-    open_ledger,
     read_events,
-    read_sweep,
     tail_events,
 )
 from tune.ledger.layout import (
@@ -40,6 +37,7 @@ from tune.ledger.layout import (
 )
 from tune.ledger.live import Live, LiveFile
 from tune.ledger.state import SweepState, TrialState
+from tune.ledger.sweeps import check_unused, open_ledger, read_sweep
 
 __all__ = [
     "FORMAT",

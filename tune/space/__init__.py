@@ -6,8 +6,9 @@ Imports neither Ray nor Optuna, so that a light process can read a sweep.
 
 from tune.space.candidate import Assignment, Candidate
 from tune.space.objective import METRICS, Mode, Objective
+from tune.space.parse import parse_entry
 from tune.space.problem import Problem
-from tune.space.ranges import Choice, Entry, FloatRange, IntRange, Scalar, Suggester, parse_entry
+from tune.space.ranges import Choice, Entry, FloatRange, IntRange, Scalar, Suggester
 from tune.space.space import Space, Values
 
 __all__ = [

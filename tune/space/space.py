@@ -17,13 +17,8 @@ from typing import Any, TypeAlias
 from magtkd.config import Config, get_value, names_of, nearest, with_values
 from magtkd.errors import ConfigError, SweepError
 from magtkd.pipeline import STAGES
-from tune.space.ranges import (
-    KINDS,
-    Entry,
-    Scalar,
-    Suggester,
-    parse_entry,
-)
+from tune.space.parse import parse_entry
+from tune.space.ranges import KINDS, Entry, Scalar, Suggester
 
 __all__ = ["Space", "Values"]
 

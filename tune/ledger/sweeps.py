@@ -1,0 +1,73 @@
+"""Sweeps by their names: opening the ledger of a new one, resuming one, reading one."""
+
+from __future__ import annotations
+
+import difflib
+
+from magtkd.errors import SweepError
+from tune.ledger.file import Ledger, fold, read_events
+from tune.ledger.layout import SweepLayout
+from tune.ledger.state import SweepState
+
+__all__ = ["check_unused", "open_ledger", "read_sweep"]
+
+
+def open_ledger(layout: SweepLayout, *, resume: bool = False) -> Ledger:
+    """The ledger of a sweep: a new one, or one to continue.
+
+    Raises:
+        SweepError: a new sweep's name exists already, a sweep to resume does not exist, or another
+            process is running it.
+        StorageError: the folder cannot be written.
+    """
+    if resume and not layout.ledger.is_file():
+        raise _unknown(layout)
+    ledger = Ledger(layout)
+    # A driver that died before its first event left a ledger without a sweep.
+    if resume and not ledger.num_bytes:
+        ledger.close()
+        raise _unknown(layout)
+    if not resume and ledger.num_bytes:
+        ledger.close()
+        raise _taken(layout)
+    return ledger
+
+
+def check_unused(layout: SweepLayout) -> None:
+    """Refuse a new sweep whose name exists already, before anything is started for it.
+
+    Raises:
+        SweepError: there is a sweep in this folder.
+    """
+    if layout.ledger.is_file() and layout.ledger.stat().st_size:
+        raise _taken(layout)
+
+
+def read_sweep(layout: SweepLayout) -> SweepState:
+    """The state of a sweep, whether or not it is running.
+
+    Raises:
+        SweepError: there is no such sweep, or its ledger is damaged.
+    """
+    if not layout.ledger.is_file():
+        raise _unknown(layout)
+    state = fold(read_events(layout.ledger))
+    if not state.sweep_id:
+        raise _unknown(layout)
+    return state
+
+
+def _taken(layout: SweepLayout) -> SweepError:
+    return SweepError(
+        f"sweep {layout.name!r}: exists already in {layout.sweeps}; "
+        f"continue it with --resume {layout.name}, or give this one another name"
+    )
+
+
+def _unknown(layout: SweepLayout) -> SweepError:
+    names = layout.neighbours
+    near = difflib.get_close_matches(layout.name, names, n=3, cutoff=0.4) or names[:5]
+    hint = f"there are {', '.join(near)}" if near else "there is none yet"
+    if len(near) == 1:
+        hint = f"did you mean {near[0]!r}?"
+    return SweepError(f"sweep {layout.name!r}: not found in {layout.sweeps}; {hint}")

@@ -1,0 +1,89 @@
+"""From a sweep file's words for one name to its values: `{float: [1, 8], log: true}`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from magtkd.config import nearest
+from magtkd.errors import SweepError
+from tune.space.ranges import KINDS, Choice, Conditions, Entry, FloatRange, IntRange, Scalar
+
+__all__ = ["parse_entry"]
+
+
+def _parse_number(kind: str, value: Any) -> Any:
+    expected = int if kind == "int" else (int, float)
+    if isinstance(value, bool) or not isinstance(value, expected) or not math.isfinite(value):
+        raise SweepError(f"{kind}: {value!r} is not a{'n int' if kind == 'int' else ' number'}")
+    return value if kind == "int" else float(value)
+
+
+def _parse_names(names: Any) -> tuple[str, ...]:
+    if isinstance(names, str):
+        return (names,)
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise SweepError(f"tie: {names!r} is not a list of names")
+    return tuple(names)
+
+
+def _parse_conditions(tree: Any) -> Conditions:
+    if not isinstance(tree, Mapping):
+        raise SweepError(f"when: {tree!r} is not a mapping of names to values")
+    conditions = tuple(
+        (str(name), tuple(allowed) if isinstance(allowed, list | tuple) else (allowed,))
+        for name, allowed in tree.items()
+    )
+    for name, allowed in conditions:
+        if not allowed or not all(isinstance(value, Scalar) for value in allowed):
+            raise SweepError(
+                f"when: {name}: {list(allowed)!r} is neither a value nor a list of them"
+            )
+    return conditions
+
+
+def parse_entry(tree: Any) -> Entry:
+    """The values that a sweep file names, such as `{float: [1, 8], log: true}`.
+
+    Raises:
+        SweepError: what is wrong with them, in one line.
+    """
+    kinds = [kind for kind in KINDS if isinstance(tree, Mapping) and kind in tree]
+    if len(kinds) != 1:
+        raise SweepError(
+            f"{tree!r} names no values; write {{choice: [...]}}, {{float: [low, high]}} or "
+            "{int: [low, high]}"
+        )
+    kind = kinds[0]
+    known = ["choice", "tie", "when"] if kind == "choice" else [kind, "log", "step", "tie", "when"]
+    for key in tree:
+        if key not in known:
+            raise SweepError(f"{key}: unknown key{nearest(str(key), known) or f' of a {kind}'}")
+    values = tree[kind]
+    if not isinstance(values, list | tuple):
+        raise SweepError(f"{kind}: {values!r} is not a list")
+    shared: dict[str, Any] = {
+        "tie": _parse_names(tree.get("tie", ())),
+        "when": _parse_conditions(tree.get("when", {})),
+    }
+    if kind == "choice":
+        return Choice(tuple(values), **shared)
+    return _parse_range(kind, values, tree, shared)
+
+
+def _parse_range(
+    kind: str, values: Sequence[Any], tree: Mapping[str, Any], shared: Mapping[str, Any]
+) -> Entry:
+    if len(values) != 2:
+        raise SweepError(f"{kind}: {list(values)!r} is not [low, high]")
+    log = tree.get("log", False)
+    if not isinstance(log, bool):
+        raise SweepError(f"log: {log!r} is neither true nor false")
+    low, high = (_parse_number(kind, value) for value in values)
+    step = tree.get("step")
+    if step is not None:
+        step = _parse_number(kind, step)
+    if kind == "float":
+        return FloatRange(low, high, log, step, **shared)
+    return IntRange(low, high, log, 1 if step is None else step, **shared)
