@@ -21,7 +21,7 @@ from magtkd.data.columns import features_column
 from magtkd.encoders.tiny import tiny_tokenizer
 from magtkd.media.clips import ClipWriter
 from magtkd.model_files import MINILM
-from magtkd.stages import open_session
+from magtkd.pipeline import CoreTrainer
 from magtkd.store import Artifact
 from magtkd.training import Session
 
@@ -168,7 +168,7 @@ class Inputs:
             if name not in self.artifacts:
                 self.artifacts[name] = self._make(name)
         upstream = {name: self.artifacts[name] for name in wanted}
-        return open_session(stage, config, upstream, device)
+        return CoreTrainer(str(device)).open_session(stage, config, upstream)
 
     def _make(self, name: str) -> Artifact:
         if name == "teacher":

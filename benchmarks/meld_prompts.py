@@ -91,9 +91,9 @@ def train(data: str, prompt_length: int, epochs: int) -> dict[str, Any]:
 def flops_an_utterance(config: Any, data: Any) -> float:
     """Multiplications and additions that training on one utterance takes in the encoder's linear
     layers: six for each of their weights and each token, padding left out."""
-    from magtkd.stages import open_session
+    from magtkd.pipeline import CoreTrainer
 
-    task = open_session("teacher", config, {"data": data}).task
+    task = CoreTrainer().open_session("teacher", config, {"data": data}).task
     masks = [batch.attention_mask for batch in task.batches("train", None)]
     num_tokens: float = sum(int(mask.sum()) for mask in masks) / sum(map(len, masks))
     named = task.model.named_parameters()

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import common
+from stub_stages import StubTrainer
 
 TARGET = 2.0
 MAX_CONCURRENT = 2
@@ -62,7 +63,7 @@ def magtkd(num_trials: int, tracked: bool) -> dict[str, Any]:
         run = common.run_timed(
             sweep,
             storage,
-            stages="stub_stages",
+            trainer=StubTrainer(),
             tracking_uri=f"sqlite:///{storage}/mlflow.db" if tracked else "",
         )
     assert run.state.count() == {"completed": num_trials}, run.state.count()

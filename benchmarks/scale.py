@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+from stub_stages import StubTrainer
 
 SAMPLERS = ("random", "tpe", "cmaes", "nsga2", "qmc")
 METRICS = ("train/loss", "dev/loss", "dev/accuracy", "dev/weighted_f1", "dev/f1/joy", "dev/f1/fear")
@@ -141,7 +142,7 @@ def run(num_trials: int) -> dict[str, Any]:
 
     threading.Thread(target=watch, daemon=True).start()
     with common.scratch() as storage:
-        told = common.run_timed(sweep, storage, stages="stub_stages", tracking_uri="")
+        told = common.run_timed(sweep, storage, trainer=StubTrainer(), tracking_uri="")
     over.set()
     state = told.state
     assert state.count() == {"completed": num_trials}, state.count()

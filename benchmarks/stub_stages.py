@@ -1,9 +1,11 @@
-"""Stages that train nothing, to measure the machinery around them: `SweepOptions(stages=...)`."""
+"""Stages that train nothing, to measure the machinery around them:
+`SweepOptions(trainer=StubTrainer())`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +13,11 @@ import pyarrow as pa
 from magtkd.config import Config
 from magtkd.data import read_metadata
 from magtkd.store import Artifact
-from magtkd.training import Report
 
-__all__ = ["StubSession", "artifact_of", "open_session"]
+if TYPE_CHECKING:
+    from magtkd.training import Report
+
+__all__ = ["StubSession", "StubTrainer"]
 
 
 class StubSession:
@@ -33,6 +37,9 @@ class StubSession:
         return self.epoch > 0
 
     def advance(self) -> Report:
+        # Torch comes with it, which neither the driver nor the engine needs to hold.
+        from magtkd.training import Report
+
         self.epoch += 1
         return Report(self.epoch, self._metrics())
 
@@ -55,18 +62,29 @@ class StubSession:
         """There is nothing to load."""
 
 
-def open_session(stage: str, config: Config, upstream: Mapping[str, Artifact]) -> StubSession:
-    """As in `magtkd.stages`."""
-    return StubSession(getattr(config, stage).learning_rate)
+@dataclass(frozen=True)
+class StubTrainer:
+    """Opens such sessions."""
 
+    def open_session(
+        self, stage: str, config: Config, upstream: Mapping[str, Artifact]
+    ) -> StubSession:
+        """As `magtkd.pipeline.Trainer` has it."""
+        return StubSession(getattr(config, stage).learning_rate)
 
-def artifact_of(
-    result: dict[str, Any], stage: str, key: str, data: Artifact, described: dict[str, Any]
-) -> Artifact:
-    """As in `magtkd.stages`, with the identity of each utterance and logits of zero."""
-    identity = data.table.select(["split", "dialogue_id", "utterance_id"])
-    num_classes = len(read_metadata(data.table).labels)
-    zeros = pa.array(np.zeros(len(identity) * num_classes, np.float32))
-    logits = pa.FixedSizeListArray.from_arrays(zeros, num_classes)
-    table = identity.replace_schema_metadata().append_column("logits", logits)
-    return Artifact(stage, key, table, result, described)
+    def artifact_of(
+        self,
+        result: dict[str, Any],
+        stage: str,
+        key: str,
+        data: Artifact,
+        described: dict[str, Any],
+    ) -> Artifact:
+        """As `magtkd.pipeline.Trainer` has it, with the identity of each utterance and logits of
+        zero."""
+        identity = data.table.select(["split", "dialogue_id", "utterance_id"])
+        num_classes = len(read_metadata(data.table).labels)
+        zeros = pa.array(np.zeros(len(identity) * num_classes, np.float32))
+        logits = pa.FixedSizeListArray.from_arrays(zeros, num_classes)
+        table = identity.replace_schema_metadata().append_column("logits", logits)
+        return Artifact(stage, key, table, result, described)

@@ -14,24 +14,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from magtkd.config import Config, FusionConfig, dump_yaml
+from magtkd.config import Config, dump_yaml
 from magtkd.data import read_corpus
-from magtkd.fusion_inputs import keyed_fusion
 from magtkd.metrics import Scores
 from magtkd.pipeline import (
-    VERSIONS,
+    CORE_TRAINER,
     Plan,
     Source,
     describe_stage,
+    find_stage,
+    inputs_of,
     make_plan,
     run_chain,
     source_of,
 )
 from magtkd.scoring import score_split
-from magtkd.stages import artifact_of
-from magtkd.stages.inputs import Inputs
 from magtkd.stages.published import evaluate_published, read_published
-from magtkd.store.store import Artifact, Store, stage_key
+from magtkd.store.store import Artifact, Store
 
 __all__ = ["import_checkpoint"]
 
@@ -69,8 +68,7 @@ def import_checkpoint(
     plan = make_plan(config, source)
     artifacts = run_chain(config, store, with_fusion=False, say=say)
     data = artifacts["data"]
-    tables = {name: artifacts[name].table for name in plan.reads["fusion"] if name != "data"}
-    inputs = Inputs(data.table, tables)
+    inputs = inputs_of({name: artifacts[name] for name in plan.reads["fusion"]})
     result = evaluate_published(path, model, section, inputs, classes, say)
     if config.data.speakers != "published":
         say(
@@ -78,9 +76,9 @@ def import_checkpoint(
             f"trained on; data.speakers is {config.data.speakers}; set data.speakers=published "
             "where the table is made of that file"
         )
-    key = _imported_key(config, section, plan, source, result.weights)
+    key = _imported_key(config, plan, source, result.weights)
     described = describe_stage("fusion", config, plan) | {"imported": path.name}
-    artifact = artifact_of(result, "fusion", key, data, described)
+    artifact = CORE_TRAINER.artifact_of(result, "fusion", key, data, described)
     store.write(artifact)
     told = {
         "name": config.name,
@@ -97,19 +95,10 @@ def import_checkpoint(
     return told
 
 
-def _imported_key(
-    config: Config, section: FusionConfig, plan: Plan, source: Source, weights: bytes
-) -> str:
+def _imported_key(config: Config, plan: Plan, source: Source, weights: bytes) -> str:
     """As of a stage that starts from these weights and trains no epoch."""
-    keyed = keyed_fusion(section, source.with_features)
-    keyed |= {"epochs": 0, "initial": hashlib.sha256(weights).hexdigest()}
-    return stage_key(
-        "fusion",
-        version=VERSIONS["fusion"],
-        section=keyed,
-        seed=config.seed,
-        upstream={name: plan.keys[name] for name in plan.reads["fusion"]},
-    )
+    replaced = {"epochs": 0, "initial": hashlib.sha256(weights).hexdigest()}
+    return find_stage("fusion").key(config, source, plan.keys_read("fusion"), replaced)
 
 
 def _reveal(store: Store, folder: str, data: Artifact, artifact: Artifact) -> dict[str, Any]:

@@ -94,8 +94,8 @@ def _ways_out(stage: str, section: Any) -> Iterator[str]:
 
 
 def _ways_out_of_encoder(stage: str, section: Any) -> Iterator[str]:
-    if stage == "audio":
-        yield "lower audio_media.max_samples"
+    if section.CLIP_LENGTH is not None:
+        yield f"lower {section.CLIP_LENGTH}"
     if hasattr(section, "max_length") and section.max_length > max(16, 2 * section.prompt_length):
         yield f"lower {stage}.max_length"
     if section.train != "full":
@@ -104,5 +104,4 @@ def _ways_out_of_encoder(stage: str, section: Any) -> Iterator[str]:
         yield f"set {stage}.gradient_checkpointing=true"
     if section.lora is None:
         yield f"set {stage}.lora.rank=8"
-    least = "prompt" if stage == "teacher" else "head"
-    yield f"set {stage}.train={least} (without gradient_checkpointing and lora)"
+    yield f"set {stage}.train={section.FROZEN} (without gradient_checkpointing and lora)"

@@ -24,6 +24,7 @@ from magtkd.config import TrainingSection
 from magtkd.errors import DivergedError
 from magtkd.memory import MemoryPeak
 from magtkd.metrics import Report, classification_metrics
+from magtkd.schedules import SCHEDULES
 
 __all__ = [
     "Outputs",
@@ -265,8 +266,7 @@ class Session(Generic[SectionT, BatchT]):
         return torch.autocast(self.device.type, dtype=dtype, enabled=self._autocast)
 
     def _set_learning_rate(self, section: TrainingSection, num_batches: int) -> None:
-        factor = _schedule_factor(
-            section.schedule,
+        factor = SCHEDULES[section.schedule].factor(
             step=self._progress.step,
             num_steps=num_batches * section.epochs,
             num_items=self.task.num_items,
@@ -420,22 +420,3 @@ class _RandomState:
     def __exit__(self, *error: Any) -> None:
         self._fork.__exit__(*error)
         np.random.set_state(self._numpy)
-
-
-def _schedule_factor(
-    schedule: str, *, step: int, num_steps: int, num_items: int, section: TrainingSection
-) -> float:
-    """The learning rate at a step (from 0) as a share of its peak.
-
-    `published` is the published code's arithmetic: warm-up lasts as many *batches* as train has
-    conversations, and decay runs to as many batches as there are conversations in all epochs.
-    """
-    if schedule == "constant":
-        return 1.0
-    if schedule == "published":
-        warm_steps, last = num_items, num_items * section.epochs
-    else:
-        warm_steps, last = round(section.warmup * num_steps), num_steps
-    if step < warm_steps:
-        return (step + (schedule == "linear")) / max(1.0, warm_steps)
-    return max(0.0, (last - step) / max(1.0, last - warm_steps))

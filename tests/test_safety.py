@@ -26,8 +26,7 @@ from magtkd.config import Config, dump_yaml, load_config
 from magtkd.encoders.hub import load_pretrained
 from magtkd.errors import ArtifactError, ConfigError, StorageError
 from magtkd.metrics import Scores
-from magtkd.pipeline import run_chain
-from magtkd.stages import open_session
+from magtkd.pipeline import CoreTrainer, run_chain
 from magtkd.store import Artifact, Store, to_json
 from tune.cli import app
 from tune.config import SweepConfig
@@ -388,7 +387,7 @@ def test_a_manifest_that_leads_out(artifact: tuple[Store, Path], folder: Path, p
 def test_a_pickle_as_a_session(content: bytes, tiny_config: Callable[..., Config]) -> None:
     config = tiny_config()
     data = run_chain(config, Store("results"))["data"]
-    session = open_session("teacher", config, {"data": data})
+    session = CoreTrainer().open_session("teacher", config, {"data": data})
     with pytest.raises(ValueError, match=r"codec|Expecting value"):
         session.load(content)
 

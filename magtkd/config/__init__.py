@@ -5,7 +5,7 @@ Imports no torch, so that a trial, which only passes configurations on, stays sm
 
 from magtkd.config.checks import validate, with_values
 from magtkd.config.files import dump_yaml, load_config, read_config_file
-from magtkd.config.names import get_value, names_of, nearest, section_of
+from magtkd.config.names import get_value, given_names, names_of, nearest, section_of
 from magtkd.config.sections import (
     AudioConfig,
     AudioMediaConfig,
@@ -46,6 +46,7 @@ __all__ = [
     "VideoMediaConfig",
     "dump_yaml",
     "get_value",
+    "given_names",
     "load_config",
     "names_of",
     "nearest",

@@ -18,7 +18,7 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 def validate(model: type[ConfigT], tree: Mapping[str, Any], source: str) -> ConfigT:
-    """Validate a tree of plain values; `source` leads the error message.
+    """Validate a tree of plain values; `source` leads the error message, where there is one.
 
     Raises:
         ConfigError: one line for the first thing that is wrong, and how many more there are.
@@ -26,7 +26,11 @@ def validate(model: type[ConfigT], tree: Mapping[str, Any], source: str) -> Conf
     try:
         return model.model_validate(dict(tree))
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_one_line(model, error)}") from None
+        raise ConfigError(_at(source, _one_line(model, error))) from None
+
+
+def _at(source: str, message: str) -> str:
+    return f"{source}: {message}" if source else message
 
 
 def _one_line(model: type[BaseModel], error: ValidationError) -> str:
@@ -79,7 +83,8 @@ def with_values(config: ConfigT, values: Mapping[str, Any], *, source: str = "va
     """A copy with some values replaced by dotted name, validated as a whole.
 
     A null section on the way is created with its defaults, so `audio.distill.temperature` may be
-    set where `audio.distill` was null.
+    set where `audio.distill` was null. What was given before, and these values, count as given
+    (`given_names`).
 
     Raises:
         ConfigError: a name that does not exist or a value that is not legal.
@@ -96,7 +101,28 @@ def with_values(config: ConfigT, values: Mapping[str, Any], *, source: str = "va
             node = node[parent]
         if not isinstance(node, dict):
             raise ConfigError(
-                f"{source}: {name}: no such name{nearest(name, names_of(type(config)))}"
+                _at(source, f"{name}: no such name{nearest(name, names_of(type(config)))}")
             )
         node[last] = value
-    return validate(type(config), tree, source)
+    changed = validate(type(config), tree, source)
+    names: dict[str, set[str]] = {}
+    for name in values:
+        section, _, last = name.rpartition(".")
+        names.setdefault(section, set()).add(last)
+    _keep_given(changed, config, names)
+    return changed
+
+
+def _keep_given(
+    section: BaseModel, before: BaseModel, names: Mapping[str, set[str]], place: str = ""
+) -> None:
+    """Let only what was given before, and the names by section, count as given: in the tree of
+    plain values all were."""
+    given = before.model_fields_set | names.get(place, set())
+    for name in type(section).model_fields:
+        value, former = getattr(section, name), getattr(before, name)
+        if not isinstance(value, BaseModel):
+            if name not in given:
+                section.model_fields_set.discard(name)
+        elif isinstance(former, BaseModel) and name not in names.get(place, ()):
+            _keep_given(value, former, names, f"{place}.{name}" if place else name)

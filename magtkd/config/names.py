@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from magtkd.config.sections import Config
 
-__all__ = ["get_value", "names_of", "nearest", "section_of", "sections_of"]
+__all__ = ["get_value", "given_names", "names_of", "nearest", "section_of", "sections_of"]
 
 
 def sections_of(annotation: Any) -> list[type[BaseModel]]:
@@ -38,6 +38,19 @@ def names_of(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]
             yield prefix + name
         else:
             yield from names_of(section, f"{prefix}{name}.")
+
+
+def given_names(config: BaseModel) -> set[str]:
+    """The dotted names of the values that somebody gave, in a file or by `with_values`, the
+    default's among them; what a recipe set by itself is left out."""
+    found: set[str] = set()
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            found |= {f"{name}.{inner}" for inner in given_names(value)}
+        elif name in config.model_fields_set:
+            found.add(name)
+    return found
 
 
 def nearest(name: str, known: Sequence[str] | Iterator[str]) -> str:

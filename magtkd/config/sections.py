@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import math
-import typing
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
     ByteSize,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     ValidationError,
     field_validator,
     model_validator,
 )
+
+from magtkd.config import declared
+from magtkd.models import MODELS
+from magtkd.reading import EVERYTHING, Choice, Given, Reads, Why
+from magtkd.schedules import SCHEDULES
 
 __all__ = [
     "AudioConfig",
@@ -40,14 +47,94 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+if TYPE_CHECKING:
+    ModelName = str
+    ScheduleName = str
+else:
+    ModelName = Literal[tuple(MODELS)]
+    ScheduleName = Literal[tuple(SCHEDULES)]
+
+
+def _name_readers(schema: dict[str, Any], model: type[Section]) -> None:
+    """Add to each field's description which variants read it, where not all do."""
+    for name, field in schema.get("properties", {}).items():
+        readers = [reader for choice in model.CHOICES for reader in choice.readers(name)]
+        if readers:
+            text = f"{field.get('description', '')} Read by: {', '.join(readers)}."
+            field["description"] = text.strip()
 
 
 class Section(BaseModel):
-    """A frozen section that refuses keys it does not know."""
+    """A frozen section that refuses keys it does not know.
+
+    `CHOICES` and `CONDITIONS` declare which fields are not read under which values; all others are
+    always read.
+    """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        json_schema_extra=_name_readers,
     )
+
+    CHOICES: ClassVar[tuple[Choice, ...]] = ()
+    """The fields that choose a variant, with what each variant reads."""
+    CONDITIONS: ClassVar[Reads] = {}
+    """What else it takes that a field is read."""
+
+    def unread(self, given: Given = EVERYTHING) -> dict[str, str]:
+        """The dotted names within this section that are not read, and why; a section in it that is
+        not read counts as a name too."""
+        found: dict[str, str] = {}
+        conditions = _conditions(type(self))
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            reasons = (one(self, given) for one in conditions[name]) if name in conditions else ()
+            why = next((reason for reason in reasons if reason is not None), None)
+            if why is not None:
+                found |= {name: why} | {f"{name}.{inner}": why for inner in _leaves(value)}
+            elif isinstance(value, Section):
+                found |= {f"{name}.{inner}": why for inner, why in value.unread(given).items()}
+        return found
+
+    def keyed(self, given: Given = EVERYTHING) -> dict[str, Any]:
+        """The section as plain values, without what is not read."""
+        return _without(self.model_dump(mode="json"), self.unread(given))
+
+
+@functools.cache
+def _conditions(model: type[Section]) -> dict[str, list[Why]]:
+    """What it takes that a field is read, for those that are not always."""
+    found: dict[str, list[Why]] = {name: [why] for name, why in model.CONDITIONS.items()}
+    for choice in model.CHOICES:
+        for name in model.model_fields:
+            if choice.readers(name):
+                found.setdefault(name, []).append(functools.partial(choice.why_unread, name))
+    return found
+
+
+def _leaves(value: Any) -> list[str]:
+    """The dotted names within a value, where it is a section."""
+    if not isinstance(value, Section):
+        return []
+    return [
+        f"{name}.{inner}" if inner else name
+        for name in type(value).model_fields
+        for inner in _leaves(getattr(value, name)) or [""]
+    ]
+
+
+def _without(tree: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """A tree of plain values without some dotted names."""
+    kept = {name: value for name, value in tree.items() if name not in names}
+    for name, value in kept.items():
+        start = f"{name}."
+        if isinstance(value, dict):
+            inner = [other.removeprefix(start) for other in names if other.startswith(start)]
+            kept[name] = _without(value, inner)
+    return kept
 
 
 PUBLISHED: dict[str, Any] = {
@@ -128,6 +215,8 @@ class SyntheticConfig(Section):
 class DataConfig(Section):
     """Which table of conversations, and how it is split and numbered."""
 
+    CONDITIONS = declared.DATA
+
     path: str | None = None
     """A Parquet file in the schema, or a folder with MELD's three CSV files. In a file, relative
     to that file; on the command line, to the working directory."""
@@ -156,6 +245,8 @@ class DataConfig(Section):
 class TrainingSection(Section):
     """What every trained stage has."""
 
+    CHOICES: ClassVar[tuple[Choice, ...]] = (declared.SCHEDULE,)
+
     epochs: Positive = 10
     """Passes over train."""
     batch_size: Positive = 16
@@ -176,11 +267,11 @@ class TrainingSection(Section):
     """Gradients are clipped to this norm."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Arithmetic on CUDA (autocast); a CPU always computes in float32."""
-    schedule: Literal["constant", "linear", "published"] = "constant"
+    schedule: ScheduleName = "constant"
     """Learning rate over the steps: constant; linear warm-up, then linear decay to 0; or the
     published code's warm-up, which counts conversations while stepping per batch."""
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of all steps that the `linear` schedule warms up."""
+    """Share of all steps that are warm-up."""
     patience: Positive | None = None
     """Stop when this many epochs in a row brought no better dev metric; null never stops."""
     select: Literal["weighted_f1", "accuracy", "loss"] = "weighted_f1"
@@ -206,6 +297,11 @@ class LoraConfig(Section):
 class EncoderSection(TrainingSection):
     """What a stage has that may train a transformers encoder."""
 
+    FROZEN: ClassVar[str]
+    """The value of `train` that leaves the encoder as it is."""
+    CLIP_LENGTH: ClassVar[str | None] = None
+    """The value that bounds the length of a clip, where one does."""
+
     batch_size: Positive = 32
     """Utterances a batch."""
     encoder: Annotated[str, Field(min_length=1)] = "features"
@@ -228,15 +324,18 @@ class EncoderSection(TrainingSection):
 class TeacherConfig(EncoderSection):
     """The text teacher."""
 
+    CHOICES: ClassVar[tuple[Choice, ...]] = (declared.SCHEDULE, declared.TEXT_ENCODER)
+    FROZEN = "prompt"
+
     encoder: Annotated[str, Field(min_length=1)] = "features"
     """`features` for the table's text features; `tiny` for a small randomly initialised
     transformer; `minilm` for the one in `magtkd[offline]`; or a transformers text encoder, by
     model id or folder."""
     prompt_length: Annotated[int, Field(ge=0)] = 0
-    """Trained prompt vectors before the mask token; needs a transformers encoder."""
+    """Trained prompt vectors before the mask token."""
     template: Literal["published", "none"] = "published"
-    """What follows the turns of a transformers encoder: `Now <speaker> feels <mask>`, whose mask is
-    read; or no prompt, and the separator that closes the utterance is read."""
+    """What follows the turns: `Now <speaker> feels <mask>`, whose mask is read; or no prompt, and
+    the separator that closes the utterance is read."""
     train: Literal["full", "prompt"] = "full"
     """Train everything, or only the prompt and the layers on top of the encoder."""
     context: Annotated[int, Field(ge=0)] | None = 8
@@ -276,6 +375,8 @@ class TeacherConfig(EncoderSection):
 class DistillConfig(Section):
     """How a student learns from the teacher: `CE + logit_weight * logit + feature_weight * feature`
     (arXiv 2506.18716; the logit loss is DIST's)."""
+
+    CONDITIONS = declared.DISTILL
 
     logit_weight: Weight = 0.1
     """Weight of the logit loss."""
@@ -320,11 +421,15 @@ class VideoMediaConfig(Section):
 class StudentConfig(EncoderSection):
     """A student of one modality."""
 
+    CHOICES: ClassVar[tuple[Choice, ...]] = (declared.SCHEDULE, declared.CLIP_ENCODER)
+    CONDITIONS = declared.STUDENT
+    FROZEN = "head"
+
     train: Literal["full", "head"] = "full"
-    """With an encoder: train everything, or only the layers on top of it."""
+    """Train everything, or only the layers on top of the encoder."""
     pooling: Literal["first", "mean"] = "first"
-    """With an encoder: its first hidden state, or the mean over all of the clip's (VideoMAE, which
-    has no class token, takes the mean only)."""
+    """The encoder's first hidden state, or the mean over all of the clip's (VideoMAE, which has no
+    class token, takes the mean only)."""
     distill: DistillConfig | None = DistillConfig()
     """Distillation from the teacher; null trains on the labels alone."""
 
@@ -346,6 +451,8 @@ class StudentConfig(EncoderSection):
 class AudioConfig(StudentConfig):
     """The audio student."""
 
+    CLIP_LENGTH = "audio_media.max_samples"
+
     encoder: Annotated[str, Field(min_length=1)] = "features"
     """`features` for the table's audio features; or a transformers speech encoder (data2vec-audio,
     wav2vec2, HuBERT, WavLM) by model id or folder, on the clips' waveforms."""
@@ -362,6 +469,8 @@ class VideoConfig(StudentConfig):
 class FusionConfig(TrainingSection):
     """The fusion of the modalities."""
 
+    CHOICES: ClassVar[tuple[Choice, ...]] = (declared.SCHEDULE, declared.FUSION_MODEL)
+
     recipe: Literal["published_meld", "published_iemocap"] | None = None
     """Sets all values of training, sizes and loss to MAGT's published ones for a corpus, the
     schedule included. It is replaced by these values, so it is null wherever it is written down. A
@@ -375,7 +484,7 @@ class FusionConfig(TrainingSection):
     """Weight decay: decoupled with AdamW, of the gradient with Adam."""
     dropout: Rate = 0.5
     """Dropout rate."""
-    model: Literal["magt", "sdt", "concat"] = "magt"
+    model: ModelName = "magt"
     """The multi-modal anchor gated transformer; the transformer with self-distillation (Ma et al.,
     2023); or two layers on the concatenated features."""
     inputs: Literal["stages", "table"] = "stages"
@@ -396,36 +505,36 @@ class FusionConfig(TrainingSection):
     """The modalities that are fused, `text+audio` or `[text, audio]`; null fuses all there are.
     A stage that nobody needs then is not trained."""
     gate: Literal["learned", "identity", "none"] = "learned"
-    """What is behind each encoder of MAGT and SDT: a gate with weights of its own; one with the
-    identity for these (SDT for MELD); or none, and SDT then averages the modalities."""
+    """What is behind each encoder: a gate with weights of its own; one with the identity for these
+    (SDT for MELD); or none, and SDT then averages the modalities."""
     anchor: bool = True
-    """MAGT: text reads the others' refined states and predicts. Without it, all modalities read
-    each other as they come, and a head on all their states predicts and teaches."""
+    """Text reads the others' refined states and predicts. Without it, all modalities read each
+    other as they come, and a head on all their states predicts and teaches."""
     depth: Positive = 1
-    """Layers of each of MAGT's and SDT's encoders."""
+    """Layers of each encoder."""
     num_heads: Positive = 8
     """Attention heads; they divide hidden_dim."""
     audio_weight: Weight = 0.01
-    """MAGT: weight of the audio head's loss."""
+    """Weight of the audio head's loss."""
     video_weight: Weight = 0.08
-    """MAGT: weight of the video head's loss."""
+    """Weight of the video head's loss."""
     feature_weight: Weight = 0.0
-    """MAGT: weight of the feature loss inside the audio and video heads' loss (IEMOCAP: 1)."""
+    """Weight of the feature loss inside the audio and video heads' loss (IEMOCAP: 1)."""
     temperature: Temperature = 2.0
     """MAGT: temperature of the logit loss between the heads (published: 2). SDT: temperature of the
     self-distillation (IEMOCAP: 1, MELD: 8)."""
     feature_temperature: Temperature = 1.0
-    """MAGT: temperature of the feature loss between the heads."""
+    """Temperature of the feature loss between the heads."""
     inter_weight: Weight = 1.0
-    """MAGT: weight of the logit loss over the classes of each utterance."""
+    """Weight of the logit loss over the classes of each utterance."""
     intra_weight: Weight = 1.0
-    """MAGT: weight of the logit loss over the utterances of each class."""
+    """Weight of the logit loss over the utterances of each class."""
     fused_weight: Weight = 1.0
-    """SDT: weight of the fused head's cross-entropy."""
+    """Weight of the fused head's cross-entropy."""
     modality_weight: Weight = 1.0
-    """SDT: weight of the cross-entropy of each modality's head."""
+    """Weight of the cross-entropy of each modality's head."""
     distill_weight: Weight = 1.0
-    """SDT: weight of the self-distillation, from the fused head to each modality's."""
+    """Weight of the self-distillation, from the fused head to each modality's."""
     detach_anchor: bool = False
     """Keep the other heads' losses from moving the side that teaches them (MAGT's anchor, SDT's
     fused head), unlike the published code."""
@@ -436,7 +545,7 @@ class FusionConfig(TrainingSection):
     """Values that change on the way: `{epoch: {name: value}}`, from that epoch (from 1) on. How a
     configuration that population based training found is written down."""
 
-    CHANGEABLE: typing.ClassVar[tuple[str, ...]] = (
+    CHANGEABLE: ClassVar[tuple[str, ...]] = (
         "learning_rate",
         "weight_decay",
         "dropout",
@@ -455,19 +564,22 @@ class FusionConfig(TrainingSection):
     )
     """The values that leave shapes, data order and epochs alone, and so may change on the way."""
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _resolve_recipe(cls, tree: Any) -> Any:
+    def _resolve_recipe(cls, tree: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         name = tree.get("recipe") if isinstance(tree, dict) else None
         if not isinstance(name, str) or name not in RECIPES:
-            return tree
+            return handler(tree)
         for key, value in RECIPES[name].items():
             if key in tree and tree[key] != value:
                 raise ValueError(
                     f"recipe {name} sets {key} to {value!r}, but beside it {key} is "
                     f"{tree[key]!r}; leave one of them out"
                 )
-        return {**tree, **RECIPES[name], "recipe": None}
+        section = handler({**tree, **RECIPES[name], "recipe": None})
+        # What the recipe set by itself, nobody set by hand.
+        section.model_fields_set.difference_update(RECIPES[name].keys() - tree.keys())
+        return section
 
     @field_validator("modalities", mode="before")
     @classmethod
@@ -479,16 +591,8 @@ class FusionConfig(TrainingSection):
         return "+".join(ordered) if len(ordered) == len(names) else given
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.model != "concat" and self.hidden_dim % self.num_heads:
-            raise ValueError(
-                f"num_heads is {self.num_heads}, which does not divide hidden_dim, "
-                f"{self.hidden_dim}; choose a divisor"
-            )
-        if self.model != "concat" and self.hidden_dim % 2:
-            raise ValueError(
-                f"hidden_dim is {self.hidden_dim}; the sinusoidal position code needs an even one"
-            )
+    def _sizes_fit(self) -> Self:
+        MODELS[self.model].check(self)
         return self
 
     @property
@@ -526,11 +630,42 @@ class FusionConfig(TrainingSection):
         return self
 
     def at_epoch(self, epoch: int) -> Self:
+        if not self.changes:
+            return self
         values: dict[str, Any] = {"changes": {}}
         for start, changed in self.changes.items():
             if start <= epoch:
                 values |= changed
         return type(self).model_validate(self.model_dump() | values)
+
+    def _in_epochs(self) -> dict[int, Self]:
+        """The section as it is in the first epoch, and in each from which on values change."""
+        starts = [start for start in self.changes if 1 < start <= self.epochs]
+        return {epoch: self.at_epoch(epoch) for epoch in (1, *starts)}
+
+    def unread(self, given: Given = EVERYTHING) -> dict[str, str]:
+        """A field that is read in any epoch is read, but not the value that changes from the first
+        epoch on."""
+        replaced = dict.fromkeys(self.changes.get(1, ()), "changes replaces it from epoch 1 on")
+        return replaced | self._unread_ever(given)
+
+    def _unread_ever(self, given: Given) -> dict[str, str]:
+        """The fields that are read in no epoch."""
+        first, *others = [super(FusionConfig, s).unread(given) for s in self._in_epochs().values()]
+        return {name: why for name, why in first.items() if all(name in other for other in others)}
+
+    def keyed(self, given: Given = EVERYTHING) -> dict[str, Any]:
+        """With the values of the first epoch, and those of later ones that differ and are read."""
+        unread, sections = self._unread_ever(given), self._in_epochs()
+        keyed = _without(sections[1].model_dump(mode="json"), {*unread, "recipe"})
+        keyed["changes"], before = {}, sections.pop(1)
+        for epoch, section in sections.items():
+            values = {name: getattr(section, name) for name in self.CHANGEABLE if name in keyed}
+            changed = {name: new for name, new in values.items() if new != getattr(before, name)}
+            if changed:
+                keyed["changes"][str(epoch)] = changed
+            before = section
+        return keyed
 
 
 class Resources(Section):

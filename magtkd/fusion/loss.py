@@ -10,7 +10,18 @@ from torch import Tensor
 from magtkd.fusion.modalities import FusionOutput
 from magtkd.losses import cross_entropy, divergence_loss, feature_loss, logit_loss
 
-__all__ = ["fusion_loss", "self_distillation_loss"]
+__all__ = ["fusion_loss", "prediction_loss", "self_distillation_loss"]
+
+
+def prediction_loss(
+    output: FusionOutput, mask: Tensor, label: Tensor, class_weights: Tensor | None = None
+) -> Tensor:
+    """The cross-entropy of the prediction over valid utterances, for a model without other heads.
+
+    `mask` and `label` are [B, L] as in `fusion_loss`; `class_weights` [C] weigh it.
+    """
+    valid = mask.flatten().nonzero().squeeze(1)
+    return cross_entropy(_rows(output.predicted_logits, valid), _rows(label, valid), class_weights)
 
 
 def fusion_loss(

@@ -49,6 +49,8 @@ def logit_loss(
     when the shapes differ.
     """
     _require_same_shape(student_logits, teacher_logits)
+    if not inter_weight and not intra_weight:
+        return student_logits.new_zeros((), dtype=_single(student_logits))
     student = F.softmax(_at_least_single(student_logits) / temperature, dim=1)
     teacher = F.softmax(_at_least_single(teacher_logits) / temperature, dim=1)
     loss = student.new_zeros(())
@@ -102,7 +104,11 @@ def _unit_rows(features: Tensor) -> Tensor:
 
 def _at_least_single(values: Tensor) -> Tensor:
     """Half precision does not hold EPSILON."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+    return values.to(_single(values))
+
+
+def _single(values: Tensor) -> torch.dtype:
+    return torch.promote_types(values.dtype, torch.float32)
 
 
 def _require_same_shape(student: Tensor, teacher: Tensor) -> None:

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from magtkd.config import Config
+from magtkd.config import AudioMediaConfig, VideoMediaConfig
 from magtkd.data.paths import inside
 from magtkd.errors import DataError, StorageError
 from magtkd.media.audio import read_waveform
@@ -23,13 +24,9 @@ from magtkd.media.clips import ClipWriter
 from magtkd.media.container import UnreadableError, need_media
 from magtkd.media.files import ClipSource, clip_sources
 from magtkd.media.video import read_frames
-from magtkd.media.wanted import wanted_frames
 from magtkd.store.store import Artifact
 
-__all__ = ["MEDIA_STAGES", "make_media"]
-
-MEDIA_STAGES = {"audio_media": "audio", "video_media": "video"}
-"""The modality of each media stage."""
+__all__ = ["ClipFormat", "frame_format", "make_media", "waveform_format"]
 
 RATE = 16_000
 PUBLISHED_RATE = 22_050
@@ -42,12 +39,51 @@ Clip = npt.NDArray[Any]
 Read = Callable[[Path, float | None, float | None], Clip]
 
 
+@dataclass(frozen=True)
+class ClipFormat:
+    """What clips of a modality are decoded to.
+
+    Args:
+        modality: `audio` or `video`.
+        kind: as `ClipWriter` names it.
+        read: a file, and start and end in seconds or None, to a clip.
+        blank: the clip in place of one that cannot be read, where `on_missing` asks for it.
+        blank_name: what `on_missing` calls that.
+        shape: the shape of every clip; empty where lengths differ.
+    """
+
+    modality: str
+    kind: str
+    read: Read
+    blank: Clip
+    blank_name: str
+    shape: tuple[int, ...] = ()
+
+
+def waveform_format(section: AudioMediaConfig) -> ClipFormat:
+    """Waveforms, as the section wants them."""
+    rate = PUBLISHED_RATE if section.published_sample_rate else RATE
+    read = functools.partial(read_waveform, rate=rate, max_samples=section.max_samples)
+    blank = np.zeros(min(RATE, section.max_samples), np.int16)
+    return ClipFormat("audio", "waveform", read, blank, "silence")
+
+
+def frame_format(num_frames: int, image_size: int) -> ClipFormat:
+    """So many frames of so many pixels in height and width."""
+    shape = (num_frames, image_size, image_size, 3)
+    read = functools.partial(read_frames, num_frames=num_frames, image_size=image_size)
+    return ClipFormat("video", "frames", read, np.zeros(shape, np.uint8), "black", shape)
+
+
 def make_media(
     stage: str,
     key: str,
-    config: Config,
+    section: AudioMediaConfig | VideoMediaConfig,
+    clip_format: ClipFormat,
     data: pa.Table,
+    *,
     root: Path,
+    threads: int,
     described: dict[str, Any],
     scratch: Path | None = None,
 ) -> Artifact:
@@ -57,11 +93,13 @@ def make_media(
     the same artifact.
 
     Args:
-        stage: `audio_media` or `video_media`.
+        stage: the stage's name.
         key: its key.
-        config: the whole configuration.
+        section: its section of the configuration.
+        clip_format: what the clips are decoded to.
         data: the data stage's table.
         root: the folder that the clips' paths are relative to.
+        threads: how many clips are decoded at a time.
         described: what the key was made of.
         scratch: where the clips are written; None for the system's temporary folder.
 
@@ -74,21 +112,18 @@ def make_media(
     need_media()
     started = time.perf_counter()
     data = data.sort_by([("dialogue_id", "ascending"), ("utterance_id", "ascending")])
-    section = getattr(config, stage)
-    sources = clip_sources(data, MEDIA_STAGES[stage], section.cut)
-    read, blank, shape, kind = _reader(stage, config)
+    sources = clip_sources(data, clip_format.modality, section.cut)
     path = (scratch or Path(tempfile.gettempdir())) / uuid.uuid4().hex
     problems: list[str] = []
     try:
-        with ClipWriter(path, kind) as writer:
-            threads = getattr(config.resources, stage).num_threads
-            for source, clip in _decoded(sources, root, read, threads):
+        with ClipWriter(path, clip_format.kind) as writer:
+            for source, clip in _decoded(sources, root, clip_format.read, threads):
                 if isinstance(clip, UnreadableError):
                     problems.append(f"{source.place} ({source.path or 'no path'}: {clip})")
-                writer.append(blank if isinstance(clip, UnreadableError) else clip)
+                writer.append(clip_format.blank if isinstance(clip, UnreadableError) else clip)
         if problems and section.on_missing == "error":
-            raise DataError(_refusal(stage, problems, len(sources)))
-        table = writer.table(data.select(["dialogue_id", "utterance_id"]), shape)
+            raise DataError(_refusal(stage, problems, len(sources), clip_format.blank_name))
+        table = writer.table(data.select(["dialogue_id", "utterance_id"]), clip_format.shape)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise StorageError(
@@ -110,19 +145,6 @@ def make_media(
         listed = _listed(problems, MOST_REPLACED)
         metrics["warnings"] = [f"{stage}: {told} {section.on_missing}: {listed}"]
     return Artifact(stage, key, table, metrics, described, media=str(path))
-
-
-def _reader(stage: str, config: Config) -> tuple[Read, Clip, tuple[int, ...], str]:
-    """How to read a clip, what stands for one that cannot be read, the shape and the kind."""
-    if stage == "audio_media":
-        section = config.audio_media
-        rate = PUBLISHED_RATE if section.published_sample_rate else RATE
-        read = functools.partial(read_waveform, rate=rate, max_samples=section.max_samples)
-        return read, np.zeros(min(RATE, section.max_samples), np.int16), (), "waveform"
-    num_frames, size = wanted_frames(config)
-    shape = (num_frames, size, size, 3)
-    frames = functools.partial(read_frames, num_frames=num_frames, image_size=size)
-    return frames, np.zeros(shape, np.uint8), shape, "frames"
 
 
 def _decoded(
@@ -156,10 +178,9 @@ def _listed(problems: Sequence[str], most: int) -> str:
     return "; ".join(problems[:most]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _refusal(stage: str, problems: Sequence[str], total: int) -> str:
-    other = "silence" if stage == "audio_media" else "black"
+def _refusal(stage: str, problems: Sequence[str], total: int, blank_name: str) -> str:
     return (
         f"{stage}: {len(problems)} of {total} clips cannot be read: "
         f"{_listed(problems, MOST_REFUSED)}; check data.media and the paths, drop these "
-        f"utterances, or set {stage}.on_missing={other}"
+        f"utterances, or set {stage}.on_missing={blank_name}"
     )

@@ -1,5 +1,1 @@
-"""The trained stages: one file each, all of the same shape."""
-
-from magtkd.stages.session import artifact_of, open_session
-
-__all__ = ["artifact_of", "open_session"]
+"""What each trained stage adds to the training loop: one file each, all of the same shape."""

@@ -1,11 +1,11 @@
-"""The fusion stage: MAGT, SDT or a baseline, on what the stages before it made, or on the table.
+"""The fusion stage: a fusion model on what the stages before it made, or on the table.
 
 Shapes: B conversations, L positions, F a stage's width, H hidden_dim.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -14,31 +14,31 @@ from torch import Tensor, nn
 from magtkd.config import FusionConfig
 from magtkd.data import list_matrix
 from magtkd.data.conversations import Batch, Conversations
-from magtkd.fusion import MAGT, SDT, Concat, FusionOutput, fusion_loss, self_distillation_loss
+from magtkd.fusion import FusionOutput
 from magtkd.fusion.published.checkpoint import load_initial
-from magtkd.fusion_inputs import MODALITY_OF
+from magtkd.models import MODELS, FusionModel, Sizes
 from magtkd.stages.inputs import Inputs
 from magtkd.training import Outputs
 
 __all__ = ["FusionTask", "make_task"]
 
-FusionModel = MAGT | SDT | Concat
-
 
 class _Bridged(nn.Module):
-    """A fusion model behind a linear map for each modality whose width is not H; SDT has such maps
-    of its own."""
+    """A fusion model's network, behind a linear map for each modality whose width is not H unless
+    it takes any width."""
 
-    def __init__(self, model: FusionModel, widths: Mapping[str, int], hidden_dim: int) -> None:
+    def __init__(self, model: FusionModel, section: FusionConfig, sizes: Sizes) -> None:
         super().__init__()
+        # The network first: the order decides which random numbers each gets.
+        network = model.build(section, sizes)
         self.bridges = nn.ModuleDict(
             {
-                modality: nn.Linear(width, hidden_dim)
-                for modality, width in widths.items()
-                if width != hidden_dim and not isinstance(model, SDT)
+                modality: nn.Linear(width, section.hidden_dim)
+                for modality, width in sizes.widths.items()
+                if width != section.hidden_dim and not model.takes_any_width
             }
         )
-        self.model = model
+        self.model = network
 
     def forward(self, batch: Batch) -> FusionOutput:
         features = {
@@ -70,8 +70,8 @@ class FusionTask:
         self._class_weights = inputs.class_weights(section.class_weights, device)
         self._evaluation: dict[str, list[Batch]] = {}
         self.widths = {modality: matrix.shape[1] for modality, matrix in features.items()}
-        model = _make_model(section, inputs, self.widths)
-        self.model = _Bridged(model, self.widths, section.hidden_dim)
+        sizes = Sizes(self.widths, len(inputs.labels), inputs.metadata.num_speakers)
+        self.model = _Bridged(MODELS[section.model], section, sizes)
         if section.initial is not None:
             load_initial(self.model, section.initial, inputs.labels)
 
@@ -86,32 +86,8 @@ class FusionTask:
 
     def loss(self, batch: Batch, section: FusionConfig) -> Tensor:
         output = self.model(batch)
-        if section.model == "sdt":
-            return self_distillation_loss(
-                output,
-                batch.mask,
-                batch.label,
-                fused_weight=section.fused_weight,
-                modality_weight=section.modality_weight,
-                distill_weight=section.distill_weight,
-                temperature=section.temperature,
-                detach_fused=section.detach_anchor,
-                class_weights=self._class_weights,
-            )
-        return fusion_loss(
-            output,
-            batch.mask,
-            batch.label,
-            audio_weight=section.audio_weight,
-            video_weight=section.video_weight,
-            feature_weight=section.feature_weight,
-            temperature=section.temperature,
-            feature_temperature=section.feature_temperature,
-            inter_weight=section.inter_weight,
-            intra_weight=section.intra_weight,
-            detach_anchor=section.detach_anchor,
-            class_weights=self._class_weights,
-        )
+        loss = MODELS[section.model].loss
+        return loss(output, batch.mask, batch.label, section, self._class_weights)
 
     def num_utterances(self, batch: Batch) -> int:
         return int(batch.mask.sum())
@@ -134,45 +110,10 @@ def _fusion_features(section: FusionConfig, inputs: Inputs) -> dict[str, np.ndar
         }
     else:
         found = {
-            MODALITY_OF[stage]: list_matrix(table, "features")
-            for stage, table in inputs.upstream.items()
-            if stage in MODALITY_OF
+            modality: list_matrix(table, "features") for modality, table in inputs.tables.items()
         }
     wanted = section.fused_modalities or tuple(found)
     return {modality: matrix for modality, matrix in found.items() if modality in wanted}
-
-
-def _make_model(section: FusionConfig, inputs: Inputs, widths: Mapping[str, int]) -> FusionModel:
-    num_classes, num_speakers = len(inputs.labels), inputs.metadata.num_speakers
-    if section.model == "concat":
-        return Concat(
-            hidden_dim=section.hidden_dim,
-            num_classes=num_classes,
-            dropout=section.dropout,
-            modalities=tuple(widths),
-        )
-    if section.model == "sdt":
-        return SDT(
-            widths=widths,
-            hidden_dim=section.hidden_dim,
-            num_heads=section.num_heads,
-            depth=section.depth,
-            num_classes=num_classes,
-            num_speakers=num_speakers,
-            dropout=section.dropout,
-            gate=section.gate,
-        )
-    return MAGT(
-        hidden_dim=section.hidden_dim,
-        num_heads=section.num_heads,
-        depth=section.depth,
-        num_classes=num_classes,
-        num_speakers=num_speakers,
-        dropout=section.dropout,
-        modalities=tuple(widths),
-        gate=section.gate,
-        anchor=section.anchor,
-    )
 
 
 def make_task(section: FusionConfig, inputs: Inputs, device: torch.device) -> FusionTask:

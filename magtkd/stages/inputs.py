@@ -18,16 +18,17 @@ __all__ = ["Inputs"]
 
 @dataclass(frozen=True)
 class Inputs:
-    """`data` is the data stage's table; `upstream` holds the tables of the trained stages that
-    this one reads, their rows in the same order; `media` the clips by modality."""
+    """`data` is the data stage's table; `tables` has those of the trained stages that this one
+    reads, by their modality (the teacher's is `text`), with their rows in the same order; `media`
+    has the clips by modality."""
 
     data: pa.Table
-    upstream: Mapping[str, pa.Table]
+    tables: Mapping[str, pa.Table]
     media: Mapping[str, Clips] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for stage, table in self.upstream.items():
-            assert table.num_rows == self.data.num_rows, f"{stage} has other rows than data"
+        for modality, table in self.tables.items():
+            assert table.num_rows == self.data.num_rows, f"{modality} has other rows than data"
 
     @property
     def metadata(self) -> Metadata:

@@ -35,7 +35,7 @@ class _Lessons:
     ) -> None:
         self._label = torch.from_numpy(inputs.label).to(device)
         self._class_weights = inputs.class_weights(section.class_weights, device)
-        teacher = inputs.upstream.get("teacher")
+        teacher = inputs.tables.get("text")
         if teacher is None and section.distill is not None:
             warnings.warn(f"{modality}.distill is ignored: there is no teacher", stacklevel=2)
         self._has_teacher = teacher is not None

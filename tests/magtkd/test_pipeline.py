@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +15,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magtkd import pipeline
-from magtkd.config import Config, get_value, names_of, with_values
+from magtkd.config import Config, StageResources, get_value, names_of, with_values
 from magtkd.data import read_corpus
 from magtkd.errors import ConfigError, DataError, DivergedError
-from magtkd.pipeline import STAGES, Source, StageRecord, make_plan, run_chain, source_of
-from magtkd.store import Store
+from magtkd.pipeline import (
+    CORE_TRAINER,
+    STAGES,
+    OpenSession,
+    Source,
+    StageRecord,
+    find_stage,
+    is_read,
+    make_plan,
+    members,
+    run_chain,
+    source_of,
+)
+from magtkd.store import Artifact, Store
 
 MakeConfig = Callable[..., Config]
 CLIPS = {"audio": "a0", "video": "b1"}
@@ -50,7 +64,7 @@ CANDIDATES: tuple[Any, ...] = (
     *("features", "some/model", "concat", "name", "another", "silence", "black", "never", "mean"),
     *("head", 1600, "identity", "adam", "none"),
 )
-# Which stages there are, and what stands for other values, is told in test_fusion_inputs.py.
+# Which stages there are, and what stands for other values, is tested in test_plan.py.
 ELSEWHERE = {"fusion.recipe", "fusion.inputs", "fusion.modalities", "fusion.initial"}
 # Another place changes nothing, but what is there does; see below.
 PLACES = {"data.path", "data.media"}
@@ -76,8 +90,12 @@ def legal_changes(name: str) -> list[Config]:
     return found
 
 
-def expected_changes(name: str) -> set[str]:
+def expected_changes(name: str, config: Config) -> set[str]:
+    """The stages that get another key where `config` has another value than the base under this
+    name."""
     section = name.partition(".")[0]
+    if not is_read(BASE, name, ALL) and not is_read(config, name, ALL):
+        return set()
     if section == "seed":
         return set(WITHOUT_CLIPS)
     if section in {"name", "resources"} or name.startswith("data.synthetic."):
@@ -98,7 +116,7 @@ def test_keys_change_exactly_downstream_of_a_change(name: str) -> None:
     configs = legal_changes(name)
     assert configs, f"no other legal value of {name} among the candidates"
     for config in configs:
-        assert changed_stages(BASE, config) == expected_changes(name)
+        assert changed_stages(BASE, config) == expected_changes(name, config)
 
 
 @given(changes=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(CANDIDATES), max_size=5))
@@ -113,7 +131,7 @@ def test_keys_of_several_changes_add_up(changes: dict[str, Any]) -> None:
     if any((name, get_value(config, name)) in NOT_HERE for name, _ in NOT_HERE):
         return
     differing = {name for name in NAMES if get_value(config, name) != get_value(BASE, name)}
-    expected = set().union(*(expected_changes(name) for name in differing))
+    expected = set().union(*(expected_changes(name, config) for name in differing))
     assert changed_stages(BASE, config) == expected
 
 
@@ -149,9 +167,29 @@ def test_a_new_version_of_a_stages_code_changes_its_key(
     monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     before = make_plan(BASE, ALL).keys
-    monkeypatch.setitem(pipeline.VERSIONS, stage, 99)
+    newer = replace(find_stage(stage), version=99)
+    monkeypatch.setitem(members.REGISTRY, stage, newer)
     after = make_plan(BASE, ALL).keys
     assert {name for name in before if before[name] != after[name]} == DOWNSTREAM[stage]
+
+
+def test_planning_loads_no_torch() -> None:
+    code = (
+        "import pickle, sys; from magtkd.pipeline import *; from magtkd.config import Config;"
+        "make_plan(Config(), Source('f', ('text',)));"
+        "assert pickle.loads(pickle.dumps(CORE_TRAINER)) == CORE_TRAINER;"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_every_stage_has_its_section_and_its_resources() -> None:
+    for name in STAGES:
+        stage = find_stage(name)
+        assert stage.name == name
+        assert stage.section(BASE) is getattr(BASE, name)
+        assert (stage.resources(BASE) is None) == (name == "data")
+    assert set(StageResources.model_fields) == {*STAGES} - {"data"}
 
 
 def test_clips_are_read_by_their_student_alone() -> None:
@@ -254,6 +292,29 @@ def test_reuse(tmp_path: Path, tiny_config: MakeConfig) -> None:
     expected = dict.fromkeys(WITHOUT_CLIPS, "reused") | {"audio": "trained", "fusion": "trained"}
     assert changed == expected
     assert outcomes(tiny_config(), store, reuse=False) == dict.fromkeys(WITHOUT_CLIPS, "trained")
+
+
+class _NotingTrainer:
+    """A trainer whose sessions are the core's, and that notes what it was asked for."""
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+
+    def open_session(self, stage: str, *arguments: Any) -> OpenSession:
+        self.opened.append(stage)
+        return CORE_TRAINER.open_session(stage, *arguments)
+
+    def artifact_of(self, *arguments: Any) -> Artifact:
+        return replace(CORE_TRAINER.artifact_of(*arguments), metrics={"seconds": 0.0})
+
+
+def test_another_trainer(tiny_config: MakeConfig) -> None:
+    config, trainer = tiny_config(), _NotingTrainer()
+    plan = make_plan(config, source_of(read_corpus(config.data)))
+    data = pipeline.train_stage("data", config, plan, {}, trainer=trainer)
+    teacher = pipeline.train_stage("teacher", config, plan, {"data": data}, trainer=trainer)
+    assert trainer.opened == ["teacher"]
+    assert teacher.metrics == {"seconds": 0.0}
 
 
 def test_records_and_reports(tmp_path: Path, tiny_config: MakeConfig) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from magtkd.config import FusionConfig, TrainingSection
 from magtkd.errors import DivergedError
-from magtkd.training import Outputs, Report, Session, _schedule_factor, derive_seed
+from magtkd.schedules import SCHEDULES
+from magtkd.training import Outputs, Report, Session, derive_seed
 
 LABELS = ("anger", "joy", "sadness")
 LABEL = np.array([0, 1, 2, 1, 0, 1, 2])
@@ -182,8 +183,8 @@ def test_clipping(slope: float, norm: float) -> None:
 def factors(section: TrainingSection, num_batches: int, num_items: int) -> list[float]:
     num_steps = num_batches * section.epochs
     return [
-        _schedule_factor(
-            section.schedule, step=n, num_steps=num_steps, num_items=num_items, section=section
+        SCHEDULES[section.schedule].factor(
+            step=n, num_steps=num_steps, num_items=num_items, section=section
         )
         for n in range(num_steps)
     ]

@@ -81,8 +81,8 @@ def _print_preview(sweep: SweepConfig, preview: Preview) -> None:
     number = preview.num_configurations
     unbounded = "unbounded (continuous range)"
     print(f"# distinct configurations: {unbounded if number is None else number}")
-    for name in preview.idle:
-        print(f"# {name}: changes no stage of this table's; leave it out")
+    for line in preview.unread:
+        print(f"# {line}")
     least = "" if preview.is_whole else "at least "
     for stage, count in preview.stages.items():
         if count.distinct is None:

@@ -1,4 +1,4 @@
-"""Ray: started on this machine, or joined where RAY_ADDRESS says."""
+"""Ray: started on this machine, or joined at RAY_ADDRESS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from magtkd.errors import SweepError
+from magtkd.errors import SweepError, first_line
 
 __all__ = ["driver_node", "ray_cluster"]
 
@@ -60,7 +60,7 @@ def ray_cluster() -> Iterator[None]:
                 )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise SweepError(
-            f"RAY_ADDRESS {address!r}: cannot be reached: {str(error).splitlines()[0]}; start Ray "
+            f"RAY_ADDRESS {address!r}: cannot be reached: {first_line(error)}; start Ray "
             "there, or unset it to use this machine"
         ) from None
     try:

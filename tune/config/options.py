@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from magtkd.pipeline import CORE_TRAINER, Trainer
+
 __all__ = ["SweepOptions"]
 
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """How a sweep is run, as apart from what it searches.
-
-    `storage` is where artifacts and ledgers go; `tracking_uri` MLflow's address, None for the
-    default and an empty string for no tracking; `reuse` shares stages between trials;
-    `max_failures` is how often the work of a process that died is done again; `stages` is the
-    module that trains.
-    """
+    """How a sweep is run, as apart from what it searches."""
 
     storage: str = "magtkd-results"
+    """Where artifacts and ledgers go."""
     tracking_uri: str | None = None
+    """MLflow's address; None for the default, an empty string for no tracking."""
     reuse: bool = True
+    """Share stages between trials."""
     max_failures: int = 3
-    stages: str = "magtkd.stages"
+    """How often the work of a process that died is retried."""
+    trainer: Trainer = CORE_TRAINER
+    """What opens the sessions that train."""

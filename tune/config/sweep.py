@@ -9,9 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from magtkd.config import Config, Section, load_config, nearest
 from magtkd.errors import SweepError
@@ -57,6 +64,28 @@ class SweepConfig(Config):
     space: dict[str, Any] = Field(default_factory=dict)
     """Names of the configuration, each with `{choice: [...]}`, `{float: [low, high]}` or
     `{int: [low, high]}`, and where wanted `log`, `step`, `tie` and `when`."""
+
+    _unread_of_scheduler: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _note_unread(cls, tree: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        sweep = handler(tree)
+        scheduler = tree.get("scheduler") if isinstance(tree, Mapping) else None
+        if isinstance(scheduler, Mapping):
+            own = type(sweep.scheduler).model_fields
+            for name, value in scheduler.items():
+                owner = _owner_of(name)
+                if owner and name not in own and value != owner.model_fields[name].default:
+                    why = f"scheduler.kind is {sweep.scheduler.kind}; read by {_readers(name)}"
+                    sweep._unread_of_scheduler[f"scheduler.{name}"] = why
+        return sweep
+
+    @property
+    def unread_of_scheduler(self) -> dict[str, str]:
+        """The settings of other schedulers than this sweep's that its file gave, each with the
+        reason why it has no effect."""
+        return dict(self._unread_of_scheduler)
 
     @field_validator("objective", mode="before")
     @classmethod
@@ -136,6 +165,10 @@ def _owner_of(name: str) -> type[SchedulerSection] | None:
     return next((one for one in SCHEDULERS.values() if name in one.model_fields), None)
 
 
+def _readers(name: str) -> str:
+    return ", ".join(kind for kind, one in SCHEDULERS.items() if name in one.model_fields)
+
+
 def _check_value(section: type[SchedulerSection], name: str, value: Any) -> None:
     """What has no effect is checked all the same: it may have with the next edit of the file."""
     try:
@@ -161,7 +194,7 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
 
 
 def check_sweep(sweep: SweepConfig) -> None:
-    """Check what the sections say about each other.
+    """Check that the sections fit each other.
 
     Raises:
         SweepError: names or values that the configuration does not have, a sampler or scheduler

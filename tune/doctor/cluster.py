@@ -59,7 +59,7 @@ def check_cluster(address: str) -> Found:
 
 
 def _connect(address: str) -> None:
-    """Raise at once where nobody listens: Ray itself would try for most of a minute."""
+    """Raise at once where nothing listens: Ray itself would retry for most of a minute."""
     place = urlsplit(address if "://" in address else f"//{address}").netloc
     host, _, port = place.rpartition("@")[2].rpartition(":")
     if host and port.isdigit():

@@ -170,7 +170,7 @@ def _tidy(work: _Work) -> None:
 def _is_trained(work: _Work, number: int) -> bool:
     """Whether a trial that looks stopped had in fact done its last epoch."""
     plan = work.state.trials[number].candidate.plan(work.sweep.base, work.source)
-    return work.store.exists("fusion", plan.keys["fusion"])
+    return work.store.exists("fusion", plan.fusion_key)
 
 
 def _fit(work: _Work, recorder: Recorder, stop: Stop, watch: Watch) -> None:

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 
 import ray
 
-from magtkd.config import nearest
+from magtkd.config import names_of, nearest
 from magtkd.data import Corpus, read_corpus
 from magtkd.errors import InputError, SweepError
-from magtkd.pipeline import Source, source_of
+from magtkd.pipeline import Source, source_of, unread_lines, unread_names, unread_settings
 from magtkd.store import Store
 from tune.cluster import check_resources, ray_cluster
 from tune.config import SweepConfig, SweepOptions
 from tune.space import Candidate
 
-__all__ = ["Preview", "check_labels", "idle_names", "preview_sweep"]
+__all__ = ["Preview", "check_labels", "preview_sweep", "unread_in_sweep"]
 
 MAX_PREVIEWED = 10_000
+MAX_PROBED = 300
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,13 @@ class Preview:
     """What a sweep would do.
 
     `num_configurations` is None where a continuous range makes them unbounded. Where `is_whole` is
-    false there are too many to count, and more of each than `stages` has. `idle` are the names of
-    the space that change no stage."""
+    false there are too many to count, and more of each than `stages` has. `unread` are lines on
+    settings that have no effect."""
 
     num_configurations: int | None
     stages: dict[str, StageCount]
     is_whole: bool
-    idle: tuple[str, ...]
+    unread: tuple[str, ...]
 
 
 def check_labels(sweep: SweepConfig, corpus: Corpus) -> None:
@@ -82,7 +83,7 @@ def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
         )
         for stage, found in keys.items()
     }
-    return Preview(number, stages, is_whole, idle_names(sweep, source))
+    return Preview(number, stages, is_whole, unread_in_sweep(sweep, source))
 
 
 def _distinct_keys(
@@ -97,17 +98,27 @@ def _distinct_keys(
     return keys, next(points, None) is None
 
 
-def idle_names(sweep: SweepConfig, source: Source) -> tuple[str, ...]:
-    """The names of the space that change no stage of this table's, such as a student's where its
-    modality is absent. Names under a condition are left out."""
-    space, base = sweep.search_space, sweep.base
+def unread_in_sweep(sweep: SweepConfig, source: Source) -> tuple[str, ...]:
+    """The settings of a sweep that have no effect, as lines for people: searched names, and values
+    of the configuration, that no trial's stages read.
 
-    def keys(moved: str | None = None) -> dict[str, str]:
-        return Candidate(values=space.corner(base, moved)).plan(base, source).keys
-
-    # A hint and no check: a corner that is not legal shows nothing about the rest of the space.
-    with contextlib.suppress(InputError):
-        still = keys()
-        varied = [name for name, entry in space.unconditional.items() if len(entry.probes()) > 1]
-        return tuple(name for name in varied if keys(name) == still)
-    return ()
+    Args:
+        sweep: the sweep, which was checked.
+        source: its table.
+    """
+    seen: set[str] = set()
+    reasons: dict[str, str] = {}
+    searched = {tied for name, entry in sweep.search_space.entries for tied in (name, *entry.tie)}
+    given = {*searched, *unread_settings(sweep.base, source)}
+    for values in sweep.search_space.probe(sweep.base, MAX_PROBED):
+        # A hint and no check: where values are not legal together, that shows nothing here.
+        with contextlib.suppress(InputError):
+            config = Candidate(values=values).config(sweep.base)
+            unread = unread_names(config, source)
+            # A name whose condition fails is not there, and not without effect.
+            there = (given - searched) | values.keys()
+            seen |= {name for name in there if name not in unread}
+            reasons |= {name: unread[name] for name in there if name in unread}
+    names = [name for name in names_of() if name in reasons and name not in seen]
+    scheduler = sweep.unread_of_scheduler
+    return unread_lines({name: reasons[name] for name in names} | scheduler)

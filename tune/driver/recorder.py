@@ -16,7 +16,7 @@ import ray.tune as ray_tune
 
 from magtkd.errors import StorageError
 from magtkd.metrics import Report, Scores
-from magtkd.pipeline import StageRecord
+from magtkd.pipeline import Outcome, StageRecord
 from tune.config import SweepConfig
 from tune.driver.trial import TrialResult
 from tune.engine import FailureKind
@@ -78,7 +78,7 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
             (stage, record.key)
             for trial in state.trials.values()
             for stage, record in trial.stages.items()
-            if record.outcome == "trained"
+            if record.outcome == Outcome.TRAINED
         }
         self.error: StorageError | None = None
         """Why nothing is recorded any more, and the sweep must stop."""
@@ -178,7 +178,8 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         cost counts."""
         fusion = self._fusion.pop(number, None)
         if fusion is not None:
-            outcome = "trained" if state == TrialStatus.COMPLETED else "stopped"
+            completed = state == TrialStatus.COMPLETED
+            outcome = Outcome.TRAINED if completed else Outcome.STOPPED
             self._record_trained(number, {"fusion": replace(fusion, outcome=outcome)})
 
     def _record_stages(self, number: int, stages: Mapping[str, StageRecord]) -> None:
@@ -197,16 +198,18 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
     def _record_trained(self, number: int, stages: dict[str, StageRecord]) -> None:
         self.record(StagesRecorded(trial=number, stages=stages))
         self._trained |= {
-            (stage, record.key) for stage, record in stages.items() if record.outcome == "trained"
+            (stage, record.key)
+            for stage, record in stages.items()
+            if record.outcome == Outcome.TRAINED
         }
 
     def _counted(self, stage: str, record: StageRecord) -> StageRecord:
         """A stage that this sweep trained before something died counts as trained once."""
-        if record.outcome != "recovered":
+        if record.outcome != Outcome.RECOVERED:
             return record
         if (stage, record.key) in self._trained:
-            return replace(record, outcome="reused", seconds=0.0, saved=record.seconds)
-        return replace(record, outcome="trained")
+            return replace(record, outcome=Outcome.REUSED, seconds=0.0, saved=record.seconds)
+        return replace(record, outcome=Outcome.TRAINED)
 
     def _record_change(self, reported: TrialResult) -> None:
         """Population based training continued another trial's session, with other values."""

@@ -16,7 +16,7 @@ from magtkd.store import Store
 from tune.cluster import check_resources, ray_cluster
 from tune.config import SweepConfig, SweepOptions, check_sweep
 from tune.driver.drive import drive
-from tune.driver.preview import check_labels, idle_names
+from tune.driver.preview import check_labels, unread_in_sweep
 from tune.ledger import (
     FORMAT,
     Event,
@@ -54,7 +54,7 @@ def run_sweep(
     check_labels(sweep, corpus)
     source = source_of(corpus)
     make_plan(sweep.base, source)
-    idle = idle_names(sweep, source)
+    unread = unread_in_sweep(sweep, source)
     Store(options.storage).check_writable()
     with ray_cluster():
         check_resources(sweep.resources, ray.cluster_resources())
@@ -69,10 +69,7 @@ def run_sweep(
             )
             events: list[Event] = [ledger.append(opened)]
             layout.sweep_file.write_text(dump_yaml(sweep), encoding="utf-8")
-            events += [
-                ledger.append(Warned(message=f"space: {name} changes no stage of this table's"))
-                for name in idle
-            ]
+            events += [ledger.append(Warned(message=line)) for line in unread]
             return drive(sweep, source, options, ledger=ledger, events=events, console=console)
 
 

@@ -93,7 +93,7 @@ def stop_signals(stop: Stop) -> Iterator[None]:
 
 
 class Watch(ray_tune.Callback):  # type: ignore[misc]
-    """Asks the engine every now and then what goes on: for the live file beside the ledger, which
+    """Asks the engine every few seconds what it does: for the live file beside the ledger, which
     `magtkd status` reads, and for warnings.
 
     Args:

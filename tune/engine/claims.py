@@ -20,13 +20,13 @@ POLL_SECONDS = 0.2
 async def claim(
     store: Store, stage: str, key: str, on_wait: Callable[[], None] = lambda: None
 ) -> Callable[[], None]:
-    """Wait until nobody else trains a stage; what gives the claim back.
+    """Wait until no one else trains a stage; returns a call that releases the claim.
 
     Args:
         store: where the stage's artifact will be.
         stage: the stage's name.
         key: its key.
-        on_wait: called once if somebody else has it.
+        on_wait: called once if another process has it.
     """
     path = store.local_path(f"locks/{stage}-{key}.lock")
     if path is None:
@@ -47,7 +47,7 @@ async def claim(
 
 
 def remove_free_claims(store: Store) -> None:
-    """Remove the files of claims whose process died; those that somebody holds stay."""
+    """Remove the files of claims whose process died; those that are held stay."""
     for name in store.list_files("locks"):
         path = store.local_path(f"locks/{name}")
         if path is not None and (lock := take_lock(path, patience=0.0)) is not None:

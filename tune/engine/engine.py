@@ -20,7 +20,7 @@ import ray
 
 from magtkd.config import Config, Resources
 from magtkd.errors import ArtifactError
-from magtkd.pipeline import Plan, Source, StageRecord, make_plan
+from magtkd.pipeline import CORE_TRAINER, Plan, Source, StageRecord, Trainer, make_plan
 from magtkd.store import Artifact, Store
 from tune.cluster import Shape, driver_node, shape_of
 from tune.config import SweepOptions
@@ -61,7 +61,7 @@ class Engine:
         sweep_id: the sweep, for the names of its checkpoints.
         reuse: look for artifacts, and share what is trained between trials.
         max_failures: how often the work of a worker that died is retried.
-        stages: the module that trains; see `Worker`.
+        trainer: opens sessions; see `Worker`.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class Engine:
         sweep_id: str,
         reuse: bool = True,
         max_failures: int = 3,
-        stages: str = "magtkd.stages",
+        trainer: Trainer = CORE_TRAINER,
     ) -> None:
         self._store = Store(storage)
         self._source, self._sweep_id, self._reuse = source, sweep_id, reuse
-        self._max_failures, self._stages = max_failures, stages
+        self._max_failures, self._trainer = max_failures, trainer
         self._totals, self._totals_time = dict[str, float](), -math.inf
         self._pool = Pool(self._start_worker, ray.kill, self._cluster_totals)
         self._warnings: list[str] = []
@@ -103,7 +103,7 @@ class Engine:
         ).remote(
             self._store.address,
             Resources(cpu=amounts["CPU"]).num_threads,
-            self._stages,
+            self._trainer,
             self._sweep_id,
         )
         return handle
@@ -164,7 +164,7 @@ class Engine:
         await self._save_and_close(trial)  # an actor of this trial that died may have left one open
         session = self._latest[trial] = uuid.uuid4().hex
         plan = make_plan(config, self._source)
-        key = plan.keys["fusion"] if self._reuse and not needs_session else None
+        key = plan.fusion_key if self._reuse and not needs_session else None
         end_turn = await self._fusion_turn(trial, key)
         try:
             if key is not None and (found := await self._reused(plan)) is not None:
@@ -241,7 +241,7 @@ class Engine:
     async def _reused(self, plan: Plan) -> FusionFound | None:
         """What a trial gets whose fusion artifact exists."""
         found = await asyncio.to_thread(
-            self._store.find, "fusion", plan.keys["fusion"], say=self._warnings.append
+            self._store.find, "fusion", plan.fusion_key, say=self._warnings.append
         )
         if found is None:
             return None
@@ -295,7 +295,7 @@ class Engine:
             raise StageFailedError(held)
         opened = SessionOpened(
             records=records,
-            fusion_key=plan.keys["fusion"],
+            fusion_key=plan.fusion_key,
             reports=held.reports,
             seconds=held.seconds,
             worker=worker.handle,
@@ -328,7 +328,7 @@ def start_engine(source: Source, sweep_id: str, options: SweepOptions) -> Iterat
         sweep_id,
         options.reuse,
         options.max_failures,
-        options.stages,
+        options.trainer,
     )
     try:
         yield engine

@@ -1,4 +1,4 @@
-"""What the engine, its workers and the trials say to each other, as values.
+"""What the engine, its workers and the trials send each other.
 
 Imports neither Ray nor torch.
 """
@@ -92,7 +92,7 @@ class PoolCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineActivity:
-    """What goes on now."""
+    """What trials and workers do now."""
 
     trials: dict[int, str]
     """What each trial does or waits for, in words."""

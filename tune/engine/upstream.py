@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import ObjectLostError
 
 from magtkd.config import Config
-from magtkd.pipeline import STAGES, Plan, StageRecord, train_stage
+from magtkd.pipeline import STAGES, Outcome, Plan, StageRecord, train_stage
 from magtkd.store import Artifact, Store
 from tune.cluster import shape_of
 from tune.engine.claims import claim
@@ -56,8 +56,8 @@ def found_record(key: str, metrics: Mapping[str, Any], sweep_id: str) -> StageRe
     """
     seconds = metrics.get("seconds")
     if seconds is not None and metrics.get("sweep") == sweep_id:
-        return StageRecord(key, "recovered", seconds)
-    return StageRecord(key, "reused", 0.0, seconds)
+        return StageRecord(key, Outcome.RECOVERED, seconds)
+    return StageRecord(key, Outcome.REUSED, 0.0, seconds)
 
 
 class StageFailedError(Exception):
@@ -74,7 +74,7 @@ class Upstream:
     Args:
         store: where artifacts are looked for and written.
         pool: gives workers.
-        sweep_id: the sweep, to tell what it trained itself before its driver or engine died.
+        sweep_id: the sweep, to recognise what it trained itself before its driver or engine died.
         reuse: look for artifacts, and share what is trained between trials.
         max_failures: how often the work of a worker that died is done again.
         warn: called with one line that a person should know.
@@ -167,7 +167,7 @@ class Upstream:
             self._table_bytes += made.num_bytes
             self._drop_old_tables()
             return made, made.record
-        return made, StageRecord(plan.keys[stage], "reused", 0.0, made.seconds)
+        return made, StageRecord(plan.keys[stage], Outcome.REUSED, 0.0, made.seconds)
 
     async def _make(self, trial: int, config: Config, plan: Plan, stage: str) -> Made:
         key = plan.keys[stage]
@@ -227,7 +227,7 @@ class Upstream:
         except Exception as error:
             raise StageFailedError(failure_of("data", error)) from error
         return self._put(
-            artifact, StageRecord(artifact.key, "trained", artifact.metrics["seconds"])
+            artifact, StageRecord(artifact.key, Outcome.TRAINED, artifact.metrics["seconds"])
         )
 
     @staticmethod

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +19,9 @@ from magtkd.errors import StorageError
 from magtkd.memory import memory_named
 from magtkd.pipeline import (
     Plan,
+    Trainer,
     describe_stage,
-    stage_exports,
+    stage_checkpoints,
     train_stage,
     trained_record,
 )
@@ -58,17 +58,16 @@ class Worker:
     Args:
         storage: address of the store.
         threads: with how many threads to compute.
-        stages: the module with `open_session` and `artifact_of`; `magtkd.stages` but for tests of
-            the machinery around it.
+        trainer: opens sessions; `CORE_TRAINER` but for tests of the machinery around it.
         sweep_id: the sweep, which artifacts name among their metrics.
     """
 
-    def __init__(self, storage: str, threads: int, stages: str, sweep_id: str) -> None:
+    def __init__(self, storage: str, threads: int, trainer: Trainer, sweep_id: str) -> None:
         import torch
 
         torch.set_num_threads(threads)
         self._store, self._sweep_id = Store(storage), sweep_id
-        self._stages = importlib.import_module(stages)
+        self._trainer = trainer
         self._sessions: dict[str, _OpenSession] = {}
 
     def ready(self) -> bool:
@@ -87,9 +86,9 @@ class Worker:
     ) -> tuple[StageDone | Failure, Artifact | None]:
         """Train a stage to its end and write its artifact; returns it without the weights.
 
-        A stage that is shared goes on from its last export, where there is one.
+        A stage that is shared continues from its last checkpoint, where there is one.
         """
-        exports = stage_exports(self._store, stage, plan.keys[stage]) if is_shared else None
+        exports = stage_checkpoints(self._store, stage, plan.keys[stage]) if is_shared else None
         try:
             given = dict(zip(names, upstream, strict=True))
             artifact = train_stage(
@@ -98,7 +97,7 @@ class Worker:
                 plan,
                 given,
                 exports=exports,
-                stages=self._stages,
+                trainer=self._trainer,
                 scratch=self._store.local_path("tmp"),
             )
             artifact.metrics["sweep"] = self._sweep_id
@@ -128,13 +127,13 @@ class Worker:
         try:
             given = dict(zip(names, upstream, strict=True))
             with memory_named("fusion", config.fusion):
-                session = self._stages.open_session("fusion", config, given)
+                session = self._trainer.open_session("fusion", config, given)
                 exported, is_new = exported or exports.load(), exported is not None
                 if exported is not None:
                     session.load(exported)
             opened = _OpenSession(session, given["data"], plan, config, exports)
             if is_new:
-                opened.save()  # it may have come from another trial, under which nobody will look
+                opened.save()  # it may be another trial's, whose name is not looked under
         except Exception as error:
             return failure_of("fusion", error)
         self._sessions[session_id] = opened
@@ -153,10 +152,10 @@ class Worker:
         return Step(report.epoch, report.metrics, opened.session.seconds, final)
 
     def _finish(self, opened: _OpenSession) -> dict[str, Any]:
-        artifact: Artifact = self._stages.artifact_of(
+        artifact: Artifact = self._trainer.artifact_of(
             opened.session.result(),
             "fusion",
-            opened.plan.keys["fusion"],
+            opened.plan.fusion_key,
             opened.data,
             describe_stage("fusion", opened.config, opened.plan),
         )
@@ -165,8 +164,8 @@ class Worker:
         return artifact.metrics
 
     def checkpoint(self, session_id: str) -> bytes:
-        """The session as bytes that `open` goes on from; the store gets them as well, since the
-        trial is being paused, or another one goes on from it."""
+        """The session as bytes that `open` continues from. The store gets them as well, since the
+        trial is being paused, or another one continues its session."""
         opened = self._sessions[session_id]
         exported: bytes = opened.session.export()
         if opened.is_under_way:

@@ -1,4 +1,4 @@
-"""The ledger of a sweep: its events, its file, where it lies, and the state they make."""
+"""The ledger of a sweep: its events, its file, its layout, and the state they make."""
 
 from tune.ledger.events import (
     FORMAT,

@@ -228,7 +228,7 @@ class Ledger:
         """Size and time of what is whole, after cutting off what is not."""
         end = os.fstat(self._file).st_size
         start, tail = end, b""
-        # The last whole line lies between the last two newlines, or starts the file.
+        # The last whole line is between the last two newlines, or starts the file.
         while start > 0 and tail.count(b"\n") < 2:
             start = max(0, start - 65536)
             tail = os.pread(self._file, end - start, start)

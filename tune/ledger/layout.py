@@ -1,4 +1,4 @@
-"""Where everything of a sweep lies.
+"""Where everything of a sweep is.
 
     ROOT/mlflow.db                  tracking, unless MLFLOW_TRACKING_URI names a store
     ROOT/sweeps/NAME/
@@ -32,7 +32,7 @@ DEFAULT_ROOT = "magtkd-results"
 
 
 def storage_root(storage: str) -> Path:
-    """The folder on this machine that ledgers and the default tracking database lie in."""
+    """The folder on this machine with the ledgers and the default tracking database."""
     local = storage.removeprefix("file://")
     return (Path(DEFAULT_ROOT) if "://" in local else Path(local).expanduser()).absolute()
 

@@ -10,7 +10,7 @@ from typing import Any
 from magtkd.config import validate
 from magtkd.errors import SweepError
 from magtkd.metrics import Scores
-from magtkd.pipeline import StageRecord
+from magtkd.pipeline import Outcome, StageRecord
 from tune.config import SweepConfig
 from tune.ledger.events import (
     EpochReported,
@@ -189,7 +189,7 @@ def _record_stages(trial: TrialState, event: StagesRecorded) -> bool:
     for stage, record in event.stages.items():
         known = trial.stages.get(stage)
         # After a resume a trial finds what it trained itself; what that took must not be lost.
-        if known and known.key == record.key and known.outcome == "trained" != record.outcome:
+        if known and known.key == record.key and known.outcome == Outcome.TRAINED != record.outcome:
             continue
         trial.stages[stage] = record
     return trial.stages != before

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from magtkd.pipeline import StageRecord
+from magtkd.pipeline import Outcome, StageRecord
 from tune.ledger import SweepState
 
 __all__ = ["StageCost", "sweep_cost"]
@@ -34,15 +34,15 @@ class StageCost:
 
 def sweep_cost(state: SweepState) -> dict[str, StageCost]:
     """The cost of each stage; a reuse saved what training its key took."""
-    known = {record.key: record.seconds for _, record in _records(state, "trained")}
+    known = {record.key: record.seconds for _, record in _records(state, Outcome.TRAINED)}
     names = dict.fromkeys(stage for trial in state.trials.values() for stage in trial.stages)
     return {name: _stage_cost(state, name, known) for name in names}
 
 
 def _stage_cost(state: SweepState, name: str, known: Mapping[str, float]) -> StageCost:
-    trained = [record for stage, record in _records(state, "trained") if stage == name]
-    reused = [record for stage, record in _records(state, "reused") if stage == name]
-    stopped = [record for stage, record in _records(state, "stopped") if stage == name]
+    trained = [record for stage, record in _records(state, Outcome.TRAINED) if stage == name]
+    reused = [record for stage, record in _records(state, Outcome.REUSED) if stage == name]
+    stopped = [record for stage, record in _records(state, Outcome.STOPPED) if stage == name]
     costs = [known.get(r.key) if r.saved is None else r.saved for r in reused]
     return StageCost(
         num_trained=len(trained),
@@ -54,7 +54,7 @@ def _stage_cost(state: SweepState, name: str, known: Mapping[str, float]) -> Sta
     )
 
 
-def _records(state: SweepState, outcome: str) -> Iterator[tuple[str, StageRecord]]:
+def _records(state: SweepState, outcome: Outcome) -> Iterator[tuple[str, StageRecord]]:
     for trial in state.trials.values():
         for stage, record in trial.stages.items():
             if record.outcome == outcome:

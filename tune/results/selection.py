@@ -32,7 +32,7 @@ def reveal_test(layout: SweepLayout, number: int, store: Store) -> Scores:
     were seen. A trial whose test was revealed before gives the same again.
 
     Args:
-        layout: where the sweep lies.
+        layout: where the sweep is.
         number: the selected trial.
         store: where its artifacts are.
 

@@ -154,7 +154,7 @@ def sweep_status(layout: SweepLayout, storage: str) -> Status:
     """The status of a sweep, from its ledger, lock and live file.
 
     Args:
-        layout: where the sweep lies.
+        layout: where the sweep is.
         storage: as the user gave it, for the commands that are shown.
 
     Raises:

@@ -17,7 +17,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class SchedulerSection(Section):
-    """The section of one scheduler, told apart by `kind`."""
+    """The section of one scheduler, which `kind` names."""
 
     kind: str
     """Which scheduler it is."""

@@ -23,8 +23,8 @@ __all__ = ["Asha", "HyperBand", "MedianStopping", "PopulationBased", "Resumable"
 class _FiniteMetric:
     """Ends a trial whose metric is not finite, and keeps such a trial out of the comparison.
 
-    Ray's schedulers would let it go on, as nothing is less than NaN, and some fail where the last
-    result lacks the metric. Comes before the scheduler among the bases.
+    Ray's schedulers would let it continue, as nothing is less than NaN, and some fail where the
+    last result lacks the metric. Comes before the scheduler among the bases.
     """
 
     metric: str

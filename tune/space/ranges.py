@@ -1,6 +1,6 @@
 """The values that one name of a search space may take: a choice, or a range of numbers.
 
-Value objects: equal when they say the same, and written in a sweep file as they are read from it.
+Value objects: equal when they have the same values, and written to a sweep file as read from it.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class FloatRange(Entry):
     def probes(self) -> Sequence[float]:
         if self.low == self.high:
             return (self.low,)
-        # One value between the ends tells a whole number from a real one.
+        # One value between the ends shows whether a name takes real numbers.
         between = self.low + (self.high - self.low) * (3 - math.sqrt(5)) / 2
         return (self.low, self.clip(between), self.high)
 
@@ -218,7 +218,7 @@ class IntRange(Entry):
         return range(self.low, self.high + 1, self.step)
 
     def probes(self) -> Sequence[int]:
-        # The value after the lower end tells what must be even, or a multiple, from the rest.
+        # The value after the lower end shows what must be even, or a multiple.
         return tuple(dict.fromkeys((self.low, min(self.low + self.step, self.high), self.high)))
 
     def contains(self, value: Any) -> bool:

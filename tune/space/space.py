@@ -46,7 +46,7 @@ def _refusal(name: str) -> str | None:
     if name == "name":
         return "it is a name for people and changes no result"
     if name.startswith("resources."):
-        return "it says what a stage may use, not what it computes"
+        return "it limits what a stage may use, and changes nothing that it computes"
     if name in {"data.path", "data.media"} or name.startswith("data.synthetic."):
         return "trials on different data cannot be compared; run one sweep for each"
     if name == "fusion.recipe":
@@ -181,13 +181,6 @@ class Space:
         finite."""
         return self._combinations(base, lambda _, entry: entry.points() or (entry.probes()[probe],))
 
-    def corner(self, base: Config, moved: str | None = None) -> Values:
-        """Every name at its first probe, and one that is `moved` at its last."""
-        places = {moved: -1}
-        return next(
-            self._combinations(base, lambda name, entry: (entry.probes()[places.get(name, 0)],))
-        )
-
     def num_points(self, base: Config) -> int | None:
         """The number of `points`, without walking through them; None where it is not finite."""
         number = self._count(0, {}, base)
@@ -241,8 +234,8 @@ class Space:
             for own in (name, *entry.tie):
                 _check_name(own, name if own == name else f"{name}: tie: {own}", known)
             for parent, allowed in entry.when:
-                self._check_condition(f"{name}: when: {parent}", parent, allowed, base)
-        for values in self._probes(base):
+                self._check_condition(f"{name}: when", parent, allowed, base)
+        for values in self.probe(base, NUM_CHECKED):
             _check_values(values, base)
 
     def _check_condition(
@@ -250,27 +243,30 @@ class Space:
     ) -> None:
         known = list(names_of(Config))
         if parent not in known:
-            raise SweepError(f"{place}: no such name{nearest(parent, known)}")
+            raise SweepError(f"{place}: {parent}: no such name{nearest(parent, known)}")
         owner = self.owner(parent)
         for value in allowed:
             if owner is None:
                 try:
                     _check_values({parent: value}, base)
                 except SweepError as error:
-                    raise SweepError(f"{place.removesuffix(parent)}{error}") from None
+                    raise SweepError(f"{place}: {error}") from None
             elif not owner[1].contains(value) and value != get_value(base, parent):
                 raise SweepError(
-                    f"{place}: it is never {value!r}; it is searched over {owner[1].to_tree()}"
+                    f"{place}: {parent}: it is never {value!r}; it is searched over "
+                    f"{owner[1].to_tree()}"
                 )
 
-    def _probes(self, base: Config) -> Iterator[Values]:
+    def probe(self, base: Config, most: int) -> Iterator[Values]:
+        """Trials' values at the ends of ranges and at all choices, in all combinations; or where
+        these are more than `most`, in that many drawn with a fixed seed, each value among them."""
         every = self._combinations(base, lambda _, entry: entry.probes())
-        first = list(itertools.islice(every, NUM_CHECKED + 1))
-        if len(first) <= NUM_CHECKED:
+        first = list(itertools.islice(every, most + 1))
+        if len(first) <= most:
             yield from first
             return
         decks = {name: _deck(entry.probes(), seed) for seed, (name, entry) in enumerate(self.order)}
-        for _ in range(NUM_CHECKED):
+        for _ in range(most):
             yield next(self._combinations(base, lambda name, _: (next(decks[name]),)))
 
 
@@ -298,9 +294,9 @@ def _check_name(name: str, place: str, known: Sequence[str]) -> None:
 
 def _check_values(values: Values, base: Config) -> None:
     try:
-        config = with_values(base, values)
+        config = with_values(base, values, source="")
     except ConfigError as error:
-        raise SweepError(str(error).removeprefix("values: ")) from None
+        raise SweepError(str(error)) from None
     for name, value in values.items():
         if (read := get_value(config, name)) != value:
             raise SweepError(f"{name}: {value!r} would be read as {read!r}; write it so")

@@ -37,7 +37,7 @@ class Follower:
     What waits is in the ledger: the memory that this takes does not grow while the store is away.
 
     Args:
-        layout: where the sweep lies.
+        layout: where the sweep is.
         tracking_uri: the store's address.
         artifacts_of: the files of an ended trial, name to content.
         note: called with one line on what a person should know, once for each.
@@ -74,7 +74,7 @@ class Follower:
 
         Raises:
             SweepError: the ledger is damaged, or another process sends it.
-            Exception: whatever MLflow raises when its store is away; the next step goes on.
+            Exception: whatever MLflow raises when its store is away; the next step retries.
         """
         try:
             if self._runs is None and not self._connect():

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from magtkd.pipeline import StageRecord
+from magtkd.pipeline import Outcome, StageRecord
 from tune.ledger import SweepState, TrialState
 
 __all__ = ["sweep_headline", "sweep_note", "trial_note"]
@@ -44,7 +44,7 @@ def trial_note(trial: TrialState, chosen: Mapping[str, float | None]) -> str:
 
 
 def _outcomes(stages: Mapping[str, StageRecord]) -> list[str]:
-    reused = {name: record for name, record in stages.items() if record.outcome == "reused"}
+    reused = {name: one for name, one in stages.items() if one.outcome == Outcome.REUSED}
     trained = [f"{name} {stages[name].seconds:.1f} s" for name in stages if name not in reused]
     saved = sum(record.saved or 0.0 for record in reused.values())
     parts = []

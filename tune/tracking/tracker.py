@@ -34,7 +34,7 @@ class Tracker:
     """Follows a ledger's file in a thread and keeps MLflow up to date; never raises into the sweep.
 
     Args:
-        layout: where the sweep lies; its ledger's first event may come later.
+        layout: where the sweep is; its ledger's first event may come later.
         tracking_uri: MLflow's address.
         artifacts_of: the files of an ended trial (which comes without its reports), name to
             content; called in the thread.

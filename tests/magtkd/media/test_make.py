@@ -195,4 +195,4 @@ def test_decoding_needs_pyav(
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(InputError, match=r"needs PyAV.*pip install 'magtkd\[media\]'"):
         make("audio_media", clip_config())
-    assert pipeline.VERSIONS["audio_media"] == 1
+    assert pipeline.find_stage("audio_media").version == 1

@@ -10,8 +10,7 @@ from safetensors.torch import load as load_tensors
 
 from magtkd.config import Config
 from magtkd.errors import ConfigError
-from magtkd.pipeline import run_chain
-from magtkd.stages import open_session
+from magtkd.pipeline import CoreTrainer, run_chain
 from magtkd.store import Artifact, Store
 from magtkd.training import Session
 
@@ -40,7 +39,7 @@ def start(artifacts: dict[str, Artifact], clip_config: MakeConfig) -> Start:
     def make(stage: str, values: dict[str, Any]) -> Session[Any, Any]:
         config = clip_config({f"{stage}.{name}": value for name, value in values.items()})
         upstream = {name: artifacts[name] for name in ("data", "teacher", f"{stage}_media")}
-        return open_session(stage, config, upstream, torch.device("cpu"))
+        return CoreTrainer("cpu").open_session(stage, config, upstream)
 
     return make
 

@@ -15,9 +15,7 @@ from magtkd.config import Config
 from magtkd.data import MODALITIES, list_matrix
 from magtkd.data.columns import features_column
 from magtkd.errors import ConfigError
-from magtkd.fusion_inputs import MODALITY_OF
-from magtkd.pipeline import run_chain
-from magtkd.stages import open_session
+from magtkd.pipeline import CoreTrainer, find_stage, run_chain
 from magtkd.stages.inputs import Inputs
 from magtkd.store import Artifact, Store
 from magtkd.training import Session, TrainResult
@@ -39,7 +37,7 @@ def start(artifacts: dict[str, Artifact], tiny_config: MakeConfig) -> OpenSessio
     def make(stage: str, values: dict[str, Any] | None = None) -> Session[Any, Any]:
         reads = [name for name in artifacts if name != stage]
         upstream = {name: artifacts[name] for name in reads}
-        return open_session(stage, tiny_config(values), upstream, torch.device("cpu"))
+        return CoreTrainer("cpu").open_session(stage, tiny_config(values), upstream)
 
     return make
 
@@ -272,7 +270,7 @@ def test_what_is_left_out_cannot_influence_the_output(
 ) -> None:
     """Other features of the modalities left out, or none at all, give the same bits."""
     values = {"fusion.model": model, "fusion.modalities": modalities, "fusion.epochs": 1}
-    kept = {"data", *(stage for stage, name in MODALITY_OF.items() if name in modalities)}
+    kept = {"data", *(name for name in STAGES[:3] if str(find_stage(name).modality) in modalities)}
     results = []
     for of_others in ("zero", "as they are", "absent"):
         upstream = {
@@ -280,7 +278,7 @@ def test_what_is_left_out_cannot_influence_the_output(
             for stage, artifact in artifacts.items()
             if stage != "fusion" and (of_others != "absent" or stage in kept)
         }
-        session = open_session("fusion", tiny_config(values), upstream, torch.device("cpu"))
+        session = CoreTrainer("cpu").open_session("fusion", tiny_config(values), upstream)
         results.append(session.run())
     assert_same(results[0], results[1])
     assert_same(results[0], results[2])

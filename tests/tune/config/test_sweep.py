@@ -236,3 +236,12 @@ def test_settings_of_other_schedulers_are_left_out(kind):
 def test_a_setting_that_no_scheduler_has_is_refused(path):
     with pytest.raises(ConfigError, match=r"scheduler\.grace: unknown key; did you mean 'grace_p"):
         load_sweep(path, ["scheduler.grace=3"])
+
+
+def test_settings_of_other_schedulers_are_named_with_the_reason(path):
+    fifo = load_sweep(path, ["scheduler.kind=fifo", "scheduler.reduction_factor=4"])
+    assert fifo.unread_of_scheduler == {
+        "scheduler.grace_period": "scheduler.kind is fifo; read by asha, median",
+        "scheduler.reduction_factor": "scheduler.kind is fifo; read by asha, hyperband",
+    }
+    assert load_sweep(path).unread_of_scheduler == {}

@@ -289,7 +289,7 @@ def test_a_legal_space_passes():
         ({"teacher.hidden_dim": {"choice": ["64"]}}, r"'64' would be read as 64; write it so"),
         ({"fusion.hidden_dim": {"int": [16, 64]}}, r"num_heads is 8, which does not divide"),
         ({"name": {"choice": ["a"]}}, r"name: cannot be searched: it is a name for people"),
-        ({"resources.fusion.cpu": {"int": [1, 2]}}, r"cannot be searched: it says what a stage"),
+        ({"resources.fusion.cpu": {"int": [1, 2]}}, r"cannot be searched: it limits what a stage"),
         ({"data.path": {"choice": ["a"]}}, r"data\.path: cannot be searched: trials on different"),
         ({"data.synthetic.seed": {"int": [1, 2]}}, r"cannot be searched: trials on different"),
         (

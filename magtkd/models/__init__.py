@@ -1,0 +1,19 @@
+"""The fusion models that there are. Another one is a file here that says what it reads, how it is
+built and what its loss is, and its line in `MODELS`. Imports no torch."""
+
+from magtkd.models.concat import Concat
+from magtkd.models.magt import Magt
+from magtkd.models.model import FusionModel, Sizes
+from magtkd.models.sdt import Sdt
+
+__all__ = ["MODELS", "FusionModel", "Sizes"]
+
+MODELS: dict[str, FusionModel] = {
+    model.name: model
+    for model in (
+        Magt(),
+        Sdt(),
+        Concat(),
+    )
+}
+"""All fusion models by name."""

@@ -1,0 +1,45 @@
+"""The chain of stages: which there are, what each reads, the keys that follow, and running them.
+
+Imports no torch: a trial and the engine plan with it. Training itself is imported when it starts.
+"""
+
+from magtkd.pipeline.members import STAGES, find_stage
+from magtkd.pipeline.plan import Plan, describe_stage, make_plan
+from magtkd.pipeline.run import run_chain, stage_checkpoints, train_stage
+from magtkd.pipeline.source import Source, source_of
+from magtkd.pipeline.stage import (
+    OpenSession,
+    Outcome,
+    Stage,
+    StageRecord,
+    Trainer,
+    trained_record,
+)
+from magtkd.pipeline.trainer import CORE_TRAINER, CoreTrainer, inputs_of
+from magtkd.pipeline.unread import is_read, unread_lines, unread_names, unread_settings
+
+__all__ = [
+    "CORE_TRAINER",
+    "STAGES",
+    "CoreTrainer",
+    "OpenSession",
+    "Outcome",
+    "Plan",
+    "Source",
+    "Stage",
+    "StageRecord",
+    "Trainer",
+    "describe_stage",
+    "find_stage",
+    "inputs_of",
+    "is_read",
+    "make_plan",
+    "run_chain",
+    "source_of",
+    "stage_checkpoints",
+    "train_stage",
+    "trained_record",
+    "unread_lines",
+    "unread_names",
+    "unread_settings",
+]

@@ -1,0 +1,154 @@
+"""Running stages: one of them, or the chain of a configuration."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from magtkd.config import Config, Resources
+from magtkd.data import Corpus, read_corpus
+from magtkd.pipeline.members import find_stage
+from magtkd.pipeline.plan import Plan, describe_stage, make_plan
+from magtkd.pipeline.source import source_of
+from magtkd.pipeline.stage import Outcome, StageRecord, Trainer, Work, trained_record
+from magtkd.pipeline.trainer import CORE_TRAINER
+from magtkd.pipeline.unread import unread_lines, unread_settings
+from magtkd.store.checkpoints import Exports
+from magtkd.store.store import Artifact, Store
+
+if TYPE_CHECKING:
+    from magtkd.training import Report
+
+__all__ = ["run_chain", "stage_checkpoints", "train_stage"]
+
+_log = logging.getLogger(__name__)
+
+
+def train_stage(
+    stage: str,
+    config: Config,
+    plan: Plan,
+    upstream: Mapping[str, Artifact],
+    *,
+    corpus: Corpus | None = None,
+    report: Callable[[Report], None] | None = None,
+    exports: Exports | None = None,
+    trainer: Trainer = CORE_TRAINER,
+    scratch: Path | None = None,
+) -> Artifact:
+    """Train one stage to its end, from its last export where there is one.
+
+    Args:
+        stage: its name; `data` prepares the table.
+        config: the whole configuration, of which the stage reads its section and the seed.
+        plan: the configuration's plan.
+        upstream: the artifacts of the stages it reads, by stage.
+        corpus: the table, where the stage is `data` and it was read before.
+        report: called after each epoch.
+        exports: where the session is exported while it trains; None for nowhere.
+        trainer: opens the session of a stage that is trained.
+        scratch: where a media stage writes its clips until they are stored; None for the system's
+            temporary folder.
+
+    Raises:
+        DataError: a clip cannot be read.
+        DivergedError: a loss was not finite.
+        StageMemoryError: it did not fit into memory.
+    """
+    return find_stage(stage).make(
+        Work(
+            config=config,
+            key=plan.keys[stage],
+            described=describe_stage(stage, config, plan),
+            upstream=upstream,
+            trainer=trainer,
+            corpus=corpus,
+            report=report,
+            exports=exports,
+            scratch=scratch,
+        )
+    )
+
+
+def stage_checkpoints(store: Store, stage: str, key: str) -> Exports | None:
+    """Where a stage that others may share is exported while it trains; None where it is made in
+    one go."""
+    return Exports(store, f"stages/{stage}-{key}") if find_stage(stage).is_trained else None
+
+
+def run_chain(
+    config: Config,
+    store: Store,
+    *,
+    reuse: bool = True,
+    with_fusion: bool = True,
+    report: Callable[[str, Report], None] | None = None,
+    on_stage: Callable[[str, StageRecord], None] | None = None,
+    say: Callable[[str], None] = _log.warning,
+) -> dict[str, Artifact]:
+    """Run all stages of a configuration in this process, reusing artifacts.
+
+    A stage that was interrupted goes on from its last export.
+
+    Args:
+        config: the configuration.
+        store: where artifacts are looked for and written.
+        reuse: look for artifacts before training.
+        with_fusion: run the fusion stage too, and not only what it reads.
+        report: called with the stage's name after each epoch.
+        on_stage: called when a stage is there, trained or reused.
+        say: called with a line for a person: settings that have no effect, a damaged artifact,
+            which is set aside and trained again, clips that could not be read.
+
+    Raises:
+        InputError: the configuration or its table is wrong.
+        DivergedError: a loss was not finite.
+        StageMemoryError: a stage did not fit into memory.
+    """
+    corpus = read_corpus(config.data)
+    source = source_of(corpus)
+    plan = make_plan(config, source)
+    if with_fusion:
+        for line in unread_lines(unread_settings(config, source)):
+            say(line)
+    artifacts: dict[str, Artifact] = {}
+    for stage in plan.keys if with_fusion else plan.upstream:
+        key = plan.keys[stage]
+        found = store.find(stage, key, say=say) if reuse else None
+        if found is not None:
+            artifacts[stage] = found
+            record = StageRecord(key, Outcome.REUSED, 0.0, found.metrics["seconds"])
+        else:
+            if find_stage(stage).is_trained:
+                _use_threads(find_stage(stage).resources(config))
+            exports = stage_checkpoints(store, stage, key) if reuse else None
+            trained = train_stage(
+                stage,
+                config,
+                plan,
+                {name: artifacts[name] for name in plan.reads[stage]},
+                corpus=corpus,
+                report=functools.partial(report, stage) if report else None,
+                exports=exports,
+                scratch=store.local_path("tmp"),
+            )
+            artifacts[stage] = store.write(trained)
+            for warning in trained.metrics.get("warnings", ()):
+                say(warning)
+            if exports is not None:
+                exports.remove()
+            record = trained_record(key, artifacts[stage].metrics)
+        if on_stage is not None:
+            on_stage(stage, record)
+    return artifacts
+
+
+def _use_threads(resources: Resources | None) -> None:
+    assert resources is not None, "a stage that is trained has resources"
+    import torch
+
+    # As a sweep's worker does: the number of threads changes the last bits of a sum.
+    torch.set_num_threads(resources.num_threads)

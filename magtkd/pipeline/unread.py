@@ -1,0 +1,116 @@
+"""Settings that have no effect: which, and why.
+
+It follows from what sections declare (`magtkd.reading`) and from which stages there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from magtkd.config import Config, get_value, given_names, names_of, nearest
+from magtkd.data import MODALITIES
+from magtkd.errors import ConfigError
+from magtkd.pipeline.members import STAGES, find_stage
+from magtkd.pipeline.plan import stages_read
+from magtkd.pipeline.source import ANY_TABLE, Source
+
+__all__ = ["is_read", "unread_lines", "unread_names", "unread_settings"]
+
+
+def unread_settings(config: Config, source: Source | None = None) -> dict[str, str]:
+    """The settings that somebody gave and nobody reads: dotted names, each with the reason.
+
+    A setting counts as given where it was written in a file, on the command line or in a search
+    space, and is not the default's value: a resolved configuration writes all of those down, and a
+    recipe sets values that nobody chose.
+
+    Args:
+        config: the configuration.
+        source: the table; None for what has no effect with any table.
+
+    Raises:
+        DataError: the table lacks what the configuration wants; see `make_plan`.
+    """
+    unread, given, defaults = unread_names(config, source), given_names(config), Config()
+    return {
+        name: unread[name]
+        for name in names_of()
+        if name in unread and name in given and get_value(config, name) != get_value(defaults, name)
+    }
+
+
+def unread_lines(unread: Mapping[str, str]) -> tuple[str, ...]:
+    """What `unread_settings` gives as lines for people, one for each reason."""
+    names: dict[str, list[str]] = {}
+    for name, why in unread.items():
+        names.setdefault(why, []).append(name)
+    return tuple(
+        f"{', '.join(found)} {'has' if len(found) == 1 else 'have'} no effect: {why}"
+        for why, found in names.items()
+    )
+
+
+def is_read(config: Config, name: str, source: Source | None = None) -> bool:
+    """Whether another value under a dotted name could change a result, the other values being as
+    they are. What is in a section that is null counts as read where the section is: a value there
+    makes the section. `name` and `resources` count as read, though they change no result.
+
+    Args:
+        config: the configuration.
+        name: a dotted name, such as `fusion.depth`; or that of a section, which is read where
+            anything in it is.
+        source: the table; None for whether it is read with any table.
+
+    Raises:
+        ConfigError: there is no such name.
+        DataError: the table lacks what the configuration wants; see `make_plan`.
+    """
+    names = [known for known in names_of() if f"{known}.".startswith(f"{name}.")]
+    if not names:
+        raise ConfigError(f"{name}: no such name{nearest(name, names_of())}")
+    unread = unread_names(config, source)
+    return any(not _is_in(known, unread) for known in names)
+
+
+def _is_in(name: str, unread: Mapping[str, str]) -> bool:
+    """Whether a name or a section around it is not read; a section that is null has no names."""
+    parts = name.split(".")
+    return any(".".join(parts[:end]) in unread for end in range(1, len(parts) + 1))
+
+
+def unread_names(config: Config, source: Source | None = None) -> dict[str, str]:
+    """All dotted names that are not read, given or not, each with the reason. A section in a
+    section, such as `audio.distill`, has a name too.
+
+    Args:
+        config: the configuration.
+        source: the table; None for what is not read with any table.
+
+    Raises:
+        DataError: the table lacks what the configuration wants; see `make_plan`.
+    """
+    table = source or ANY_TABLE
+    chain = stages_read(config, table)
+    unread: dict[str, str] = {}
+    for name in STAGES:
+        if name in chain:
+            stage = find_stage(name)
+            found = stage.section(config).unread(stage.given(config, table))
+            unread |= {f"{name}.{inner}": why for inner, why in found.items()}
+        else:
+            why = f"there is no stage {name}: the chain is {', '.join(chain)}"
+            names = [known for known in names_of() if known.startswith(f"{name}.")]
+            if _misses_features(name, config, table):
+                names.remove(f"{name}.encoder")  # another one would make the stage
+            unread |= dict.fromkeys(names, why)
+    return unread
+
+
+def _misses_features(name: str, config: Config, table: Source) -> bool:
+    """Whether a stage is not there for want of features of its modality alone."""
+    stage = find_stage(name)
+    if not stage.is_trained or stage.is_there(config, table):
+        return False
+    there = tuple(one for one in MODALITIES if one in (*table.with_features, stage.modality))
+    return name in stages_read(config, replace(table, with_features=there))
