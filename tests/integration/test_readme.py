@@ -119,7 +119,7 @@ def test_every_block_runs_and_prints_what_the_readme_shows(tmp_path: Path) -> No
 
 def test_a_command_that_fails_fails_the_block(tmp_path: Path) -> None:
     block = Block("sh", "magtkd trials no-such-sweep\ntrue\n", 1, True)
-    with pytest.raises(AssertionError, match=r"README.md:1: exit 2\nmagtkd: .*no-such-sweep"):
+    with pytest.raises(AssertionError, match=r"README.md:1: exit 2\s+magtkd: .*no-such-sweep"):
         run_block(block, tmp_path)
 
 
