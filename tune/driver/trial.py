@@ -29,6 +29,7 @@ from tune.engine import (
     FusionFound,
     SessionOpened,
     Step,
+    TrialRequest,
     fetch,
     find_engine,
     reason_of,
@@ -160,15 +161,14 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
     def _open(self) -> Failure | None:
         try:
             config = self._candidate.config(self._sweep.base)
-            opened = fetch(
-                self._find_engine().open.remote(
-                    self._number,
-                    config,
-                    self._candidate.name,
-                    self._checkpoint,
-                    self._sweep.scheduler.shares_sessions,
-                )
+            request = TrialRequest(
+                trial=self._number,
+                config=config,
+                name=self._candidate.name,
+                checkpoint=self._checkpoint,
+                needs_session=self._sweep.scheduler.shares_sessions,
             )
+            opened = fetch(self._find_engine().open.remote(request))
         except InputError as error:
             return Failure(FailureKind.FAILED, str(error))
         except RayTaskError as error:

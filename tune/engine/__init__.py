@@ -1,7 +1,7 @@
 """The engine: trains each stage once, on workers, and places fusion sessions."""
 
+from tune.engine.actor import find_engine, start_engine
 from tune.engine.claims import remove_free_claims
-from tune.engine.engine import find_engine, start_engine
 from tune.engine.handles import (
     EngineHandle,
     FusionFound,
@@ -17,6 +17,7 @@ from tune.engine.messages import (
     FailureKind,
     PoolCounts,
     Step,
+    TrialRequest,
 )
 from tune.engine.pool import reason_of
 
@@ -31,6 +32,7 @@ __all__ = [
     "Ref",
     "SessionOpened",
     "Step",
+    "TrialRequest",
     "WorkerHandle",
     "fetch",
     "find_engine",

@@ -11,10 +11,8 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 
@@ -22,25 +20,24 @@ from magtkd.config import Config, Resources
 from magtkd.errors import ArtifactError
 from magtkd.pipeline import CORE_TRAINER, Plan, Source, StageRecord, Trainer, make_plan
 from magtkd.store import Artifact, Store
-from tune.cluster import Shape, driver_node, shape_of
-from tune.config import SweepOptions
-from tune.engine.claims import claim
-from tune.engine.handles import EngineHandle, FusionFound, Opened, Ref, SessionOpened, WorkerHandle
+from tune.cluster import Shape, shape_of
+from tune.engine.handles import FusionFound, Opened, Ref, SessionOpened, WorkerHandle
 from tune.engine.messages import (
     EngineActivity,
     Failure,
     FailureKind,
     PoolCounts,
+    SessionRequest,
+    TrialRequest,
     WorkerSession,
 )
 from tune.engine.pool import Pool, PoolWorker, WorkerDiedError
-from tune.engine.upstream import StageFailedError, Upstream, found_record
+from tune.engine.turns import FusionTurns
+from tune.engine.upstream import PlannedTrial, StageFailedError, Upstream, found_record
 from tune.engine.worker import WorkerActor
 from tune.ledger import session_name, sessions_folder
 
-__all__ = ["Engine", "EngineActor", "find_engine", "start_engine"]
-
-NAMESPACE = "magtkd"
+__all__ = ["Engine"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,7 @@ class Engine:
         storage: str,
         source: Source,
         sweep_id: str,
+        *,
         reuse: bool = True,
         max_failures: int = 3,
         trainer: Trainer = CORE_TRAINER,
@@ -80,12 +78,17 @@ class Engine:
         self._pool = Pool(self._start_worker, ray.kill, self._cluster_totals)
         self._warnings: list[str] = []
         self._upstream = Upstream(
-            self._store, self._pool, sweep_id, reuse, max_failures, self._warnings.append
+            self._store,
+            self._pool,
+            sweep_id,
+            reuse=reuse,
+            max_failures=max_failures,
+            warn=self._warnings.append,
         )
+        self._turns = FusionTurns(self._store)
         self._held: dict[int, _Held] = {}
         self._latest: dict[int, str] = {}
         self._doing: dict[int, str] = {}
-        self._fusion_ends: dict[str, asyncio.Event] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
     def _cluster_totals(self) -> dict[str, float]:
@@ -141,38 +144,23 @@ class Engine:
 
     # --- what trials call ---------------------------------------------------------------------
 
-    async def open(
-        self,
-        trial: int,
-        config: Config,
-        name: str = "0",
-        checkpoint: bytes | None = None,
-        needs_session: bool = False,
-    ) -> Opened:
-        """Everything a trial needs for its next epoch; waits until it is there.
-
-        Args:
-            trial: its number.
-            config: its configuration.
-            name: of its candidate, under which its session's checkpoints are kept.
-            checkpoint: a session to continue from, instead of the last checkpoint.
-            needs_session: open a session even where the fusion artifact exists, for a trial whose
-                session others may continue from.
-        """
+    async def open(self, request: TrialRequest) -> Opened:
+        """Everything a trial needs for its next epoch; waits until it is there."""
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().create_task(self._end_idle_workers())
+        trial = request.trial
         await self._save_and_close(trial)  # an actor of this trial that died may have left one open
         session = self._latest[trial] = uuid.uuid4().hex
-        plan = make_plan(config, self._source)
-        key = plan.fusion_key if self._reuse and not needs_session else None
-        end_turn = await self._fusion_turn(trial, key)
+        asking = PlannedTrial(trial, request.config, make_plan(request.config, self._source))
+        plan = asking.plan
+        key = plan.fusion_key if self._reuse and not request.needs_session else None
+        self._doing[trial] = "waits for a trial that trains the same fusion"
+        end_turn = await self._turns.take(key)
         try:
             if key is not None and (found := await self._reused(plan)) is not None:
                 end_turn()
                 return found
-            opened, worker = await self._open_session(
-                trial, session, name, config, plan, checkpoint
-            )
+            opened, worker = await self._open_session(asking, session, request)
         except StageFailedError as error:
             end_turn()
             return error.failure
@@ -219,25 +207,6 @@ class Engine:
 
     # --- fusion -------------------------------------------------------------------------------
 
-    async def _fusion_turn(self, trial: int, key: str | None) -> Callable[[], None]:
-        """Two trials with one configuration: the second waits, and finds the first's artifact. A
-        key of None shares nothing. What is returned ends the turn; a second call does nothing."""
-        if key is None:
-            return lambda: None
-        self._doing[trial] = "waits for a trial that trains the same fusion"
-        while key in self._fusion_ends:
-            await self._fusion_ends[key].wait()
-        event = self._fusion_ends[key] = asyncio.Event()
-        release = await claim(self._store, "fusion", key)
-
-        def end_turn() -> None:
-            if not event.is_set():
-                event.set()
-                del self._fusion_ends[key]
-                release()
-
-        return end_turn
-
     async def _reused(self, plan: Plan) -> FusionFound | None:
         """What a trial gets whose fusion artifact exists."""
         found = await asyncio.to_thread(
@@ -260,33 +229,30 @@ class Engine:
         return records
 
     async def _open_session(
-        self,
-        trial: int,
-        session: str,
-        name: str,
-        config: Config,
-        plan: Plan,
-        checkpoint: bytes | None,
+        self, asking: PlannedTrial, session: str, request: TrialRequest
     ) -> tuple[SessionOpened, PoolWorker]:
+        trial, config, plan = asking.trial, asking.config, asking.plan
         shape = shape_of(config.resources.fusion)
-        checkpoints = session_name(self._sweep_id, trial, name)
+        wanted = SessionRequest(
+            session=session,
+            config=config,
+            plan=plan,
+            checkpoints=session_name(self._sweep_id, trial, request.name),
+            checkpoint=request.checkpoint,
+        )
 
         async def work(
             names: list[str], tables: list[Ref[Artifact]]
         ) -> tuple[PoolWorker, WorkerSession | Failure]:
             async def open_on(handle: WorkerHandle) -> WorkerSession | Failure:
                 self._doing[trial] = "opens its fusion session"
-                return await handle.open.remote(
-                    session, config, plan, checkpoints, checkpoint, names, *tables
-                )
+                return await handle.open.remote(wanted, names, *tables)
 
             self._doing[trial] = "waits for a worker"
             return await self._pool.on_worker(shape, open_on, self._max_failures, session)
 
         try:
-            (worker, held), records = await self._upstream.given(
-                trial, config, plan, plan.upstream, work
-            )
+            (worker, held), records = await self._upstream.given(asking, plan.upstream, work)
         except WorkerDiedError as error:
             failure = Failure(FailureKind.FAILED, f"fusion: {error}")
             raise StageFailedError(failure) from None
@@ -308,39 +274,3 @@ class Engine:
             await asyncio.sleep(2)
             self._pool.end_idle()
             await self._pool.discard_dead()
-
-
-EngineActor: Any = ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=0)(Engine)
-
-
-def _actor_name(sweep_id: str) -> str:
-    return f"engine-{sweep_id}"
-
-
-@contextmanager
-def start_engine(source: Source, sweep_id: str, options: SweepOptions) -> Iterator[EngineHandle]:
-    """A sweep's engine on the driver's node, for as long as the block lasts."""
-    engine = EngineActor.options(
-        name=_actor_name(sweep_id), namespace=NAMESPACE, scheduling_strategy=driver_node()
-    ).remote(
-        Store(options.storage).address,
-        source,
-        sweep_id,
-        options.reuse,
-        options.max_failures,
-        options.trainer,
-    )
-    try:
-        yield engine
-    finally:
-        ray.kill(engine)  # and with it its workers, which it owns
-
-
-def find_engine(sweep_id: str) -> EngineHandle:
-    """The engine of a sweep that runs.
-
-    Raises:
-        ValueError: there is none.
-    """
-    engine: EngineHandle = ray.get_actor(_actor_name(sweep_id), namespace=NAMESPACE)
-    return engine

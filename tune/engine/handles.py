@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from magtkd.config import Config
-from magtkd.pipeline import Plan, StageRecord
+from magtkd.pipeline import StageRecord
 from magtkd.store import Artifact
 from tune.engine.messages import (
     EngineActivity,
     Failure,
     PoolCounts,
+    SessionRequest,
     StageDone,
+    StageRequest,
     Step,
+    TrialRequest,
     WorkerSession,
 )
 
@@ -52,31 +55,18 @@ class Method(Protocol[P, T_co]):
 
 
 class TrainMethod(Protocol):
-    """`Worker.train`, which returns two references."""
+    """`Worker.train`, which returns two references; Ray resolves those that it is given."""
 
     def remote(
-        self,
-        stage: str,
-        config: Config,
-        plan: Plan,
-        is_shared: bool,
-        names: list[str],
-        *upstream: Ref[Artifact],
+        self, request: StageRequest, names: list[str], *upstream: Ref[Artifact]
     ) -> tuple[Ref[StageDone | Failure], Ref[Artifact]]: ...
 
 
-class OpenSessionMethod(Protocol):
-    """`Worker.open`, whose last arguments Ray resolves from references."""
+class OpenMethod(Protocol):
+    """`Worker.open`; Ray resolves the references that it is given."""
 
     def remote(
-        self,
-        session_id: str,
-        config: Config,
-        plan: Plan,
-        checkpoint_name: str,
-        checkpoint: bytes | None,
-        names: list[str],
-        *upstream: Ref[Artifact],
+        self, request: SessionRequest, names: list[str], *upstream: Ref[Artifact]
     ) -> Ref[WorkerSession | Failure]: ...
 
 
@@ -88,7 +78,7 @@ class WorkerHandle(Protocol):
     @property
     def train(self) -> TrainMethod: ...
     @property
-    def open(self) -> OpenSessionMethod: ...
+    def open(self) -> OpenMethod: ...
     @property
     def advance(self) -> Method[[str], Step | Failure]: ...
     @property
@@ -134,19 +124,6 @@ Opened = SessionOpened | FusionFound | Failure
 """What a trial gets when it asks for its session."""
 
 
-class OpenMethod(Protocol):
-    """`Engine.open`."""
-
-    def remote(
-        self,
-        trial: int,
-        config: Config,
-        name: str = "0",
-        checkpoint: bytes | None = None,
-        needs_session: bool = False,
-    ) -> Ref[Opened]: ...
-
-
 class EngineHandle(Protocol):
     """An `Engine`'s."""
 
@@ -161,7 +138,7 @@ class EngineHandle(Protocol):
     @property
     def end(self) -> Method[[int], None]: ...
     @property
-    def open(self) -> OpenMethod: ...
+    def open(self) -> Method[[TrialRequest], Opened]: ...
     @property
     def close(self) -> Method[[int, str], None]: ...
     @property

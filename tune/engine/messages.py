@@ -10,16 +10,20 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from magtkd.config import Config
 from magtkd.errors import DivergedError, StageMemoryError, StorageError, first_line
-from magtkd.pipeline import StageRecord
+from magtkd.pipeline import Plan, StageRecord
 
 __all__ = [
     "EngineActivity",
     "Failure",
     "FailureKind",
     "PoolCounts",
+    "SessionRequest",
     "StageDone",
+    "StageRequest",
     "Step",
+    "TrialRequest",
     "WorkerSession",
     "failure_of",
 ]
@@ -41,6 +45,48 @@ class Failure:
     kind: FailureKind
     message: str
     details: str = ""
+
+
+# --- requests ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRequest:
+    """A trial asks the engine for its session."""
+
+    trial: int
+    config: Config
+    name: str = "0"
+    """Of its candidate, under which its session's checkpoints are kept."""
+    checkpoint: bytes | None = None
+    """A session to continue from, instead of the last checkpoint."""
+    needs_session: bool = False
+    """Open a session even where the fusion artifact exists: others may continue from it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRequest:
+    """The engine asks a worker for a stage."""
+
+    stage: str
+    config: Config
+    plan: Plan
+    is_shared: bool
+    """Whether other trials may need the stage: it then continues from its last checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionRequest:
+    """The engine asks a worker to open a fusion session."""
+
+    session: str
+    """A name that no other opening has."""
+    config: Config
+    plan: Plan
+    checkpoints: str
+    """The name of the session's checkpoints in the store."""
+    checkpoint: bytes | None = None
+    """A session to continue from, instead of the last checkpoint."""
 
 
 # --- from a worker ----------------------------------------------------------------------------

@@ -14,15 +14,15 @@ import ray
 from ray.exceptions import ObjectLostError
 
 from magtkd.config import Config
-from magtkd.pipeline import STAGES, Outcome, Plan, StageRecord, train_stage
+from magtkd.pipeline import STAGES, Outcome, Plan, StageRecord, find_stage, train_stage
 from magtkd.store import Artifact, Store
 from tune.cluster import shape_of
 from tune.engine.claims import claim
 from tune.engine.handles import Ref, WorkerHandle
-from tune.engine.messages import Failure, FailureKind, StageDone, failure_of
+from tune.engine.messages import Failure, FailureKind, StageDone, StageRequest, failure_of
 from tune.engine.pool import Pool, WorkerDiedError
 
-__all__ = ["Made", "StageFailedError", "Upstream", "found_record"]
+__all__ = ["Made", "PlannedTrial", "StageFailedError", "Upstream", "found_record"]
 
 T = TypeVar("T")
 Trained = tuple[StageDone | Failure, Ref[Artifact]]
@@ -60,6 +60,15 @@ def found_record(key: str, metrics: Mapping[str, Any], sweep_id: str) -> StageRe
     return StageRecord(key, Outcome.REUSED, 0.0, seconds)
 
 
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial that asks for stages: its number, its configuration, and the plan of this."""
+
+    trial: int
+    config: Config
+    plan: Plan
+
+
 class StageFailedError(Exception):
     """A stage failed, for all trials that need it."""
 
@@ -76,7 +85,7 @@ class Upstream:
         pool: gives workers.
         sweep_id: the sweep, to recognise what it trained itself before its driver or engine died.
         reuse: look for artifacts, and share what is trained between trials.
-        max_failures: how often the work of a worker that died is done again.
+        max_failures: how often the work of a worker that died is retried.
         warn: called with one line that a person should know.
     """
 
@@ -85,6 +94,7 @@ class Upstream:
         store: Store,
         pool: Pool,
         sweep_id: str,
+        *,
         reuse: bool,
         max_failures: int,
         warn: Callable[[str], None],
@@ -98,18 +108,14 @@ class Upstream:
 
     async def given(
         self,
-        trial: int,
-        config: Config,
-        plan: Plan,
+        asking: PlannedTrial,
         stages: tuple[str, ...],
         work: Callable[[list[str], list[Ref[Artifact]]], Awaitable[T]],
     ) -> tuple[T, dict[str, StageRecord]]:
         """Do work that needs stages, as soon as all are there.
 
         Args:
-            trial: the number of the trial that asks.
-            config: its configuration.
-            plan: the plan of this configuration.
+            asking: the trial that asks.
             stages: the stages that are needed.
             work: gets their names and their tables.
 
@@ -121,16 +127,14 @@ class Upstream:
         """
         first: dict[str, StageRecord] = {}
         for attempt in range(self._max_failures + 1):
-            made = await asyncio.gather(
-                *(self._stage(trial, config, plan, stage) for stage in stages)
-            )
+            made = await asyncio.gather(*(self._stage(asking, stage) for stage in stages))
             first = {stage: record for stage, (_, record) in zip(stages, made, strict=True)} | first
             try:
                 return await work(list(stages), [one.table for one, _ in made]), first
             except ObjectLostError:  # a node died that held a table; the store has it still
                 if attempt == self._max_failures:
                     raise
-                self._forget(trial, plan, stages)
+                self._forget(asking, stages)
         raise AssertionError
 
     def waits_for(self, trial: int) -> str | None:
@@ -144,19 +148,17 @@ class Upstream:
                 return f"waits for {stage} {key[:8]}" + (f" ({phase}{passed})" if phase else "")
         return None
 
-    async def _stage(
-        self, trial: int, config: Config, plan: Plan, stage: str
-    ) -> tuple[Made, StageRecord]:
+    async def _stage(self, asking: PlannedTrial, stage: str) -> tuple[Made, StageRecord]:
         """A stage, made by the first trial that asks; the record is this trial's own."""
-        key = (None if self._reuse else trial, stage, plan.keys[stage])
+        trial, key = asking.trial, self._task_key(asking, stage)
         task = self._tasks.get(key)
         is_first = task is None
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._make(trial, config, plan, stage))
+            task = asyncio.get_running_loop().create_task(self._make(asking, stage))
             self._tasks[key] = task
         self._tasks.move_to_end(key)
         waiting = self._waiting.setdefault(trial, {})
-        waiting[stage] = plan.keys[stage]
+        waiting[stage] = asking.plan.keys[stage]
         try:
             made = await asyncio.shield(task)
         finally:
@@ -167,19 +169,22 @@ class Upstream:
             self._table_bytes += made.num_bytes
             self._drop_old_tables()
             return made, made.record
-        return made, StageRecord(plan.keys[stage], Outcome.REUSED, 0.0, made.seconds)
+        return made, StageRecord(asking.plan.keys[stage], Outcome.REUSED, 0.0, made.seconds)
 
-    async def _make(self, trial: int, config: Config, plan: Plan, stage: str) -> Made:
-        key = plan.keys[stage]
+    def _task_key(self, asking: PlannedTrial, stage: str) -> tuple[int | None, str, str]:
+        return None if self._reuse else asking.trial, stage, asking.plan.keys[stage]
+
+    async def _make(self, asking: PlannedTrial, stage: str) -> Made:
+        key = asking.plan.keys[stage]
         if not self._reuse:
-            return await self._train(trial, config, plan, stage)
+            return await self._train(asking, stage)
         if (found := await self._find(stage, key)) is not None:
             return found
         release = await claim(
             self._store, stage, key, lambda: self._enter(key, "another sweep trains it")
         )
         try:
-            return await self._find(stage, key) or await self._train(trial, config, plan, stage)
+            return await self._find(stage, key) or await self._train(asking, stage)
         finally:
             self._phases.pop(key, None)
             release()
@@ -191,15 +196,18 @@ class Upstream:
             return None
         return self._put(artifact, found_record(key, artifact.metrics, self._sweep_id))
 
-    async def _train(self, trial: int, config: Config, plan: Plan, stage: str) -> Made:
-        if stage == "data":
-            return await self._prepare_data(config, plan)
-        key, shape = plan.keys[stage], shape_of(getattr(config.resources, stage))
+    async def _train(self, asking: PlannedTrial, stage: str) -> Made:
+        config, plan = asking.config, asking.plan
+        resources = find_stage(stage).resources(config)
+        if resources is None:
+            return await self._make_here(asking, stage)
+        key, shape = plan.keys[stage], shape_of(resources)
+        request = StageRequest(stage=stage, config=config, plan=plan, is_shared=self._reuse)
 
         async def work(names: list[str], tables: list[Ref[Artifact]]) -> Trained:
             async def train(handle: WorkerHandle) -> Trained:
                 self._enter(key, "training")
-                done, table = handle.train.remote(stage, config, plan, self._reuse, names, *tables)
+                done, table = handle.train.remote(request, names, *tables)
                 return await done, table
 
             self._enter(key, "waits for a worker")
@@ -208,7 +216,7 @@ class Upstream:
             return result
 
         try:
-            (outcome, table), _ = await self.given(trial, config, plan, plan.reads[stage], work)
+            (outcome, table), _ = await self.given(asking, plan.reads[stage], work)
         except WorkerDiedError as error:
             raise StageFailedError(Failure(FailureKind.FAILED, f"{stage}: {error}")) from None
         finally:
@@ -219,13 +227,14 @@ class Upstream:
             self._warn(warning)
         return Made(table, outcome.record, outcome.num_bytes)
 
-    async def _prepare_data(self, config: Config, plan: Plan) -> Made:
+    async def _make_here(self, asking: PlannedTrial, stage: str) -> Made:
+        """Make a stage that asks for no resources, and reads no other, in this process."""
         try:
-            artifact = await asyncio.to_thread(train_stage, "data", config, plan, {})
+            artifact = await asyncio.to_thread(train_stage, stage, asking.config, asking.plan, {})
             artifact.metrics["sweep"] = self._sweep_id
             await asyncio.to_thread(self._store.write, artifact)
         except Exception as error:
-            raise StageFailedError(failure_of("data", error)) from error
+            raise StageFailedError(failure_of(stage, error)) from error
         return self._put(
             artifact, StageRecord(artifact.key, Outcome.TRAINED, artifact.metrics["seconds"])
         )
@@ -237,9 +246,9 @@ class Upstream:
     def _enter(self, key: str, phase: str) -> None:
         self._phases[key] = (phase, time.monotonic())
 
-    def _forget(self, trial: int, plan: Plan, stages: tuple[str, ...]) -> None:
+    def _forget(self, asking: PlannedTrial, stages: tuple[str, ...]) -> None:
         for stage in stages:
-            key = (None if self._reuse else trial, stage, plan.keys[stage])
+            key = self._task_key(asking, stage)
             if (task := self._tasks.get(key)) is not None and task.done():
                 del self._tasks[key]
 

@@ -26,7 +26,15 @@ from magtkd.pipeline import (
     trained_record,
 )
 from magtkd.store import Artifact, Exports, Store
-from tune.engine.messages import Failure, StageDone, Step, WorkerSession, failure_of
+from tune.engine.messages import (
+    Failure,
+    SessionRequest,
+    StageDone,
+    StageRequest,
+    Step,
+    WorkerSession,
+    failure_of,
+)
 
 __all__ = ["Worker", "WorkerActor"]
 
@@ -76,24 +84,27 @@ class Worker:
 
     @ray.method(num_returns=2)  # type: ignore[untyped-decorator]
     def train(
-        self,
-        stage: str,
-        config: Config,
-        plan: Plan,
-        is_shared: bool,
-        names: list[str],
-        *upstream: Artifact,
+        self, request: StageRequest, names: list[str], *upstream: Artifact
     ) -> tuple[StageDone | Failure, Artifact | None]:
-        """Train a stage to its end and write its artifact; returns it without the weights.
+        """Train a stage to its end and write its artifact.
 
-        A stage that is shared continues from its last checkpoint, where there is one.
+        Args:
+            request: which stage.
+            names: of the stages that it reads.
+            upstream: their artifacts.
+
+        Returns:
+            what was done, and the artifact without its weights.
         """
-        exports = stage_checkpoints(self._store, stage, plan.keys[stage]) if is_shared else None
+        stage, plan = request.stage, request.plan
+        exports = None
+        if request.is_shared:
+            exports = stage_checkpoints(self._store, stage, plan.keys[stage])
         try:
             given = dict(zip(names, upstream, strict=True))
             artifact = train_stage(
                 stage,
-                config,
+                request.config,
                 plan,
                 given,
                 exports=exports,
@@ -112,18 +123,18 @@ class Worker:
         return StageDone(record, artifact.table.nbytes, warnings), light
 
     def open(
-        self,
-        session_id: str,
-        config: Config,
-        plan: Plan,
-        exports_name: str,
-        exported: bytes | None,
-        names: list[str],
-        *upstream: Artifact,
+        self, request: SessionRequest, names: list[str], *upstream: Artifact
     ) -> WorkerSession | Failure:
-        """Open a fusion session: where it is handed an export, there; else at the last export under
-        its name; else at its start."""
-        exports = Exports(self._store, exports_name)
+        """Open a fusion session: at the checkpoint of the request, where it has one; else at the
+        last one under its name; else at its start.
+
+        Args:
+            request: which session.
+            names: of the stages that fusion reads.
+            upstream: their artifacts.
+        """
+        config, exported = request.config, request.checkpoint
+        exports = Exports(self._store, request.checkpoints)
         try:
             given = dict(zip(names, upstream, strict=True))
             with memory_named("fusion", config.fusion):
@@ -131,12 +142,12 @@ class Worker:
                 exported, is_new = exported or exports.load(), exported is not None
                 if exported is not None:
                     session.load(exported)
-            opened = _OpenSession(session, given["data"], plan, config, exports)
+            opened = _OpenSession(session, given["data"], request.plan, config, exports)
             if is_new:
                 opened.save()  # it may be another trial's, whose name is not looked under
         except Exception as error:
             return failure_of("fusion", error)
-        self._sessions[session_id] = opened
+        self._sessions[request.session] = opened
         return WorkerSession(session.reports, session.seconds)
 
     def advance(self, session_id: str) -> Step | Failure:
