@@ -111,13 +111,15 @@ def test_a_name_that_changes_no_stage_is_reported(tiny_sweep, run, tmp_path) -> 
     space = {"audio.distill.temperature": {"float": [1.0, 8.0]}, "fusion.epochs": {"int": [1, 2]}}
     search = {"sampler": "random", "num_trials": 1, "max_concurrent": 1}
     sweep = tiny_sweep("idle", space, search=search, fusion={"inputs": "table"})
-    no_stage = "has no effect: there is no stage audio: the chain is data, fusion"
-    unread = (f"audio.distill.temperature {no_stage}",)
-    assert preview_sweep(sweep, SweepOptions(storage=str(tmp_path))).unread == unread
+    unread = preview_sweep(sweep, SweepOptions(storage=str(tmp_path))).unread
+    (line,) = [line for line in unread if "audio.distill.temperature" in line]
+    assert line.endswith(" no effect: there is no stage audio: the chain is data, fusion")
+    assert not any("fusion.epochs" in line for line in unread)
     # One of these names is legal only beside the value that the other takes.
     together = {"teacher.encoder": {"choice": ["tiny"]}, "teacher.prompt_length": {"int": [0, 2]}}
     with_both = tiny_sweep("both", together)
-    assert preview_sweep(with_both, SweepOptions(storage=str(tmp_path))).unread == ()
+    unread_by_both = preview_sweep(with_both, SweepOptions(storage=str(tmp_path))).unread
+    assert not any("teacher" in line for line in unread_by_both)
     state = run(sweep, tmp_path)
     assert state.count() == {"completed": 1}
     assert tuple(state.warnings) == unread
@@ -254,8 +256,7 @@ def test_a_damaged_artifact_is_trained_again_and_the_ledger_records_it(
         "audio",
         "fusion",
     ]
-    assert len(state.warnings) == 2
-    assert all("set aside" in message for message in state.warnings)
+    assert sum("set aside" in message for message in state.warnings) == 2
 
 
 def test_a_stage_that_is_wrong_fails_the_trials_that_need_it(
