@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORAGE ?= magtkd-results
 
-.PHONY: quickstart test lint types contracts unit install install-dev clean
+.PHONY: quickstart test lint types contracts docs unit install install-dev clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/magtkd sweep experiments/quickstart_sweep.yaml --storage $(STORAGE) name=quickstart-$$(date +%m%d-%H%M%S)
 
-test: lint types contracts unit
+test: lint types contracts docs unit
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -21,6 +21,10 @@ types: $(VENV)/.installed-dev
 
 contracts: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
+
+# The variable silences an advertisement of the theme.
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -40,4 +44,4 @@ install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
