@@ -231,7 +231,7 @@ def test_diverged_train(refused: Refused, folder: Path) -> None:
     )
     results = folder / "magtkd-results"
     assert sorted(os.listdir(results / "artifacts")) == ["audio", "data", "teacher", "video"]
-    # On a busy machine a stage may have been exported on the way; nothing of that is left.
+    # On a busy machine a stage may have been saved on the way; nothing of that is left.
     files = {path.relative_to(results).parts[0] for path in results.rglob("*") if path.is_file()}
     assert files == {"artifacts"}
     assert not os.listdir(results / "tmp")

@@ -16,7 +16,7 @@ from magtkd.pipeline.source import source_of
 from magtkd.pipeline.stage import Outcome, StageRecord, Trainer, Work, trained_record
 from magtkd.pipeline.trainer import CORE_TRAINER
 from magtkd.pipeline.unread import unread_lines, unread_settings
-from magtkd.store.checkpoints import Exports
+from magtkd.store.checkpoints import Checkpoints
 from magtkd.store.store import Artifact, Store
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ def train_stage(
     *,
     corpus: Corpus | None = None,
     report: Callable[[Report], None] | None = None,
-    exports: Exports | None = None,
+    checkpoints: Checkpoints | None = None,
     trainer: Trainer = CORE_TRAINER,
     scratch: Path | None = None,
 ) -> Artifact:
-    """Train one stage to its end, from its last export where there is one.
+    """Train one stage to its end, from its last checkpoint where there is one.
 
     Args:
         stage: its name; `data` prepares the table.
@@ -48,7 +48,7 @@ def train_stage(
         upstream: the artifacts of the stages it reads, by stage.
         corpus: the table, where the stage is `data` and it was read before.
         report: called after each epoch.
-        exports: where the session is exported while it trains; None for nowhere.
+        checkpoints: where the session is saved while it trains; None to save none.
         trainer: opens the session of a stage that is trained.
         scratch: where a media stage writes its clips until they are stored; None for the system's
             temporary folder.
@@ -67,16 +67,15 @@ def train_stage(
             trainer=trainer,
             corpus=corpus,
             report=report,
-            exports=exports,
+            checkpoints=checkpoints,
             scratch=scratch,
         )
     )
 
 
-def stage_checkpoints(store: Store, stage: str, key: str) -> Exports | None:
-    """Where a stage that others may share is exported while it trains; None where it is made in
-    one go."""
-    return Exports(store, f"stages/{stage}-{key}") if find_stage(stage).is_trained else None
+def stage_checkpoints(store: Store, stage: str, key: str) -> Checkpoints | None:
+    """The checkpoints of a stage that others may share; None where it is made in one go."""
+    return Checkpoints(store, f"stages/{stage}-{key}") if find_stage(stage).is_trained else None
 
 
 def run_chain(
@@ -91,7 +90,7 @@ def run_chain(
 ) -> dict[str, Artifact]:
     """Run all stages of a configuration in this process, reusing artifacts.
 
-    A stage that was interrupted goes on from its last export.
+    A stage that was interrupted continues from its last checkpoint.
 
     Args:
         config: the configuration.
@@ -124,7 +123,7 @@ def run_chain(
         else:
             if find_stage(stage).is_trained:
                 _use_threads(find_stage(stage).resources(config))
-            exports = stage_checkpoints(store, stage, key) if reuse else None
+            checkpoints = stage_checkpoints(store, stage, key) if reuse else None
             trained = train_stage(
                 stage,
                 config,
@@ -132,14 +131,14 @@ def run_chain(
                 {name: artifacts[name] for name in plan.reads[stage]},
                 corpus=corpus,
                 report=functools.partial(report, stage) if report else None,
-                exports=exports,
+                checkpoints=checkpoints,
                 scratch=store.local_path("tmp"),
             )
             artifacts[stage] = store.write(trained)
             for warning in trained.metrics.get("warnings", ()):
                 say(warning)
-            if exports is not None:
-                exports.remove()
+            if checkpoints is not None:
+                checkpoints.remove()
             record = trained_record(key, artifacts[stage].metrics)
         if on_stage is not None:
             on_stage(stage, record)

@@ -20,7 +20,7 @@ from magtkd.memory import MemoryPeak, memory_named
 from magtkd.model_files import model_folder
 from magtkd.pipeline.source import Source
 from magtkd.reading import EVERYTHING, Given
-from magtkd.store.checkpoints import Exports
+from magtkd.store.checkpoints import Checkpoints
 from magtkd.store.store import Artifact, stage_key
 
 if TYPE_CHECKING:
@@ -98,11 +98,11 @@ class OpenSession(Protocol):
     def result(self) -> Any:
         """What was trained so far, for `artifact_of`."""
 
-    def export(self) -> bytes:
-        """The whole session, for `load`."""
+    def checkpoint(self) -> bytes:
+        """The whole session, for `restore`."""
 
-    def load(self, exported: bytes) -> None:
-        """Go on from an exported session."""
+    def restore(self, checkpoint: bytes) -> None:
+        """Continue from a checkpoint."""
 
 
 class Trainer(Protocol):
@@ -145,7 +145,7 @@ class Work:
     trainer: Trainer
     corpus: Corpus | None = None
     report: Callable[[Report], None] | None = None
-    exports: Exports | None = None
+    checkpoints: Checkpoints | None = None
     scratch: Path | None = None
 
 
@@ -268,19 +268,19 @@ class UntrainedStage(Stage):
 
 
 class TrainedStage(Stage):
-    """A stage that a trainer trains epoch by epoch, from its last export where there is one."""
+    """A stage that a trainer trains epoch by epoch, from its last checkpoint where there is one."""
 
     def make(self, work: Work) -> Artifact:
         with memory_named(self.name, self.section(work.config)):
             session = work.trainer.open_session(self.name, work.config, work.upstream)
-            if work.exports is not None and (exported := work.exports.load()) is not None:
-                session.load(exported)
+            if work.checkpoints is not None and (checkpoint := work.checkpoints.load()) is not None:
+                session.restore(checkpoint)
 
             def after_epoch(latest: Report) -> None:
                 if work.report is not None:
                     work.report(latest)
-                if work.exports is not None:
-                    work.exports.offer(session)
+                if work.checkpoints is not None:
+                    work.checkpoints.offer(session)
 
             result = session.run(after_epoch)
             return work.trainer.artifact_of(

@@ -448,7 +448,7 @@ def test_a_folder_that_has_lost_its_manifest_is_no_artifact(
     assert len(list((tmp_path / "damaged").iterdir())) == 1
 
 
-def test_a_stage_that_was_interrupted_goes_on_from_its_export(
+def test_a_stage_that_was_interrupted_continues_from_its_checkpoint(
     tmp_path: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("magtkd.store.checkpoints.SECONDS", 0.0)
@@ -468,7 +468,7 @@ def test_a_stage_that_was_interrupted_goes_on_from_its_export(
     after = run_chain(
         config, store, report=lambda stage, report: seen.append((stage, report.epoch))
     )
-    assert seen == [("fusion", 4), ("fusion", 5)]  # epoch 4 was over, but not yet exported
+    assert seen == [("fusion", 4), ("fusion", 5)]  # epoch 4 was over, but not yet saved
     assert after["fusion"].weights == whole["fusion"].weights
     assert after["fusion"].metrics["reports"] == whole["fusion"].metrics["reports"]
     assert not list((tmp_path / "one/sessions/stages").iterdir())
