@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from magtkd.cli.app import examples
+from magtkd.cli.app import examples, warn
 from magtkd.cli.options import JsonOption, Overrides, StorageOption
 from magtkd.config import load_config
 from magtkd.errors import ConfigError
@@ -73,7 +72,7 @@ def import_weights(
 
     order = None if labels is None else tuple(name.strip() for name in labels.split(","))
     result = import_checkpoint(
-        checkpoint, resolved, Store(storage), classes=order, reveal_test=reveal, say=_say
+        checkpoint, resolved, Store(storage), classes=order, reveal_test=reveal, warn=warn
     )
     if as_json:
         print(json.dumps(result, indent=2))
@@ -83,10 +82,6 @@ def import_weights(
         values = [*overrides, f"fusion.initial={result['weights']}"]
         again = shlex.join(["magtkd", "train", str(config), *values, "--storage", storage])
         print(f"to continue training: {again}")
-
-
-def _say(message: str) -> None:
-    print(f"magtkd: {message}", file=sys.stderr)
 
 
 def _table(result: dict[str, Any]) -> Table:

@@ -45,7 +45,7 @@ def train(
             records[stage] = record
             on_stage(stage)
 
-        artifacts = run_chain(resolved, store, report=report, on_stage=note, say=warn)
+        artifacts = run_chain(resolved, store, report=report, on_stage=note, warn=warn)
     result = _result(resolved, artifacts, records)
     _write_run(store, resolved, result)
     if as_json:

@@ -1,18 +1,17 @@
-"""Dotted names of the values: which there are, which is nearest, and what is under one."""
+"""Dotted names of the values: which there are, and the value of one."""
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import BaseModel
 
 from magtkd.config.sections import Config
 
-__all__ = ["get_value", "given_names", "names_of", "nearest", "section_of", "sections_of"]
+__all__ = ["get_value", "given_names", "names_of", "section_of", "sections_of"]
 
 
 def sections_of(annotation: Any) -> list[type[BaseModel]]:
@@ -51,12 +50,6 @@ def given_names(config: BaseModel) -> set[str]:
         elif name in config.model_fields_set:
             found.add(name)
     return found
-
-
-def nearest(name: str, known: Sequence[str] | Iterator[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known name, or nothing where none is near."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def get_value(config: BaseModel, name: str) -> Any:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from magtkd.config import declared
+from magtkd.config.reasons import reason
 from magtkd.models import MODELS
 from magtkd.reading import EVERYTHING, Choice, Given, Reads, Why
 from magtkd.schedules import SCHEDULES
@@ -620,10 +621,10 @@ class FusionConfig(TrainingSection):
             try:
                 legal = type(self).model_validate(plain)
             except ValidationError as error:
-                place = ".".join(map(str, error.errors()[0]["loc"]))
+                first = error.errors()[0]
+                place = "".join(f"{part}: " for part in first["loc"])
                 raise ValueError(
-                    f"changes at epoch {epoch}: {place}: {values.get(place)!r} is not legal: "
-                    f"{error.errors()[0]['msg']}"
+                    f"changes at epoch {epoch}: {place}{reason(first, type(self))}"
                 ) from None
             # 1 and 1.0 are one value and must give one key.
             values.update({name: getattr(legal, name) for name in values})

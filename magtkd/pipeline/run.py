@@ -86,7 +86,7 @@ def run_chain(
     with_fusion: bool = True,
     report: Callable[[str, Report], None] | None = None,
     on_stage: Callable[[str, StageRecord], None] | None = None,
-    say: Callable[[str], None] = _log.warning,
+    warn: Callable[[str], None] = _log.warning,
 ) -> dict[str, Artifact]:
     """Run all stages of a configuration in this process, reusing artifacts.
 
@@ -99,8 +99,8 @@ def run_chain(
         with_fusion: run the fusion stage too, and not only what it reads.
         report: called with the stage's name after each epoch.
         on_stage: called when a stage is there, trained or reused.
-        say: called with a line for a person: settings that have no effect, a damaged artifact,
-            which is set aside and trained again, clips that could not be read.
+        warn: called with one line for each warning: settings that have no effect, a damaged
+            artifact, which is set aside and trained again, clips that could not be read.
 
     Raises:
         InputError: the configuration or its table is wrong.
@@ -112,11 +112,11 @@ def run_chain(
     plan = make_plan(config, source)
     if with_fusion:
         for line in unread_lines(unread_settings(config, source)):
-            say(line)
+            warn(line)
     artifacts: dict[str, Artifact] = {}
     for stage in plan.keys if with_fusion else plan.upstream:
         key = plan.keys[stage]
-        found = store.find(stage, key, say=say) if reuse else None
+        found = store.find(stage, key, warn=warn) if reuse else None
         if found is not None:
             artifacts[stage] = found
             record = StageRecord(key, Outcome.REUSED, 0.0, found.metrics["seconds"])
@@ -136,7 +136,7 @@ def run_chain(
             )
             artifacts[stage] = store.write(trained)
             for warning in trained.metrics.get("warnings", ()):
-                say(warning)
+                warn(warning)
             if checkpoints is not None:
                 checkpoints.remove()
             record = trained_record(key, artifacts[stage].metrics)

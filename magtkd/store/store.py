@@ -246,7 +246,7 @@ class Store:
         return replace(artifact, media=self._media(final, self._manifest(final)[MEDIA]))
 
     def find(
-        self, stage: str, key: str, *, weights: bool = True, say: Callable[[str], None]
+        self, stage: str, key: str, *, weights: bool = True, warn: Callable[[str], None]
     ) -> Artifact | None:
         """The artifact if there is one. A damaged one is set aside and counts as none.
 
@@ -256,7 +256,7 @@ class Store:
             stage: the stage's name.
             key: its key.
             weights: whether to return the weights as well.
-            say: told in one line what was damaged, and where it lies now.
+            warn: called with one line: what was damaged, and where it was moved.
         """
         folder = self.folder(stage, key)
         try:
@@ -268,7 +268,7 @@ class Store:
             artifact = self.read(stage, key)
         except ArtifactError as error:
             told = str(error).rpartition("; delete ")[0]
-            say(f"{told}; set aside as {self.set_aside(stage, key)}, and trained again")
+            warn(f"{told}; set aside as {self.set_aside(stage, key)}, and trained again")
             return None
         return artifact if weights else replace(artifact, weights=b"")
 

@@ -421,12 +421,12 @@ def test_a_damaged_artifact_is_set_aside_and_trained_again(
     before = run_chain(config, store)
     damaged = Path(store.folder("video", before["video"].key)) / file
     DAMAGES[damage](damaged)
-    said: list[str] = []
+    warned: list[str] = []
     records: dict[str, StageRecord] = {}
-    after = run_chain(config, store, on_stage=records.__setitem__, say=said.append)
+    after = run_chain(config, store, on_stage=records.__setitem__, warn=warned.append)
     assert {stage for stage, one in records.items() if one.outcome == "trained"} == {"video"}
     assert after["video"].weights == before["video"].weights
-    (message,) = said
+    (message,) = warned
     assert message.startswith(f"{damaged}: the file is ")
     assert message.endswith("and trained again")
     (aside,) = (tmp_path / "damaged").iterdir()
@@ -441,9 +441,9 @@ def test_a_folder_that_has_lost_its_manifest_is_no_artifact(
     key = run_chain(config, store)["video"].key
     manifest = Path(store.folder("video", key)) / "manifest.json"
     manifest.unlink()
-    said: list[str] = []
-    assert run_chain(config, store, say=said.append)["video"].key == key
-    assert said[0].startswith(f"{manifest}: the file is missing; set aside as ")
+    warned: list[str] = []
+    assert run_chain(config, store, warn=warned.append)["video"].key == key
+    assert warned[0].startswith(f"{manifest}: the file is missing; set aside as ")
     assert store.read("video", key).stage == "video"
     assert len(list((tmp_path / "damaged").iterdir())) == 1
 
