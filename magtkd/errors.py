@@ -61,7 +61,7 @@ class ArtifactError(MagtkdError):
 
 
 class DivergedError(MagtkdError):
-    """A loss was not finite; `stage`, `epoch` (from 1) and `step` (from 1) say where."""
+    """A loss was not finite, in this `stage`, `epoch` (from 1) and `step` (from 1)."""
 
     def __init__(self, stage: str, epoch: int, step: int, value: float) -> None:
         # All four go to Exception: an error that crosses processes is rebuilt from its args.

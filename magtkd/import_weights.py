@@ -51,12 +51,11 @@ def import_checkpoint(
         config: the corpus, the stages before fusion, and in `fusion` the model and its sizes.
         store: where artifacts are looked for and written.
         classes: the checkpoint's classes in order; None for the corpus's own order.
-        reveal_test: compute test metrics too, and write down that they were seen.
+        reveal_test: compute test metrics too, and record that they were revealed.
         warn: called with one line for each warning.
 
     Returns:
-        `name`, `key`, `weights` (where they lie), `classes`, `dev`, and where it was revealed
-        `test`.
+        `name`, `key`, `weights` (their path), `classes`, `dev`, and where it was revealed `test`.
 
     Raises:
         InputError: the checkpoint does not fit the configuration, or one of them is wrong.

@@ -1,4 +1,4 @@
-"""The one training loop. A stage only says what a step is, by a `Task`.
+"""The one training loop. A stage only defines what a step is, by a `Task`.
 
 Shapes: N utterances of a batch, H hidden_dim, C classes.
 """
@@ -47,7 +47,7 @@ ReportCallback = Callable[[Report], None]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model says of some utterances: `row` [N] of the table, `features` [N, H],
+    """A model's outputs for some utterances: `row` [N] of the table, `features` [N, H],
     `logits` [N, C]."""
 
     row: Tensor
@@ -245,7 +245,7 @@ class Session(Generic[SectionT, BatchT]):
             self._scaler.step(self._optimizer)
             self._scaler.update()
             self._progress.step += 1
-        # One look at the end of the epoch: a look at each step would make a GPU wait.
+        # Checked once, at the end of the epoch: a check at each step would make a GPU wait.
         values = torch.stack(losses).float().cpu()
         bad = (~torch.isfinite(values)).nonzero()
         if len(bad):
@@ -401,7 +401,7 @@ class Session(Generic[SectionT, BatchT]):
 
 class _RandomState:
     """The global random state of one epoch, put back afterwards, and a generator for the order of
-    the data: a worker holds several sessions, and none may see what another drew."""
+    the data: a worker holds several sessions, and none may depend on what another drew."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self._seed = seed

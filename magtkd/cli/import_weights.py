@@ -32,28 +32,33 @@ def add_import(app: typer.Typer) -> None:
 
 def import_weights(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A torch state dict, or safetensors.")
+        Path,
+        typer.Argument(metavar="CHECKPOINT", help="File of a torch state dict, or safetensors."),
     ],
     config: Annotated[
         Path,
-        typer.Argument(metavar="CONFIG", help="A YAML file: the corpus, and what is fused."),
+        typer.Argument(
+            metavar="CONFIG", help="Configuration file (YAML): the corpus, and what is fused."
+        ),
     ],
     overrides: Overrides = None,
     model: Annotated[
         str,
         typer.Option(
-            "--model", metavar="|".join(MODELS), help="Model that the checkpoint belongs to."
+            "--model", metavar="|".join(MODELS), help="Model of the checkpoint; required."
         ),
     ] = "",
     labels: Annotated[
         str | None,
-        typer.Option(metavar="A,B,...", help="The checkpoint's classes in order; default sorted."),
+        typer.Option(
+            metavar="A,B,...", help="The checkpoint's classes, in order; by default sorted."
+        ),
     ] = None,
     storage: StorageOption = "magtkd-results",
     reveal: Annotated[
         bool,
         typer.Option(
-            "--reveal-test", help="Reveal test metrics; a file in the storage records it."
+            "--reveal-test", help="Reveal test metrics; the storage records that they were."
         ),
     ] = False,
     as_json: JsonOption = False,

@@ -79,7 +79,7 @@ def _kind_of(section: type[BaseModel]) -> object:
 def with_values(config: ConfigT, values: Mapping[str, Any], *, source: str = "values") -> ConfigT:
     """A copy with some values replaced by dotted name, validated as a whole.
 
-    A null section on the way is created with its defaults, so `audio.distill.temperature` may be
+    A null section above a value is created with its defaults: `audio.distill.temperature` may be
     set where `audio.distill` was null. What was given before, and these values, count as given
     (`given_names`).
 

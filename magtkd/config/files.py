@@ -22,7 +22,7 @@ __all__ = ["dump_yaml", "load_config", "read_config_file"]
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 _PATHS = {("data", "path"), ("data", "media"), ("fusion", "initial")}
-"""Values that are paths, relative to whatever says them."""
+"""Values that are paths, relative to the file or command line that gives them."""
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def read_config_file(path: str | Path, _seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A configuration file with everything that it `extends` merged below it, as a plain tree.
 
-    `extends`, `data.path`, `data.media` and `fusion.initial` are relative to the file that says
+    `extends`, `data.path`, `data.media` and `fusion.initial` are relative to the file that gives
     them.
 
     Raises:
@@ -130,7 +130,7 @@ def load_config(
 
 
 def _override_value(override: str, raw: str) -> Any:
-    # OmegaConf's YAML reads `1e-4` as the number that people mean, and not as a string.
+    # OmegaConf reads `1e-4` as a number, plain YAML as a string.
     try:
         parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={raw}"]), resolve=True)
     except (yaml.YAMLError, OmegaConfBaseException, ValueError):

@@ -40,8 +40,8 @@ def names_of(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]
 
 
 def given_names(config: BaseModel) -> set[str]:
-    """The dotted names of the values that somebody gave, in a file or by `with_values`, the
-    default's among them; what a recipe set by itself is left out."""
+    """The dotted names of the values that were given, in a file or by `with_values`, also where
+    they equal the default; without those that a recipe set."""
     found: set[str] = set()
     for name in type(config).model_fields:
         value = getattr(config, name)
@@ -53,7 +53,7 @@ def given_names(config: BaseModel) -> set[str]:
 
 
 def get_value(config: BaseModel, name: str) -> Any:
-    """The value under a dotted name; None where a section on the way is null."""
+    """The value under a dotted name; None where a section above it is null."""
     value: Any = config
     for part in name.split("."):
         if value is None:

@@ -89,7 +89,7 @@ def _literals(annotation: Any) -> tuple[str, ...]:
 
 
 def _plain(bound: Any) -> Any:
-    """A bound as people write it: `0` for 0.0."""
+    """A bound without a trailing `.0`."""
     return f"{bound:g}" if isinstance(bound, float) else bound
 
 

@@ -44,7 +44,7 @@ SCHEMA = pa.schema(
         ("end", pa.float64()),
         ("audio_path", pa.string()),
         ("video_path", pa.string()),
-        # In a validated table these are fixed_size_list<float32> of whatever width they have.
+        # In a validated table these are fixed_size_list<float32> of any width.
         ("text_features", pa.list_(pa.float32())),
         ("audio_features", pa.list_(pa.float32())),
         ("video_features", pa.list_(pa.float32())),

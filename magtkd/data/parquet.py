@@ -53,7 +53,7 @@ def check_output(path: str | Path) -> None:
     """Refuse a path where writing a table would destroy something, or cannot succeed.
 
     Raises:
-        DataError: it is a folder or lies in none, or there is a file other than Parquet.
+        DataError: it is a folder or in none, or there is a file other than Parquet.
     """
     path = Path(path)
     if os.path.isdir(path):

@@ -55,7 +55,7 @@ def load_pretrained(place: str, encoder: str, loader: str, *, way_out: str, **op
     """
     import transformers
 
-    # Code that comes with a model is not run, nor does anyone get asked whether it should be.
+    # Code that comes with a model is never run, and the user is not asked whether to.
     load = getattr(transformers, loader).from_pretrained
     options["trust_remote_code"] = False
     folder = model_folder(encoder)
@@ -111,7 +111,7 @@ def _ask_hub(encoder: str) -> None:
 
 
 def read_settings(encoder: str) -> dict[str, Any]:
-    """What a model's `preprocessor_config.json` says of its inputs; empty where there is none."""
+    """A model's `preprocessor_config.json`; empty where there is none."""
     try:
         path = model_file(encoder, "preprocessor_config.json")
         tree = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}

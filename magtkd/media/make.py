@@ -1,4 +1,4 @@
-"""The media stages: every utterance's clip is decoded once, whatever trials do with it."""
+"""The media stages: every utterance's clip is decoded once for all trials."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PUBLISHED_RATE = 22_050
 BLOCK = 64
 """Clips that are decoded before they are written."""
 MOST_REFUSED, MOST_REPLACED = 100, 10
-"""Clips that a message names: more where people must mend them than where nobody must."""
+"""Clips that a message names: more where they must be repaired than where they were replaced."""
 
 Clip = npt.NDArray[Any]
 Read = Callable[[Path, float | None, float | None], Clip]
@@ -61,7 +61,7 @@ class ClipFormat:
 
 
 def waveform_format(section: AudioMediaConfig) -> ClipFormat:
-    """Waveforms, as the section wants them."""
+    """Waveforms, as the section configures them."""
     rate = PUBLISHED_RATE if section.published_sample_rate else RATE
     read = functools.partial(read_waveform, rate=rate, max_samples=section.max_samples)
     blank = np.zeros(min(RATE, section.max_samples), np.int16)
@@ -104,8 +104,8 @@ def make_media(
         scratch: where the clips are written; None for the system's temporary folder.
 
     Raises:
-        DataError: clips cannot be read, and the section says no other way; up to `MOST_REFUSED`
-            are named.
+        DataError: clips cannot be read, and `on_missing` is `error`; up to `MOST_REFUSED` are
+            named.
         InputError: nothing to decode with is installed.
         StorageError: there is no room.
     """
@@ -141,9 +141,9 @@ def make_media(
         "missing": problems,
     }
     if problems:
-        told = f"{len(problems)} of {len(sources)} clips cannot be read and became"
+        counted = f"{len(problems)} of {len(sources)} clips cannot be read and became"
         listed = _listed(problems, MOST_REPLACED)
-        metrics["warnings"] = [f"{stage}: {told} {section.on_missing}: {listed}"]
+        metrics["warnings"] = [f"{stage}: {counted} {section.on_missing}: {listed}"]
     return Artifact(stage, key, table, metrics, described, media=str(path))
 
 

@@ -74,7 +74,7 @@ def train_stage(
 
 
 def stage_checkpoints(store: Store, stage: str, key: str) -> Checkpoints | None:
-    """The checkpoints of a stage that others may share; None where it is made in one go."""
+    """The checkpoints of a stage that others may share; None where it is not trained."""
     return Checkpoints(store, f"stages/{stage}-{key}") if find_stage(stage).is_trained else None
 
 

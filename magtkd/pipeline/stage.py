@@ -40,7 +40,7 @@ __all__ = [
 
 
 class Outcome(StrEnum):
-    """How a run came by a stage."""
+    """How a run got a stage."""
 
     TRAINED = "trained"
     REUSED = "reused"
@@ -52,7 +52,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class StageRecord:
-    """How a run came by a stage, the seconds that it spent on it, and for a reused stage the
+    """How a run got a stage, the seconds that it spent on it, and for a reused stage the
     seconds that it `saved`, which is what its training had taken (None where that is unknown). For
     a trained one, utterances a second and the most bytes of memory, where they were measured."""
 
@@ -106,8 +106,8 @@ class OpenSession(Protocol):
 
 
 class Trainer(Protocol):
-    """Who trains. It can be pickled, since workers in other processes get it, and imports torch no
-    sooner than a session is opened."""
+    """Opens the sessions that train. It can be pickled, since workers in other processes get it,
+    and imports torch only when a session is opened."""
 
     def open_session(
         self, stage: str, config: Config, upstream: Mapping[str, Artifact]
@@ -178,7 +178,7 @@ class Stage(ABC):
         return getattr(config.resources, self.name, None)
 
     def is_there(self, config: Config, source: Source) -> bool:
-        """Whether a chain can have this stage, as far as the table and its own section say."""
+        """Whether a chain can have this stage, by the table and its own section."""
         return True
 
     @abstractmethod
@@ -252,19 +252,19 @@ class Stage(ABC):
 
 
 class UntrainedStage(Stage):
-    """A stage that makes its artifact in one go, without torch."""
+    """A stage that makes its artifact in one step, without torch."""
 
     is_trained = False
     is_keyed_by_table = True
 
     def make(self, work: Work) -> Artifact:
         with MemoryPeak() as peak:
-            made = self.make_at_once(work)
+            made = self.build(work)
         return replace(made, metrics=made.metrics | {"peak_memory": peak.num_bytes})
 
     @abstractmethod
-    def make_at_once(self, work: Work) -> Artifact:
-        """Make its artifact, with any metrics but the peak of memory."""
+    def build(self, work: Work) -> Artifact:
+        """Make its artifact, with all metrics except the peak of memory."""
 
 
 class TrainedStage(Stage):

@@ -1,4 +1,4 @@
-"""A published fusion model in the place of a trained one: what is checked, converted, evaluated.
+"""A published fusion model instead of a trained one: what is checked, converted, evaluated.
 
 Shapes: N utterances, C classes.
 """

@@ -13,8 +13,8 @@
     ROOT/locks/                  who is training what, on this file system
     ROOT/tmp/                    what is being written
 
-An object store cannot rename a folder. There each writer's files lie in a folder of its own below
-the key, and the manifest, written last, says in which.
+An object store cannot rename a folder. There each writer's files are in a folder of its own below
+the key, and the manifest, written last, names that folder.
 
 Files hold Arrow, safetensors and JSON only: nothing is ever unpickled.
 """
@@ -46,7 +46,7 @@ _ENTRY = {"path", "size", "sha256"}
 _FILES = {"features.arrow", "metrics.json", "config.json"}
 _MORE_FILES = {"weights.safetensors", MEDIA}
 LEFT_OVER_SECONDS = 6 * 3600.0
-"""What lies in tmp for longer was left by a writer that died."""
+"""What is in tmp for longer was left by a writer that died."""
 
 
 def to_json(value: Any) -> str:
@@ -73,7 +73,7 @@ def stage_key(
 @dataclass(frozen=True)
 class Artifact:
     """What a stage made: `table` with a row per utterance, `metrics` and `config` as plain values,
-    `weights` as safetensors bytes (empty for the data stage). `media` is where the clips lie that
+    `weights` as safetensors bytes (empty for the data stage). `media` is the file of the clips that
     `table` points into: gigabytes, which are never read as a whole."""
 
     stage: str
@@ -124,7 +124,7 @@ def _read_json(content: pa.Buffer) -> Any:
 def _parsed(
     folder: str, name: str, content: Mapping[str, pa.Buffer], parse: Callable[[pa.Buffer], Any]
 ) -> Any:
-    """A file's content, whose checksum somebody may have made to match."""
+    """A file's content, parsed; its checksum may match and it may still be malformed."""
     try:
         return parse(content[name])
     except (pa.ArrowException, ValueError, RecursionError):
@@ -207,7 +207,7 @@ class Store:
     def write(self, artifact: Artifact) -> Artifact:
         """Publish an artifact: readers see all of it or none. The first of several writers wins.
 
-        Its media file is moved into the store; what is returned says where it is now.
+        Its media file is moved into the store; the artifact that is returned has its new address.
 
         Raises:
             StorageError: it could not be written; nothing of it is left under its key.
@@ -273,7 +273,7 @@ class Store:
         return artifact if weights else replace(artifact, weights=b"")
 
     def set_aside(self, stage: str, key: str) -> str:
-        """Take an artifact away from its key; where its files lie now."""
+        """Take an artifact away from its key; returns where its files are now."""
         folder = self.folder(stage, key)
         place = f"{self._root}/damaged/{stage}-{key}-{uuid.uuid4().hex[:8]}"
         try:
@@ -284,14 +284,14 @@ class Store:
                 place = folder
                 self._filesystem.delete_file(f"{folder}/{MANIFEST}")
         except FileNotFoundError:
-            pass  # somebody else was first
+            pass  # another process was first
         except OSError as error:
             raise self._cannot_write(place, error) from None
         return place
 
     def read(self, stage: str, key: str, *, weights: bool = True) -> Artifact:
-        """Read an artifact and check it against its manifest: its media by size alone, and by a
-        checksum of each clip when that is looked at.
+        """Read an artifact and check it against its manifest: its media by size only, since each
+        clip is checked when it is read.
 
         Args:
             stage: the stage's name.
@@ -379,7 +379,7 @@ class Store:
                         self._filesystem.delete_file(info.path)
 
     def write_file(self, name: str, content: bytes) -> None:
-        """Replace a file under the root at once: a run's result, for one.
+        """Replace a file under the root in one step: a run's result, for example.
 
         Raises:
             StorageError: it could not be written; what was there is as it was.

@@ -106,7 +106,7 @@ def test_sweep_file_given_to_train(tmp_path: Path) -> None:
         ("fusion.model", "mgat", r"must be one of 'magt', .*, got 'mgat'; did you mean 'magt'\?$"),
         ("fusion.changes", 3, r"fusion\.changes: must be a mapping, got 3$"),
         ("fusion.changes", {0: {"dropout": 0.1}}, r"changes at epoch 0; epochs count from 1"),
-        ("fusion.changes", {2: {"depth": 3}}, r"'depth' cannot change on the way; these can: "),
+        ("fusion.changes", {2: {"depth": 3}}, r"'depth' cannot change in training; these can: "),
         (
             "fusion.changes",
             {2: {"dropout": 7}},
@@ -210,7 +210,7 @@ def test_value_below_a_value(name: str) -> None:
         with_values(Config(), {name: 1}, source="here")
 
 
-# --- changes on the way -----------------------------------------------------------------------
+# --- changes in training ----------------------------------------------------------------------
 
 
 def test_changes_add_up() -> None:

@@ -38,8 +38,8 @@ NUM_NEIGHBOURS = 100
 
 @dataclass(frozen=True)
 class Format:
-    """`find` says what of the format a source has, or None; `looks_for` says it to a person; `uses`
-    are the attributes of `Options` that `read` heeds."""
+    """`find` returns what of the format a source has, or None; `looks_for` describes it for
+    messages; `uses` are the attributes of `Options` that `read` uses."""
 
     looks_for: str
     find: Callable[[Path], str | None]
@@ -94,7 +94,7 @@ class Summary:
         }
 
     def render(self) -> RenderableType:
-        """The same for a person, as something that a rich console prints."""
+        """The same as text, which a rich console prints."""
         facts = self.facts()
         counts = Table("utterances", "", box=None, header_style="bold")
         counts.add_row(f"read as {self.format}", str(facts["read"]))
@@ -199,7 +199,7 @@ def _check_classes(table: pa.Table, options: Options, source: Path) -> None:
 
 
 def _filled(table: pa.Table) -> Iterator[str]:
-    """Columns that say something: times and paths that no utterance has are left out."""
+    """Columns with content: times and paths that no utterance has are left out."""
     for name in table.column_names:
         if table.num_rows == 0 or table[name].null_count < table.num_rows:
             yield name

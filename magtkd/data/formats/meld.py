@@ -56,7 +56,7 @@ def file_name(split: str) -> str:
 
 
 def csv_path(folder: Path, split: str) -> Path:
-    """Where a split's file lies: in the folder itself, or in one with the split's name."""
+    """Where a split's file is: in the folder itself, or in one with the split's name."""
     nested = folder / split / file_name(split)
     return nested if os.path.exists(nested) else folder / file_name(split)
 

@@ -1,5 +1,4 @@
-"""Files of weights that somebody wrote: reading them without running anything, and starting from
-them."""
+"""Files of weights: reading them without running their code, and starting from them."""
 
 from __future__ import annotations
 
@@ -103,7 +102,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             f"{path}: holds more than tensors, or is no checkpoint; save it again with "
             "torch.save(model.state_dict(), ...)"
         ) from None
-    except Exception as error:  # torch tells of a damaged file by many kinds of errors
+    except Exception as error:  # torch has many types of error for a damaged file
         raise DataError(f"{path}: not a torch checkpoint: {_first_line(error)}") from None
     for name in NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):

@@ -1,4 +1,4 @@
-"""Published weights: copying them into our parameters, whatever either calls them.
+"""Published weights: copying them into our parameters, which have other names.
 
 Published encoders and gates are named `READ_READER` by first letters (`t_a`: audio reads text);
 ours are stacked, so a published weight is a part of one of our parameters.
@@ -60,7 +60,7 @@ def encoder_places(
 
 
 def require_weights(state: Mapping[str, Any], names: Sequence[str], model: str) -> None:
-    """Raise ValueError when a weight that tells a size is missing."""
+    """Raise ValueError when one of these weights is missing."""
     missing = [name for name in names if name not in state]
     if missing:
         raise ValueError(f"not a published {model} state: missing {_some(missing)}")
@@ -88,8 +88,8 @@ def copy_published(
         ],
     }
     if any(problems.values()):
-        told = "; ".join(f"{what} {_some(names)}" for what, names in problems.items() if names)
-        raise ValueError(f"not a published {model} state: {told}")
+        listed = "; ".join(f"{what} {_some(names)}" for what, names in problems.items() if names)
+        raise ValueError(f"not a published {model} state: {listed}")
     for name, target in targets.items():
         value = state[name]
         target.copy_(value if isinstance(value, Tensor) else torch.tensor(value))
