@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from magtkd.config.checks import validate
 from magtkd.config.sections import Config
-from magtkd.errors import ConfigError
+from magtkd.errors import ConfigError, first_line
 
 __all__ = ["dump_yaml", "load_config", "read_config_file"]
 
@@ -38,10 +38,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        problem = getattr(error, "problem", None) or first_line(error)
         raise ConfigError(f"{path}{line}: not valid YAML: {problem}") from None
     except (OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{path}: {first_line(error)}") from None
     except OSError:  # OmegaConf's word for a file that is one number
         tree = None
     if not isinstance(tree, dict):

@@ -39,5 +39,5 @@ def inside(root: str | Path, relative: str) -> Path:
 def _refused(root: str | Path, relative: str, why: str) -> DataError:
     shown = ascii(relative)[:200]
     return DataError(
-        f"{root}: the path {shown} {why}; name files below this folder, relative to it"
+        f"{root}: the path {shown} {why}", "name files below this folder, relative to it"
     )

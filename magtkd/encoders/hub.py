@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from magtkd.errors import ConfigError
+from magtkd.errors import ConfigError, first_line
 from magtkd.model_files import model_file, model_folder
 
 __all__ = ["load_clip_encoder", "load_pretrained", "quiet_transformers", "read_settings"]
@@ -73,10 +73,8 @@ def load_pretrained(place: str, encoder: str, loader: str, *, way_out: str, **op
         _ask_hub(encoder)
         return load(encoder, **options)
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ConfigError(
-            f"{place}: cannot load {encoder!r} ({reason.rstrip('.')}); {way_out}"
-        ) from error
+        reason = first_line(error).rstrip(".")
+        raise ConfigError(f"{place}: cannot load {encoder!r} ({reason}); {way_out}") from error
 
 
 def load_clip_encoder(place: str, encoder: str, *, has: str, kind: str, way_out: str) -> Any:

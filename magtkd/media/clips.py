@@ -111,7 +111,8 @@ class Clips:
         content = self._content[start : start + size]
         if zlib.crc32(content) != self._checksum[row]:
             raise ArtifactError(
-                f"{self._address}: the file is damaged; delete {os.path.dirname(self._address)}"
+                f"{self._address}: the file is damaged",
+                f"delete {os.path.dirname(self._address)}",
             )
         clip: npt.NDArray[Any] = content.view(self._dtype)
         return clip.reshape(self.shape) if self.shape else clip
@@ -155,6 +156,6 @@ def _there(path: Path, address: str) -> Path:
 
 def _unreadable(address: str) -> ArtifactError:
     return ArtifactError(
-        f"{address}: the clips cannot be read; they must be reachable from every node that trains "
-        "on them"
+        f"{address}: the clips cannot be read",
+        "they must be reachable from every node that trains on them",
     )

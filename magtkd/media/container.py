@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from magtkd.errors import InputError
+from magtkd.errors import InputError, first_line
 
 __all__ = ["UnreadableError", "need_media", "open_container"]
 
@@ -52,5 +52,5 @@ def open_container(path: Path, kind: str) -> Iterator[Any]:
                 raise UnreadableError(f"it has no {kind}")
             yield container
     except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UnreadableError(reason.splitlines()[0].lower()) from None
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise UnreadableError(reason.lower()) from None

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from magtkd.config import AudioMediaConfig, VideoMediaConfig
 from magtkd.data.paths import inside
-from magtkd.errors import DataError, StorageError
+from magtkd.errors import DataError, StorageError, and_more
 from magtkd.media.audio import read_waveform
 from magtkd.media.clips import ClipWriter
 from magtkd.media.container import UnreadableError, need_media
@@ -142,7 +142,7 @@ def make_media(
     }
     if problems:
         counted = f"{len(problems)} of {len(sources)} clips cannot be read and became"
-        listed = _listed(problems, MOST_REPLACED)
+        listed = and_more(problems, MOST_REPLACED, "; ")
         metrics["warnings"] = [f"{stage}: {counted} {section.on_missing}: {listed}"]
     return Artifact(stage, key, table, metrics, described, media=str(path))
 
@@ -164,7 +164,7 @@ def _decode(source: ClipSource, root: Path, read: Read) -> Clip | UnreadableErro
     try:
         path = inside(root, source.path)
     except DataError as error:
-        return UnreadableError(str(error).partition("; ")[0])
+        return UnreadableError(error.reason)
     if not path.is_file():
         return UnreadableError("there is no such file")
     try:
@@ -173,14 +173,9 @@ def _decode(source: ClipSource, root: Path, read: Read) -> Clip | UnreadableErro
         return error
 
 
-def _listed(problems: Sequence[str], most: int) -> str:
-    more = len(problems) - most
-    return "; ".join(problems[:most]) + (f"; and {more} more" if more > 0 else "")
-
-
 def _refusal(stage: str, problems: Sequence[str], total: int, blank_name: str) -> str:
+    listed = and_more(problems, MOST_REFUSED, "; ")
     return (
-        f"{stage}: {len(problems)} of {total} clips cannot be read: "
-        f"{_listed(problems, MOST_REFUSED)}; check data.media and the paths, drop these "
-        f"utterances, or set {stage}.on_missing={blank_name}"
+        f"{stage}: {len(problems)} of {total} clips cannot be read: {listed}; check "
+        f"data.media and the paths, drop these utterances, or set {stage}.on_missing={blank_name}"
     )

@@ -36,7 +36,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from magtkd.errors import ArtifactError, StorageError
+from magtkd.errors import ArtifactError, StorageError, first_line
 
 __all__ = ["Artifact", "Store", "artifact_files", "stage_key", "table_bytes", "to_json"]
 
@@ -128,7 +128,11 @@ def _parsed(
     try:
         return parse(content[name])
     except (pa.ArrowException, ValueError, RecursionError):
-        raise ArtifactError(f"{folder}/{name}: the file is damaged; delete {folder}") from None
+        raise _damaged(f"{folder}/{name}", "the file is damaged", folder) from None
+
+
+def _damaged(path: str, why: str, folder: str) -> ArtifactError:
+    return ArtifactError(f"{path}: {why}", f"delete {folder}")
 
 
 def _is_inside(path: Any) -> bool:
@@ -139,7 +143,7 @@ def _is_inside(path: Any) -> bool:
 
 def _reason(error: Exception) -> str:
     """The system's own words, where Arrow wraps them in a sentence about its file."""
-    return str(error).splitlines()[0].rpartition("Detail: ")[2]
+    return first_line(error, 4096).rpartition("Detail: ")[2]
 
 
 class Store:
@@ -264,11 +268,11 @@ class Store:
                 # On a local disk a folder comes with its manifest, or not at all.
                 if not self._is_local or not Path(folder).is_dir():
                     return None
-                raise ArtifactError(f"{folder}/{MANIFEST}: the file is missing; delete {folder}")
+                raise _damaged(f"{folder}/{MANIFEST}", "the file is missing", folder)
             artifact = self.read(stage, key)
         except ArtifactError as error:
-            told = str(error).rpartition("; delete ")[0]
-            warn(f"{told}; set aside as {self.set_aside(stage, key)}, and trained again")
+            place = self.set_aside(stage, key)
+            warn(f"{error.reason}; set aside as {place}, and trained again")
             return None
         return artifact if weights else replace(artifact, weights=b"")
 
@@ -420,11 +424,11 @@ class Store:
                 set(entry) == _ENTRY and _is_inside(entry["path"]) for entry in manifest.values()
             )
         except OSError:
-            raise ArtifactError(f"{folder}: there is no such artifact; train the stage") from None
+            raise ArtifactError(f"{folder}: there is no such artifact", "train the stage") from None
         except (ValueError, TypeError, AttributeError):
             whole = False
         if not whole:
-            raise ArtifactError(f"{path}: the file is damaged; delete {folder}")
+            raise _damaged(path, "the file is damaged", folder)
         return cast(dict[str, dict[str, Any]], manifest)
 
     def _checked(self, folder: str, entry: Mapping[str, Any]) -> pa.Buffer:
@@ -432,13 +436,14 @@ class Store:
         try:
             content = self._read_file(path)
         except OSError:
-            raise ArtifactError(f"{path}: the file is missing; delete {folder}") from None
+            raise _damaged(path, "the file is missing", folder) from None
         found = hashlib.sha256(content).hexdigest()
         if found != entry["sha256"]:
-            raise ArtifactError(
-                f"{path}: the file is damaged: {content.size} bytes with SHA-256 {found[:12]}, "
-                f"not {entry['size']} with {entry['sha256'][:12]}; delete {folder}"
+            why = (
+                f"the file is damaged: {content.size} bytes with SHA-256 {found[:12]}, "
+                f"not {entry['size']} with {entry['sha256'][:12]}"
             )
+            raise _damaged(path, why, folder)
         return content
 
     def _media(self, folder: str, entry: Mapping[str, Any]) -> str:
@@ -446,9 +451,8 @@ class Store:
         path = f"{folder}/{entry['path']}"
         found = self._filesystem.get_file_info(path).size
         if found != entry["size"]:
-            raise ArtifactError(
-                f"{path}: the file is damaged: {found} bytes, not {entry['size']}; delete {folder}"
-            )
+            why = f"the file is damaged: {found} bytes, not {entry['size']}"
+            raise _damaged(path, why, folder)
         if self._is_local:
             return path
         parts = urlsplit(self.address)

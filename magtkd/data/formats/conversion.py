@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from magtkd.data.columns import SCHEMA
 from magtkd.data.formats.repair import decode_bytes
-from magtkd.errors import DataError
+from magtkd.errors import DataError, and_more, first_line
 
 __all__ = [
     "MISSING",
@@ -114,13 +114,12 @@ def make_table(rows: Sequence[Mapping[str, Any]], source: str | Path) -> pa.Tabl
     try:
         return pa.Table.from_pylist(list(rows), schema)
     except (pa.ArrowInvalid, OverflowError) as error:
-        raise DataError(f"{source}: {str(error).splitlines()[0]}; number utterances anew") from None
+        raise DataError(f"{source}: {first_line(error)}; number utterances anew") from None
 
 
 def describe_names(names: Sequence[str]) -> str:
     """The first of some names, and how many more there are."""
-    more = len(names) - NUM_NAMES_SHOWN
-    return ", ".join(names[:NUM_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return and_more(names, NUM_NAMES_SHOWN)
 
 
 def settle(

@@ -27,7 +27,7 @@ from magtkd.data.formats.meld_raw import find_meld, read_meld_raw
 from magtkd.data.formats.tabular import find_table, read_table
 from magtkd.data.parquet import check_output, write_parquet
 from magtkd.data.table import Corpus, make_corpus
-from magtkd.errors import DataError
+from magtkd.errors import DataError, and_more
 
 __all__ = ["FORMATS", "Summary", "convert", "find_format"]
 
@@ -212,5 +212,4 @@ def _entries(source: Path) -> str:
         names = sorted(name for name in os.listdir(source) if not name.startswith("."))
     except OSError as error:
         return f"a folder that cannot be read ({error.strerror})"
-    more = f" and {len(names) - NUM_ENTRIES_SHOWN} more" if len(names) > NUM_ENTRIES_SHOWN else ""
-    return (", ".join(names[:NUM_ENTRIES_SHOWN]) + more) or "nothing in it"
+    return and_more(names, NUM_ENTRIES_SHOWN) or "nothing in it"

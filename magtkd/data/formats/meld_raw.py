@@ -59,14 +59,14 @@ def read_meld_raw(source: Path, options: Options) -> Conversion:
     Raises:
         DataError: a CSV file is wrong, or clips are missing that the release has.
     """
-    table, warnings = read_meld(source)
     folders = {split: clip_folder(source, split) for split in SPLITS}
-    if not any(folders.values()):
+    has_clips = any(folders.values())
+    # With clips, `_with_clips` notes which of them are broken.
+    table, notes = read_meld(source, warn_of_clips=not has_clips)
+    if not has_clips:
         names = ", ".join(FOLDERS[split][0] for split in SPLITS)
-        return Conversion(table, table.num_rows, notes=(*warnings, f"no clips: none of {names}"))
-    # `_with_clips` has better notes on the clips than `warnings`.
-    notes = [warning for warning in warnings if not warning.startswith("clips ")]
-    return _with_clips(table, folders, source, options, notes)
+        return Conversion(table, table.num_rows, notes=(*notes, f"no clips: none of {names}"))
+    return _with_clips(table, folders, source, options, list(notes))
 
 
 def _with_clips(

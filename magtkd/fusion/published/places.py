@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from magtkd.errors import and_more
+
 __all__ = ["Place", "copy_published", "encoder_places", "require_weights"]
 
 NUM_NAMES_SHOWN = 3
@@ -63,7 +65,9 @@ def require_weights(state: Mapping[str, Any], names: Sequence[str], model: str) 
     """Raise ValueError when one of these weights is missing."""
     missing = [name for name in names if name not in state]
     if missing:
-        raise ValueError(f"not a published {model} state: missing {_some(missing)}")
+        raise ValueError(
+            f"not a published {model} state: missing {and_more(missing, NUM_NAMES_SHOWN)}"
+        )
 
 
 def copy_published(
@@ -88,13 +92,12 @@ def copy_published(
         ],
     }
     if any(problems.values()):
-        listed = "; ".join(f"{what} {_some(names)}" for what, names in problems.items() if names)
+        listed = "; ".join(
+            f"{what} {and_more(names, NUM_NAMES_SHOWN)}"
+            for what, names in problems.items()
+            if names
+        )
         raise ValueError(f"not a published {model} state: {listed}")
     for name, target in targets.items():
         value = state[name]
         target.copy_(value if isinstance(value, Tensor) else torch.tensor(value))
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - NUM_NAMES_SHOWN
-    return ", ".join(names[:NUM_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
