@@ -238,8 +238,8 @@ def check_stages(
 
 
 def unsaved_epochs(lines: Sequence[Line], storage: Path) -> dict[int, int]:
-    """For each trial without an end, the epochs that it reported and that neither its newest export
-    nor an artifact holds: what a driver that is gone leaves to be done again."""
+    """For each trial without an end, the epochs that it reported and that neither its newest
+    checkpoint nor an artifact holds: what a driver that is gone leaves to be done again."""
     lacking = {}
     whole = [
         json.loads(file.read_bytes())["reports"][0]["metrics"]
@@ -259,9 +259,9 @@ def unsaved_epochs(lines: Sequence[Line], storage: Path) -> dict[int, int]:
     return lacking
 
 
-def _epoch_of(exported: Path) -> int:
-    """The epoch in the header of an exported session."""
-    with exported.open("rb") as file:
+def _epoch_of(checkpoint: Path) -> int:
+    """The epoch in the header of a checkpoint."""
+    with checkpoint.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     return int(json.loads(header["__metadata__"]["progress"])["epoch"])
 

@@ -82,7 +82,7 @@ class Kill:
     seconds: float | None = None
     """Until the next report or end of a trial."""
     repeated: int = 0
-    """Epochs that were reported, and that no export held when the driver was gone."""
+    """Epochs that were reported, and that no checkpoint held when the driver was gone."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""

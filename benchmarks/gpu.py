@@ -58,10 +58,10 @@ def every_case() -> Iterator[Case]:
     for kind in ONE_EACH:
         yield Case("LoRA", kind, "gpu_checks.lora", {"kind": kind})
     for kind in ("magt", *ONE_EACH):
-        yield Case("export", kind, "gpu_checks.travels", {"kind": kind})
+        yield Case("restore", kind, "gpu_checks.travels", {"kind": kind})
     for precision in ("bfloat16", "float16"):
         arguments = {"kind": "magt", "precision": precision}
-        yield Case("export", f"magt, {precision}", "gpu_checks.travels", arguments)
+        yield Case("restore", f"magt, {precision}", "gpu_checks.travels", arguments)
     for kind in ("magt", "sdt", *ONE_EACH):
         yield Case("repeats", kind, "gpu_checks.repeats", {"kind": kind})
     for precision in ("float32", "bfloat16"):

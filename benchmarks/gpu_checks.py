@@ -63,7 +63,7 @@ def values_of(kind: str, folder: Path, sizes: Values | None = None) -> dict[str,
     else:
         values["encoder"] = str(make_folder(folder / kind, kind, sizes))
     if kind == "minilm":
-        # It has learned already, and each export of it takes 400 MB.
+        # It has learned already, and each checkpoint of it takes 400 MB.
         values |= {"learning_rate": 1e-4, "epochs": 2}
     if stage_of(kind) == "teacher" and kind != "features":
         values |= {"max_length": 40, "prompt_length": 2, "context": 2}
@@ -105,7 +105,7 @@ def against_cpu(
     session = inputs.session(stage, values, CPU)
     expected, before = [], []
     while not session.is_done:
-        before.append(session.export())
+        before.append(session.checkpoint())
         expected.append(_losses(session))
     for precision in PRECISIONS:
         if is_large and the_device().type == "cpu" and precision != "float32":
@@ -151,8 +151,8 @@ def _from_each(
     measured: list[float] = []
     wanted: list[float] = []
     num_skipped = 0
-    for exported, numbers in zip(before, expected, strict=True):
-        session.load(exported)
+    for checkpoint, numbers in zip(before, expected, strict=True):
+        session.restore(checkpoint)
         scale = session._scaler.get_scale()
         found = _losses(session)
         is_skipped = session._scaler.get_scale() < scale
@@ -215,18 +215,18 @@ def travels(folder: Path, kind: str, precision: str = "float32") -> Iterator[Row
     session = _session(inputs, stage, values, precision)
     measured = _losses(session)
     for device in (CPU if through_cpu else None, None):
-        exported = session.export()
+        checkpoint = session.checkpoint()
         session = (
             _session(inputs, stage, values, precision)
             if device is None
             else inputs.session(stage, values, device)
         )
-        session.load(exported)
+        session.restore(checkpoint)
         measured += _losses(session)
     name = f"{kind}, {precision}, {'to the CPU and back' if through_cpu else 'to another session'}"
     said = "the same bits" if measured == expected else f"{worst(measured, expected):.1e}"
     is_right = close(measured, expected, TRAVEL)
-    yield row("export", name, f"as if it stayed, {TRAVEL:g}", said, is_right)
+    yield row("restore", name, f"as if it stayed, {TRAVEL:g}", said, is_right)
 
 
 def _any_stage(folder: Path, kind: str) -> tuple[Inputs, str, dict[str, Any]]:

@@ -55,11 +55,11 @@ class StubSession:
         names = ("train/loss", "dev/loss", "dev/accuracy", "dev/weighted_f1")
         return dict.fromkeys(names, self._score)
 
-    def export(self) -> bytes:
+    def checkpoint(self) -> bytes:
         return b""
 
-    def load(self, exported: bytes) -> None:
-        """There is nothing to load."""
+    def restore(self, checkpoint: bytes) -> None:
+        """There is nothing to restore."""
 
 
 @dataclass(frozen=True)

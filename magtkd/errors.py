@@ -10,7 +10,8 @@
     ├── DivergedError                  a loss that is not finite
     └── StageMemoryError               a stage that did not fit into memory
 
-Each message is one line and names the file or place, the value, and the way out.
+Each message is one line and names the file or place, the value, and the way out. Where another
+message uses only a part of it, that part is an attribute: no message is ever parsed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,21 @@ __all__ = [
 
 
 class MagtkdError(Exception):
-    """Base of all errors that this project raises on purpose."""
+    """Base of all errors that this project raises on purpose; the message is
+    `reason; way_out`.
+
+    Args:
+        reason: the place, and what is wrong there.
+        way_out: what to do, where it is given apart from the reason.
+    """
+
+    def __init__(self, reason: str, way_out: str = "") -> None:
+        # Both go to Exception: an error that crosses processes is rebuilt from its args.
+        super().__init__(reason, way_out)
+        self.reason, self.way_out = reason, way_out
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {self.way_out}" if self.way_out else self.reason
 
 
 class InputError(MagtkdError, ValueError):
@@ -61,18 +76,15 @@ class ArtifactError(MagtkdError):
 
 
 class DivergedError(MagtkdError):
-    """A loss was not finite; `stage`, `epoch` (from 1) and `step` (from 1) say where."""
+    """A loss was not finite, in this `stage`, `epoch` (from 1) and `step` (from 1)."""
 
     def __init__(self, stage: str, epoch: int, step: int, value: float) -> None:
-        # All four go to Exception: an error that crosses processes is rebuilt from its args.
-        super().__init__(stage, epoch, step, value)
-        self.stage, self.epoch, self.step, self.value = stage, epoch, step, value
-
-    def __str__(self) -> str:
-        return (
-            f"{self.stage}: diverged: the loss was {self.value} in epoch {self.epoch}, "
-            f"step {self.step}; lower {self.stage}.learning_rate or {self.stage}.gradient_norm"
+        super().__init__(
+            f"{stage}: diverged: the loss was {value} in epoch {epoch}, step {step}",
+            f"lower {stage}.learning_rate or {stage}.gradient_norm",
         )
+        self.args = (stage, epoch, step, value)
+        self.stage, self.epoch, self.step, self.value = stage, epoch, step, value
 
 
 class StageMemoryError(MagtkdError):
@@ -80,13 +92,17 @@ class StageMemoryError(MagtkdError):
 
 
 def first_line(error: BaseException, max_length: int = 300) -> str:
-    """The first line of an error's text, or the name of its type where it has none."""
-    lines = str(error).splitlines()
-    return (lines[0] if lines and lines[0].strip() else type(error).__name__)[:max_length]
+    """The first line of an error's message, or the name of its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:max_length]
 
 
-def and_more(names: Iterable[str], max_shown: int) -> str:
-    """The first names, separated by commas, and how many more there are."""
+def and_more(names: Iterable[str], max_shown: int, separator: str = ", ") -> str:
+    """The first names, separated, and how many more there are; a separator other than the comma
+    is also before that count."""
     every = list(names)
     more = len(every) - max_shown
-    return ", ".join(every[:max_shown]) + (f" and {more} more" if more > 0 else "")
+    shown = separator.join(every[:max_shown])
+    if more <= 0:
+        return shown
+    return f"{shown}{' ' if separator == ', ' else separator}and {more} more"

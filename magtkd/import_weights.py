@@ -42,7 +42,7 @@ def import_checkpoint(
     *,
     classes: Sequence[str] | None = None,
     reveal_test: bool = False,
-    say: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> dict[str, Any]:
     """Write a published fusion model's weights as an artifact of this configuration.
 
@@ -51,12 +51,11 @@ def import_checkpoint(
         config: the corpus, the stages before fusion, and in `fusion` the model and its sizes.
         store: where artifacts are looked for and written.
         classes: the checkpoint's classes in order; None for the corpus's own order.
-        reveal_test: compute test metrics too, and write down that they were seen.
-        say: told in one line of what a person should know.
+        reveal_test: compute test metrics too, and record that they were revealed.
+        warn: called with one line for each warning.
 
     Returns:
-        `name`, `key`, `weights` (where they lie), `classes`, `dev`, and where it was revealed
-        `test`.
+        `name`, `key`, `weights` (their path), `classes`, `dev`, and where it was revealed `test`.
 
     Raises:
         InputError: the checkpoint does not fit the configuration, or one of them is wrong.
@@ -66,12 +65,12 @@ def import_checkpoint(
     model = read_published(path, section)
     source = source_of(read_corpus(config.data))
     plan = make_plan(config, source)
-    artifacts = run_chain(config, store, with_fusion=False, say=say)
+    artifacts = run_chain(config, store, with_fusion=False, warn=warn)
     data = artifacts["data"]
     inputs = inputs_of({name: artifacts[name] for name in plan.reads["fusion"]})
-    result = evaluate_published(path, model, section, inputs, classes, say)
+    result = evaluate_published(path, model, section, inputs, classes, warn)
     if config.data.speakers != "published":
-        say(
+        warn(
             f"{path}: a row of its speaker embedding is a speaker's number in the file that it was "
             f"trained on; data.speakers is {config.data.speakers}; set data.speakers=published "
             "where the table is made of that file"
@@ -80,7 +79,7 @@ def import_checkpoint(
     described = describe_stage("fusion", config, plan) | {"imported": path.name}
     artifact = CORE_TRAINER.artifact_of(result, "fusion", key, data, described)
     store.write(artifact)
-    told = {
+    summary = {
         "name": config.name,
         "key": key,
         "weights": f"{store.folder('fusion', key)}/weights.safetensors",
@@ -89,10 +88,10 @@ def import_checkpoint(
     }
     folder = f"runs/{config.name}-{key[:12]}"
     store.write_file(f"{folder}/config.yaml", dump_yaml(config).encode())
-    store.write_file(f"{folder}/result.json", json.dumps(told, indent=2).encode())
+    store.write_file(f"{folder}/result.json", json.dumps(summary, indent=2).encode())
     if reveal_test:
-        told["test"] = _reveal(store, folder, data, artifact)
-    return told
+        summary["test"] = _reveal(store, folder, data, artifact)
+    return summary
 
 
 def _imported_key(config: Config, plan: Plan, source: Source, weights: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What a stage takes of memory, and what is said when it does not fit."""
+"""What a stage takes of memory, and the message where it does not fit."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from magtkd.errors import StageMemoryError
 __all__ = ["MemoryPeak", "memory_named"]
 
 SIZES = ("batch_size", "max_length", "prompt_length", "hidden_dim", "depth", "model", "encoder")
-# What torch, numpy, the CUDA libraries and Python say.
-_SAYS = re.compile(
+# The messages of torch, numpy, the CUDA libraries and Python.
+_OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|unable to allocate|bad_alloc|_STATUS_ALLOC_FAILED", re.I
 )
 
 
 class MemoryPeak:
     """The most memory in use in a block, as `num_bytes`: what torch allocated of a CUDA device,
-    or on a CPU what is resident of this process; 0 where the system does not say.
+    or on a CPU what is resident of this process; 0 where the system does not report it.
 
     Args:
         device: where the block computes, as torch has it; None for a CPU, without torch.
@@ -65,21 +65,21 @@ def memory_named(stage: str, section: Any) -> Iterator[None]:
         section: its configuration.
 
     Raises:
-        StageMemoryError: in place of whatever was raised for want of memory.
+        StageMemoryError: instead of the error that was raised for lack of memory.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not _SAYS.search(str(error)):
+        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
             raise
-        said = " ".join(str(error).split()) or "no memory is left"
+        message = " ".join(str(error).split()) or "no memory is left"
         sizes = ", ".join(
             f"{name} {getattr(section, name)}" for name in SIZES if hasattr(section, name)
         )
         ways = "".join(f"{way}, " for way in _ways_out(stage, section))
         raise StageMemoryError(
-            f"{stage}: out of memory with {sizes}: {said[:300]}; {ways}{'or ' if ways else ''}give "
-            f"it a larger device with resources.{stage}"
+            f"{stage}: out of memory with {sizes}: {message[:300]}; {ways}{'or ' if ways else ''}"
+            f"give it a larger device with resources.{stage}"
         ) from error
 
 

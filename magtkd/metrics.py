@@ -1,6 +1,6 @@
 """Classification metrics of one split.
 
-Imports no torch, so that whoever only reads results stays small.
+Imports no torch, so that a process that only reads results stays small.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a transformers model lies: a folder, an installed package, the hub's cache, the hub.
+"""Where a transformers model is: a folder, an installed package, the hub's cache, the hub.
 
 Imports no torch and no transformers: planning looks for models too.
 """
@@ -45,7 +45,7 @@ def model_file(encoder: str, name: str) -> Path | None:
         cached = hub.try_to_load_from_cache(encoder, name)
         if isinstance(cached, str):
             return Path(cached)
-        # Where nobody answers, a download would try for most of a minute.
+        # Where the hub does not answer, a download would try for most of a minute.
         hub.get_hf_file_metadata(hub.hf_hub_url(encoder, name), timeout=10)
         return Path(hub.hf_hub_download(encoder, name))
     except (EntryNotFoundError, HFValidationError):

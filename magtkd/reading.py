@@ -1,4 +1,4 @@
-"""What of a section is read: declared once, by whoever reads it.
+"""What of a section is read: declared once, by what reads it.
 
 From these declarations follow the keys of the stages (what is not read is in none), the warnings
 that a setting has no effect, the table in docs/fusion.md, and the fields' descriptions in the JSON

@@ -1,4 +1,4 @@
-"""The one training loop. A stage only says what a step is, by a `Task`.
+"""The one training loop. A stage only defines what a step is, by a `Task`.
 
 Shapes: N utterances of a batch, H hidden_dim, C classes.
 """
@@ -47,7 +47,7 @@ ReportCallback = Callable[[Report], None]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model says of some utterances: `row` [N] of the table, `features` [N, H],
+    """A model's outputs for some utterances: `row` [N] of the table, `features` [N, H],
     `logits` [N, C]."""
 
     row: Tensor
@@ -111,7 +111,7 @@ class Session(Generic[SectionT, BatchT]):
     """A stage in training: model, optimizer, data order; one epoch at a time.
 
     The same seed, data and number of threads give the same results bit for bit on a CPU, whether
-    or not the session was exported and loaded in between.
+    or not the session was restored from a checkpoint in between.
 
     Args:
         stage: its name, for seeds and messages.
@@ -170,12 +170,12 @@ class Session(Generic[SectionT, BatchT]):
 
     @property
     def reports(self) -> list[dict[str, Any]]:
-        """The reports of all epochs, those before an export included, as plain values."""
+        """The reports of all epochs, those before a checkpoint included, as plain values."""
         return list(self._progress.reports)
 
     @property
     def seconds(self) -> float:
-        """Seconds of work that are in this session, those before an export included."""
+        """Seconds of work that are in this session, those before a checkpoint included."""
         return self._progress.seconds
 
     @property
@@ -245,7 +245,7 @@ class Session(Generic[SectionT, BatchT]):
             self._scaler.step(self._optimizer)
             self._scaler.update()
             self._progress.step += 1
-        # One look at the end of the epoch: a look at each step would make a GPU wait.
+        # Checked once, at the end of the epoch: a check at each step would make a GPU wait.
         values = torch.stack(losses).float().cpu()
         bad = (~torch.isfinite(values)).nonzero()
         if len(bad):
@@ -350,9 +350,9 @@ class Session(Generic[SectionT, BatchT]):
         num_samples = int((self._split == "train").sum()) * self._progress.epoch
         return num_samples / max(self._progress.train_seconds, 1e-9)
 
-    # --- export -------------------------------------------------------------------------------
+    # --- checkpoint ---------------------------------------------------------------------------
 
-    def export(self) -> bytes:
+    def checkpoint(self) -> bytes:
         """The whole session as safetensors, its progress as JSON in the header."""
         tensors = {f"model/{k}": v for k, v in self.task.model.state_dict().items()}
         tensors |= {f"best/{k}": v for k, v in self._best.items() if k not in self._frozen}
@@ -363,16 +363,16 @@ class Session(Generic[SectionT, BatchT]):
         if not self._best:
             progress["best_score"] = None
         copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        exported: bytes = save_tensors(copies, metadata={"progress": json.dumps(progress)})
-        return exported
+        checkpoint: bytes = save_tensors(copies, metadata={"progress": json.dumps(progress)})
+        return checkpoint
 
-    def load(self, exported: bytes) -> None:
-        """Go on from an exported session of the same stage, whose section may differ in values
-        that leave shapes and data order alone."""
-        header_size = int.from_bytes(exported[:8], "little")
-        header = json.loads(exported[8 : 8 + header_size])
+    def restore(self, checkpoint: bytes) -> None:
+        """Continue from a checkpoint of the same stage, whose section may differ in values that
+        leave shapes and data order alone."""
+        header_size = int.from_bytes(checkpoint[:8], "little")
+        header = json.loads(checkpoint[8 : 8 + header_size])
         progress = json.loads(header["__metadata__"]["progress"])
-        tensors = load_tensors(exported)
+        tensors = load_tensors(checkpoint)
         groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
         for name, tensor in tensors.items():
             group, _, rest = name.partition("/")
@@ -401,7 +401,7 @@ class Session(Generic[SectionT, BatchT]):
 
 class _RandomState:
     """The global random state of one epoch, put back afterwards, and a generator for the order of
-    the data: a worker holds several sessions, and none may see what another drew."""
+    the data: a worker holds several sessions, and none may depend on what another drew."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self._seed = seed

@@ -389,7 +389,7 @@ def test_a_pickle_as_a_session(content: bytes, tiny_config: Callable[..., Config
     data = run_chain(config, Store("results"))["data"]
     session = CoreTrainer().open_session("teacher", config, {"data": data})
     with pytest.raises(ValueError, match=r"codec|Expecting value"):
-        session.load(content)
+        session.restore(content)
 
 
 # --- encoders ---------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def _command(error: Exception) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file at once, so that what was there stays whole if writing fails.
+    """Replace a file in one step, so that what was there stays whole if writing fails.
 
     Raises:
         InputError: the file cannot be written.

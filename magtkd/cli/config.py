@@ -30,7 +30,7 @@ def make_config_app(sweep_model: type[Config] | None = None) -> typer.Typer:
     @app.command("schema", epilog=examples("magtkd config schema --sweep > sweep.schema.json"))
     def print_schema(
         sweep: Annotated[
-            bool, typer.Option("--sweep", help="Of a sweep file: with search, scheduler, space.")
+            bool, typer.Option("--sweep", help="Schema of a sweep file instead.")
         ] = False,
     ) -> None:
         """Print the JSON schema of a configuration file, for editors."""

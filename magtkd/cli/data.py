@@ -1,4 +1,4 @@
-"""The command line's `data`: look at conversations, convert a release, make some up."""
+"""`magtkd data`: inspect conversations, convert a release, generate synthetic ones."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ from magtkd.data.formats.labels import ORDERS
 __all__ = ["data_app"]
 
 data_app = typer.Typer(
-    no_args_is_help=True, help="Look at conversations, convert a release, or make some up."
+    no_args_is_help=True,
+    help="Inspect conversations, convert a release, or generate synthetic ones.",
 )
-OutOption = Annotated[
-    Path, typer.Option("--out", metavar="FILE", help="The Parquet file to write.")
-]
+OutOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="Parquet file to write.")]
 
 
 @data_app.command("inspect", epilog=examples("magtkd data inspect meld.parquet"))
 def inspect_data(
-    path: Annotated[Path, typer.Argument(help="A Parquet file or a folder of MELD's CSV files.")],
+    path: Annotated[Path, typer.Argument(help="Parquet file, or folder of MELD's CSV files.")],
     as_json: JsonOption = False,
 ) -> None:
     """Check a table and show its counts, lengths, widths and warnings."""
@@ -47,39 +46,43 @@ def inspect_data(
     ),
 )
 def convert_data(
-    source: Annotated[Path, typer.Argument(help="The folder or file of a release.")],
+    source: Annotated[Path, typer.Argument(help="Folder or file of the release.")],
     out: OutOption,
     format: Annotated[
         str | None,
-        typer.Option("--format", help=f"{', '.join(FORMATS)}; by the content if left out."),
+        typer.Option("--format", help=f"{', '.join(FORMATS)}; by default recognised by content."),
     ] = None,
     on_missing: Annotated[
         str,
         typer.Option(
             "--on-missing",
             metavar="|".join(MISSING),
-            help="Utterances whose file is missing: refuse, leave out, or keep without a path.",
+            help="Utterances whose file is missing: stop, drop them, or keep them without a path.",
         ),
     ] = "error",
     text: Annotated[
         str | None,
-        typer.Option("--text", metavar="|".join(TEXT_CHOICES), help="Which text features."),
+        typer.Option(
+            "--text", metavar="|".join(TEXT_CHOICES), help="Which of a pickle's four text features."
+        ),
     ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
             "--labels",
             metavar=f"{'|'.join(ORDERS)}|NAME,...",
-            help="Names of numbered labels; by their number if left out.",
+            help="Names of numbered labels, in order; by default their numbers.",
         ),
     ] = None,
-    classes: Annotated[int, typer.Option("--classes", help="IEMOCAP's: 6 or 4.")] = 6,
+    classes: Annotated[
+        int, typer.Option("--classes", help="IEMOCAP's number of classes: 6 or 4.")
+    ] = 6,
     distilled: Annotated[
-        bool, typer.Option(help="The first stage's students that were taught, or the others.")
+        bool, typer.Option(help="The first stage's students with distillation, or those without.")
     ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Read a release of the field, check it, and write it as one Parquet file."""
+    """Check a public release and write it as one Parquet file."""
     options = Options(on_missing, text, labels, classes, distilled)
     summary = convert(source, out, options, format)
     _print(summary.facts() if as_json else None, summary.render())
@@ -90,7 +93,7 @@ def convert_data(
     epilog=examples("magtkd data synth --out toy.parquet num_dialogues=200 audio_signal=0.5"),
 )
 def synthesise_data(out: OutOption, overrides: Overrides = None) -> None:
-    """Write made-up conversations to a Parquet file."""
+    """Write synthetic conversations to a Parquet file."""
     settings = load_synthetic(overrides or [])
     table = make_synthetic(settings)
     write_parquet(table, out)

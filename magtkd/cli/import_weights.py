@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from magtkd.cli.app import examples
+from magtkd.cli.app import examples, warn
 from magtkd.cli.options import JsonOption, Overrides, StorageOption
 from magtkd.config import load_config
 from magtkd.errors import ConfigError
@@ -33,28 +32,33 @@ def add_import(app: typer.Typer) -> None:
 
 def import_weights(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A torch state dict, or safetensors.")
+        Path,
+        typer.Argument(metavar="CHECKPOINT", help="File of a torch state dict, or safetensors."),
     ],
     config: Annotated[
         Path,
-        typer.Argument(metavar="CONFIG", help="A YAML file: the corpus, and what is fused."),
+        typer.Argument(
+            metavar="CONFIG", help="Configuration file (YAML): the corpus, and what is fused."
+        ),
     ],
     overrides: Overrides = None,
     model: Annotated[
         str,
         typer.Option(
-            "--model", metavar="|".join(MODELS), help="Model that the checkpoint belongs to."
+            "--model", metavar="|".join(MODELS), help="Model of the checkpoint; required."
         ),
     ] = "",
     labels: Annotated[
         str | None,
-        typer.Option(metavar="A,B,...", help="The checkpoint's classes in order; default sorted."),
+        typer.Option(
+            metavar="A,B,...", help="The checkpoint's classes, in order; by default sorted."
+        ),
     ] = None,
     storage: StorageOption = "magtkd-results",
     reveal: Annotated[
         bool,
         typer.Option(
-            "--reveal-test", help="Reveal test metrics; a file in the storage records it."
+            "--reveal-test", help="Reveal test metrics; the storage records that they were."
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -73,7 +77,7 @@ def import_weights(
 
     order = None if labels is None else tuple(name.strip() for name in labels.split(","))
     result = import_checkpoint(
-        checkpoint, resolved, Store(storage), classes=order, reveal_test=reveal, say=_say
+        checkpoint, resolved, Store(storage), classes=order, reveal_test=reveal, warn=warn
     )
     if as_json:
         print(json.dumps(result, indent=2))
@@ -83,10 +87,6 @@ def import_weights(
         values = [*overrides, f"fusion.initial={result['weights']}"]
         again = shlex.join(["magtkd", "train", str(config), *values, "--storage", storage])
         print(f"to continue training: {again}")
-
-
-def _say(message: str) -> None:
-    print(f"magtkd: {message}", file=sys.stderr)
 
 
 def _table(result: dict[str, Any]) -> Table:

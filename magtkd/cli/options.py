@@ -10,7 +10,7 @@ __all__ = ["JsonOption", "Overrides", "StorageOption"]
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Values that replace the file's."),
+    typer.Argument(metavar="[KEY=VALUE]...", help="Configuration values to override."),
 ]
 StorageOption = Annotated[
     str,

@@ -29,7 +29,7 @@ def add_train(app: typer.Typer) -> None:
 
 
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration file (YAML).")],
     overrides: Overrides = None,
     storage: StorageOption = "magtkd-results",
     as_json: JsonOption = False,
@@ -45,7 +45,7 @@ def train(
             records[stage] = record
             on_stage(stage)
 
-        artifacts = run_chain(resolved, store, report=report, on_stage=note, say=warn)
+        artifacts = run_chain(resolved, store, report=report, on_stage=note, warn=warn)
     result = _result(resolved, artifacts, records)
     _write_run(store, resolved, result)
     if as_json:
@@ -78,7 +78,7 @@ class _progress:  # noqa: N801 (used as a function)
 
     def __exit__(self, error: type[BaseException] | None, *details: object) -> None:
         if self._progress.console.is_terminal:
-            self._progress.live.transient = error is not None  # its one line says it all
+            self._progress.live.transient = error is not None  # the error's line is enough
             self._progress.stop()
         if error is KeyboardInterrupt:
             complain("interrupted; the same command continues from the last checkpoint", 130)

@@ -5,7 +5,8 @@ Imports no torch, so that a trial, which only passes configurations on, stays sm
 
 from magtkd.config.checks import validate, with_values
 from magtkd.config.files import dump_yaml, load_config, read_config_file
-from magtkd.config.names import get_value, given_names, names_of, nearest, section_of
+from magtkd.config.names import get_value, given_names, names_of, section_of
+from magtkd.config.reasons import nearest, reason
 from magtkd.config.sections import (
     AudioConfig,
     AudioMediaConfig,
@@ -51,6 +52,7 @@ __all__ = [
     "names_of",
     "nearest",
     "read_config_file",
+    "reason",
     "section_of",
     "validate",
     "with_values",

@@ -1,4 +1,4 @@
-"""Validation: a whole configuration, or one line that says what is wrong with it."""
+"""Validation: a whole configuration, or one line with what is wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from magtkd.config.names import names_of, nearest, sections_of
+from magtkd.config.names import names_of, sections_of
+from magtkd.config.reasons import nearest, reason
 from magtkd.config.sections import Config
 from magtkd.errors import ConfigError
 
@@ -45,11 +46,7 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
         if where in {"space", "search", "scheduler", "objective"}:
             hint = "; this is a sweep file, for `magtkd sweep`"
         return f"{where}: unknown key{hint}{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    if first["type"] == "value_error":
-        return f"{where}: {message}{more}"
-    return f"{where}: {first['input']!r} is not legal: {message}{more}"
+    return f"{where}: {reason(first, owner)}{more}"
 
 
 def _locate(
@@ -82,12 +79,12 @@ def _kind_of(section: type[BaseModel]) -> object:
 def with_values(config: ConfigT, values: Mapping[str, Any], *, source: str = "values") -> ConfigT:
     """A copy with some values replaced by dotted name, validated as a whole.
 
-    A null section on the way is created with its defaults, so `audio.distill.temperature` may be
+    A null section above a value is created with its defaults: `audio.distill.temperature` may be
     set where `audio.distill` was null. What was given before, and these values, count as given
     (`given_names`).
 
     Raises:
-        ConfigError: a name that does not exist or a value that is not legal.
+        ConfigError: a name that does not exist or a value that is refused.
     """
     tree = config.model_dump()
     for name, value in values.items():

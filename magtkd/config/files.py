@@ -15,14 +15,14 @@ from pydantic import BaseModel
 
 from magtkd.config.checks import validate
 from magtkd.config.sections import Config
-from magtkd.errors import ConfigError
+from magtkd.errors import ConfigError, first_line
 
 __all__ = ["dump_yaml", "load_config", "read_config_file"]
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 _PATHS = {("data", "path"), ("data", "media"), ("fusion", "initial")}
-"""Values that are paths, relative to whatever says them."""
+"""Values that are paths, relative to the file or command line that gives them."""
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -38,10 +38,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        problem = getattr(error, "problem", None) or first_line(error)
         raise ConfigError(f"{path}{line}: not valid YAML: {problem}") from None
     except (OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{path}: {first_line(error)}") from None
     except OSError:  # OmegaConf's word for a file that is one number
         tree = None
     if not isinstance(tree, dict):
@@ -54,7 +54,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def read_config_file(path: str | Path, _seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A configuration file with everything that it `extends` merged below it, as a plain tree.
 
-    `extends`, `data.path`, `data.media` and `fusion.initial` are relative to the file that says
+    `extends`, `data.path`, `data.media` and `fusion.initial` are relative to the file that gives
     them.
 
     Raises:
@@ -130,7 +130,7 @@ def load_config(
 
 
 def _override_value(override: str, raw: str) -> Any:
-    # OmegaConf's YAML reads `1e-4` as the number that people mean, and not as a string.
+    # OmegaConf reads `1e-4` as a number, plain YAML as a string.
     try:
         parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={raw}"]), resolve=True)
     except (yaml.YAMLError, OmegaConfBaseException, ValueError):

@@ -1,18 +1,17 @@
-"""Dotted names of the values: which there are, which is nearest, and what is under one."""
+"""Dotted names of the values: which there are, and the value of one."""
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import BaseModel
 
 from magtkd.config.sections import Config
 
-__all__ = ["get_value", "given_names", "names_of", "nearest", "section_of", "sections_of"]
+__all__ = ["get_value", "given_names", "names_of", "section_of", "sections_of"]
 
 
 def sections_of(annotation: Any) -> list[type[BaseModel]]:
@@ -41,8 +40,8 @@ def names_of(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]
 
 
 def given_names(config: BaseModel) -> set[str]:
-    """The dotted names of the values that somebody gave, in a file or by `with_values`, the
-    default's among them; what a recipe set by itself is left out."""
+    """The dotted names of the values that were given, in a file or by `with_values`, also where
+    they equal the default; without those that a recipe set."""
     found: set[str] = set()
     for name in type(config).model_fields:
         value = getattr(config, name)
@@ -53,14 +52,8 @@ def given_names(config: BaseModel) -> set[str]:
     return found
 
 
-def nearest(name: str, known: Sequence[str] | Iterator[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known name, or nothing where none is near."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
 def get_value(config: BaseModel, name: str) -> Any:
-    """The value under a dotted name; None where a section on the way is null."""
+    """The value under a dotted name; None where a section above it is null."""
     value: Any = config
     for part in name.split("."):
         if value is None:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from magtkd.config import declared
+from magtkd.config.reasons import reason
 from magtkd.models import MODELS
 from magtkd.reading import EVERYTHING, Choice, Given, Reads, Why
 from magtkd.schedules import SCHEDULES
@@ -82,7 +83,7 @@ class Section(BaseModel):
     CHOICES: ClassVar[tuple[Choice, ...]] = ()
     """The fields that choose a variant, with what each variant reads."""
     CONDITIONS: ClassVar[Reads] = {}
-    """What else it takes that a field is read."""
+    """Further conditions under which a field is read."""
 
     def unread(self, given: Given = EVERYTHING) -> dict[str, str]:
         """The dotted names within this section that are not read, and why; a section in it that is
@@ -106,7 +107,7 @@ class Section(BaseModel):
 
 @functools.cache
 def _conditions(model: type[Section]) -> dict[str, list[Why]]:
-    """What it takes that a field is read, for those that are not always."""
+    """The conditions under which each field is read; a field that is always read has none."""
     found: dict[str, list[Why]] = {name: [why] for name, why in model.CONDITIONS.items()}
     for choice in model.CHOICES:
         for name in model.model_fields:
@@ -172,7 +173,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 class SyntheticConfig(Section):
-    """Conversations made up by a Markov chain of emotions; see `magtkd.data.synthetic`."""
+    """Synthetic conversations from a Markov chain of emotions; see `magtkd.data.synthetic`."""
 
     num_dialogues: Annotated[int, Field(ge=3)] = 90
     """Conversations in all three splits together."""
@@ -223,7 +224,7 @@ class DataConfig(Section):
     media: str | None = None
     """The folder that `audio_path` and `video_path` are relative to; null is the table's own."""
     synthetic: SyntheticConfig | None = None
-    """Instead of `path`: a corpus that is made up."""
+    """Instead of `path`: a synthetic corpus."""
     standardise: bool = True
     """Bring each column of the features to mean 0 and standard deviation 1 on train; published
     fusion weights expect features as they are."""
@@ -273,7 +274,7 @@ class TrainingSection(Section):
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of all steps that are warm-up."""
     patience: Positive | None = None
-    """Stop when this many epochs in a row brought no better dev metric; null never stops."""
+    """Stop after this many epochs without a better dev metric; null never stops."""
     select: Literal["weighted_f1", "accuracy", "loss"] = "weighted_f1"
     """The dev metric that chooses the epoch whose weights are kept."""
     class_weights: Literal["none", "balanced"] = "none"
@@ -393,7 +394,7 @@ class DistillConfig(Section):
 
 
 class AudioMediaConfig(Section):
-    """The waveforms that an audio encoder hears: mono, decoded once for all trials."""
+    """The waveforms that an audio encoder reads: mono, decoded once for all trials."""
 
     published_sample_rate: bool = False
     """Resample to 22,050 Hz and call it 16,000 Hz, as the published code does."""
@@ -406,7 +407,7 @@ class AudioMediaConfig(Section):
 
 
 class VideoMediaConfig(Section):
-    """The frames that a video encoder sees: evenly spread, decoded once for all trials."""
+    """The frames that a video encoder reads: evenly spaced, decoded once for all trials."""
 
     num_frames: Positive | None = None
     """Frames of each clip; null is what `video.encoder` asks for."""
@@ -503,9 +504,9 @@ class FusionConfig(TrainingSection):
         | None
     ) = None
     """The modalities that are fused, `text+audio` or `[text, audio]`; null fuses all there are.
-    A stage that nobody needs then is not trained."""
+    A stage that is then not needed is not trained."""
     gate: Literal["learned", "identity", "none"] = "learned"
-    """What is behind each encoder: a gate with weights of its own; one with the identity for these
+    """What follows each encoder: a gate with weights of its own; one with the identity for these
     (SDT for MELD); or none, and SDT then averages the modalities."""
     anchor: bool = True
     """Text reads the others' refined states and predicts. Without it, all modalities read each
@@ -542,7 +543,7 @@ class FusionConfig(TrainingSection):
     """A file of weights to start from: what `magtkd import` or a fusion stage of the same sizes
     wrote, `weights.safetensors`. A path as `data.path`; its content is part of the key."""
     changes: dict[int, dict[str, Any]] = {}
-    """Values that change on the way: `{epoch: {name: value}}`, from that epoch (from 1) on. How a
+    """Values that change in training: `{epoch: {name: value}}`, from that epoch (from 1) on. How a
     configuration that population based training found is written down."""
 
     CHANGEABLE: ClassVar[tuple[str, ...]] = (
@@ -562,7 +563,7 @@ class FusionConfig(TrainingSection):
         "distill_weight",
         "detach_anchor",
     )
-    """The values that leave shapes, data order and epochs alone, and so may change on the way."""
+    """The values that do not affect shapes, data order or epochs, and so may change in training."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -577,7 +578,7 @@ class FusionConfig(TrainingSection):
                     f"{tree[key]!r}; leave one of them out"
                 )
         section = handler({**tree, **RECIPES[name], "recipe": None})
-        # What the recipe set by itself, nobody set by hand.
+        # What the recipe sets does not count as given.
         section.model_fields_set.difference_update(RECIPES[name].keys() - tree.keys())
         return section
 
@@ -609,7 +610,8 @@ class FusionConfig(TrainingSection):
             for name in values:
                 if name not in cls.CHANGEABLE:
                     raise ValueError(
-                        f"{name!r} cannot change on the way; these can: {', '.join(cls.CHANGEABLE)}"
+                        f"{name!r} cannot change in training; these can: "
+                        f"{', '.join(cls.CHANGEABLE)}"
                     )
         return dict(sorted(changes.items()))
 
@@ -620,10 +622,10 @@ class FusionConfig(TrainingSection):
             try:
                 legal = type(self).model_validate(plain)
             except ValidationError as error:
-                place = ".".join(map(str, error.errors()[0]["loc"]))
+                first = error.errors()[0]
+                place = "".join(f"{part}: " for part in first["loc"])
                 raise ValueError(
-                    f"changes at epoch {epoch}: {place}: {values.get(place)!r} is not legal: "
-                    f"{error.errors()[0]['msg']}"
+                    f"changes at epoch {epoch}: {place}{reason(first, type(self))}"
                 ) from None
             # 1 and 1.0 are one value and must give one key.
             values.update({name: getattr(legal, name) for name in values})
@@ -699,7 +701,7 @@ class Config(Section):
     """A whole configuration: what `magtkd train` runs."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = "magtkd"
-    """A name for people: letters, digits, dot, underscore and hyphen."""
+    """Name of the run: letters, digits, dot, underscore and hyphen."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of everything random."""
     data: DataConfig = DataConfig()

@@ -1,7 +1,7 @@
 """What is checked of a table's content, one function a rule.
 
-Each takes a table whose columns conform to the schema and raises `DataError` in one line that says
-where, what and how to go on.
+Each takes a table whose columns conform to the schema and raises `DataError` with one line: the
+place, the value and the way out.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from magtkd.errors import DataError
+from magtkd.errors import DataError, first_line
 
 __all__ = [
     "FEATURES",
@@ -44,7 +44,7 @@ SCHEMA = pa.schema(
         ("end", pa.float64()),
         ("audio_path", pa.string()),
         ("video_path", pa.string()),
-        # In a validated table these are fixed_size_list<float32> of whatever width they have.
+        # In a validated table these are fixed_size_list<float32> of any width.
         ("text_features", pa.list_(pa.float32())),
         ("audio_features", pa.list_(pa.float32())),
         ("video_features", pa.list_(pa.float32())),
@@ -89,8 +89,9 @@ def _check_encoding(table: pa.Table, source: str) -> None:
     try:
         table.validate(full=True)
     except pa.ArrowInvalid as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{source}: the table is damaged: {reason}; write it again") from None
+        raise DataError(
+            f"{source}: the table is damaged: {first_line(error)}; write it again"
+        ) from None
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
@@ -114,7 +115,7 @@ def _conform_column(field: pa.Field, array: pa.Array, source: str) -> pa.Array:
     try:
         return array.cast(field.type)
     except pa.ArrowInvalid as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise DataError(f"{source}: column {field.name}: {reason}; keep to {field.type}") from None
 
 

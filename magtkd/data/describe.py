@@ -68,7 +68,7 @@ def _counts(
 
 
 def render(corpus: Corpus) -> RenderableType:
-    """The same for a person, as something that a rich console prints."""
+    """The same as text, which a rich console prints."""
     facts = describe(corpus)
     widths = ", ".join(f"{name} {width}" for name, width in facts["features"].items())
     shown = len(facts["speakers"])

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from magtkd.data.columns import SCHEMA
-from magtkd.errors import DataError
+from magtkd.errors import DataError, first_line
 
 __all__ = ["check_output", "read_parquet", "write_parquet"]
 
@@ -46,14 +46,14 @@ def _reason(error: Exception, path: Path) -> str:
             return f"not a Parquet file; make one of it: magtkd data convert {source} --out {out}"
         columns = ", ".join(SCHEMA.names[:6])
         return f"not a Parquet file; write one with the columns {columns}"
-    return f"not a readable Parquet file: {str(error).splitlines()[0]}; write it again"
+    return f"not a readable Parquet file: {first_line(error)}; write it again"
 
 
 def check_output(path: str | Path) -> None:
     """Refuse a path where writing a table would destroy something, or cannot succeed.
 
     Raises:
-        DataError: it is a folder or lies in none, or there is a file other than Parquet.
+        DataError: it is a folder or in none, or there is a file other than Parquet.
     """
     path = Path(path)
     if os.path.isdir(path):
@@ -95,7 +95,7 @@ def write_parquet(table: pa.Table, path: str | Path) -> None:
             pq.write_table(table, file, compression="zstd")
         partial.replace(path)
     except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
+        reason = error.strerror or first_line(error)
         raise DataError(f"{path}: cannot be written: {reason}; choose another place") from None
     finally:
         with contextlib.suppress(OSError):

@@ -14,7 +14,7 @@ def inside(root: str | Path, relative: str) -> Path:
 
     Args:
         root: the folder that the data file belongs to.
-        relative: as the data file says it; backslashes separate too, since people write such files
+        relative: as in the data file; backslashes separate too, since such files are also written
             on Windows.
 
     Raises:
@@ -25,7 +25,7 @@ def inside(root: str | Path, relative: str) -> Path:
         raise _refused(root, relative, "is not the name of a file")
     if windows.drive or windows.root:
         raise _refused(root, relative, "is absolute")
-    # The folder itself may lie behind links; what it contains may not lead out of it.
+    # The folder itself may be behind links; what it contains may not lead out of it.
     folder = Path(root).resolve()
     try:
         path = (folder / windows.as_posix()).resolve()
@@ -39,5 +39,5 @@ def inside(root: str | Path, relative: str) -> Path:
 def _refused(root: str | Path, relative: str, why: str) -> DataError:
     shown = ascii(relative)[:200]
     return DataError(
-        f"{root}: the path {shown} {why}; name files below this folder, relative to it"
+        f"{root}: the path {shown} {why}", "name files below this folder, relative to it"
     )

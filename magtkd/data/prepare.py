@@ -27,7 +27,7 @@ CONSTANT_SPREAD = 1e-6
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a prepared table says of itself: `labels` by their index, the number of distinct
+    """What a prepared table has in its metadata: `labels` by their index, the number of distinct
     speaker indices, the modalities that can be used, and the width of those with features."""
 
     labels: tuple[str, ...]
@@ -52,13 +52,13 @@ def prepare(corpus: Corpus, config: DataConfig, seed: int) -> pa.Table:
 
     Columns: split, dialogue_id, utterance_id, speaker, text, label (int32, index in the metadata's
     labels), speaker_index (int32), and the `*_features` that the corpus has, standardised
-    unless the configuration says otherwise: mean 0 and standard deviation 1 on train, columns
+    if `config.standardise`: mean 0 and standard deviation 1 on train, columns
     constant there 0 everywhere. Where there are clips: audio_path, video_path, start and end. Rows
     are sorted by split, dialogue and utterance. `read_metadata` reads the rest.
 
     Args:
         corpus: validated conversations.
-        config: says how much dev takes and how speakers are numbered.
+        config: how much of train becomes dev, and how speakers are numbered.
         seed: decides which conversations become dev where the corpus has none.
 
     Raises:

@@ -1,4 +1,4 @@
-"""From a configuration or a path to a corpus, whatever the source."""
+"""Reading the corpus that a configuration or a path names."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def read_corpus(config: DataConfig) -> Corpus:
 
 
 def media_root(config: DataConfig) -> Path:
-    """The folder that the clips' paths are relative to: what the configuration says, else the
-    table's own."""
+    """The folder that the clips' paths are relative to: the configuration's, else the table's
+    own."""
     if config.media is not None:
         return Path(config.media)
     path = Path(config.path or ".")

@@ -1,4 +1,4 @@
-"""Speakers: names that mean the same person wherever they stand, and the numbers a model knows."""
+"""Speakers: names that identify a speaker across conversations, and the numbers of the models."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def number_speakers(
 
     Args:
         table: conversations, sorted.
-        mode: as `DataConfig.speakers` says.
+        mode: a value of `DataConfig.speakers`.
         source: what leads an error message.
 
     Raises:
@@ -73,7 +73,7 @@ def _by_published_number(table: pa.Table, source: str) -> tuple[npt.NDArray[np.i
 
 
 def _published_number(name: str) -> int | None:
-    """The number of a name in the field's feature files; None where the name does not tell."""
+    """The number of a name in the field's feature files; None where the name has none."""
     if name == NOBODY:
         return 0  # what the published models' argmax makes of a row without a mark
     numbered = _NUMBERED.fullmatch(name)
@@ -95,7 +95,7 @@ def _by_first_turn(table: pa.Table) -> tuple[npt.NDArray[np.int32], int]:
     speaker = _codes(table["speaker"])
     pair = dialogue * (speaker.max() + 1) + speaker
     _, first, which = np.unique(pair, return_index=True, return_inverse=True)
-    # Sorted by their first turn, the pairs of a conversation lie together, as its rows do.
+    # Sorted by their first turn, the pairs of a conversation are adjacent, as its rows are.
     order = np.argsort(first)
     _, start, group = np.unique(dialogue[first[order]], return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int32)

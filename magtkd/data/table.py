@@ -54,7 +54,7 @@ class Corpus:
 
 
 def make_corpus(table: pa.Table, source: str, warnings: Sequence[str] = ()) -> Corpus:
-    """Validate a table and describe it; `warnings` are what its reader has to say.
+    """Validate a table and describe it; `warnings` are those of its reader.
 
     Raises:
         DataError: as `validate_table`.
@@ -131,7 +131,7 @@ def _notes(table: pa.Table, train: pa.Table, labels: tuple[str, ...]) -> Iterato
     if "test" not in splits:
         yield "no test split; there will be nothing to reveal"
     if len(labels) == 1:
-        yield f"train has a single label, {labels[0]!r}; there is nothing to tell apart"
+        yield f"train has a single label, {labels[0]!r}; there is nothing to classify"
     num_empty = pc.sum(pc.equal(pc.utf8_trim_whitespace(table["text"]), "")).as_py()
     if num_empty:
         yield f"{num_empty} of {table.num_rows} utterances have no text"

@@ -83,7 +83,7 @@ def _add_lora(stage: str, model: Any, rank: int, alpha: float) -> None:
             f"{stage}.lora: {type(model).__name__} has no attention that it could update; leave "
             "lora out"
         )
-    # peft's annotation says int, its arithmetic divides.
+    # peft annotates an int, but only divides by it.
     settings: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "target_modules": targets}
     inject_adapter_in_model(LoraConfig(**settings), model)
     if hasattr(model, "feature_extractor"):

@@ -56,7 +56,7 @@ class AudioEncoder(nn.Module):
         settings = read_settings(encoder)
         if settings.get("sampling_rate", RATE) != RATE:
             raise ConfigError(
-                f"{PLACE}: {encoder!r} hears {settings['sampling_rate']} Hz, the clips have "
+                f"{PLACE}: {encoder!r} expects {settings['sampling_rate']} Hz, the clips have "
                 f"{RATE} Hz; {WAY_OUT}"
             )
         adapt(
@@ -107,7 +107,7 @@ def _normalised(values: Tensor, is_real: Tensor) -> Tensor:
 
 
 def _num_states(config: Any, lengths: Tensor) -> Tensor:
-    """Hidden states that the convolutions make of so many samples."""
+    """The number of hidden states that the convolutions give for so many samples."""
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
         lengths = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
     return lengths
@@ -122,6 +122,6 @@ def _num_samples(config: Any, num_states: int) -> int:
 
 
 def _mask_length(config: Any) -> int:
-    """Hidden states that SpecAugment masks at once, below which it refuses a batch."""
+    """The length of one SpecAugment mask, below which it refuses a batch."""
     masks = getattr(config, "apply_spec_augment", True) and config.mask_time_prob > 0
     return int(config.mask_time_length) if masks else 0

@@ -1,4 +1,4 @@
-"""Batches with little padding: what is alike in length goes together."""
+"""Batches with little padding: inputs of similar length are in one batch."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from magtkd.errors import ConfigError
+from magtkd.errors import ConfigError, first_line
 from magtkd.model_files import model_file, model_folder
 
 __all__ = ["load_clip_encoder", "load_pretrained", "quiet_transformers", "read_settings"]
@@ -55,7 +55,7 @@ def load_pretrained(place: str, encoder: str, loader: str, *, way_out: str, **op
     """
     import transformers
 
-    # Code that comes with a model is not run, nor does anyone get asked whether it should be.
+    # Code that comes with a model is never run, and the user is not asked whether to.
     load = getattr(transformers, loader).from_pretrained
     options["trust_remote_code"] = False
     folder = model_folder(encoder)
@@ -73,10 +73,8 @@ def load_pretrained(place: str, encoder: str, loader: str, *, way_out: str, **op
         _ask_hub(encoder)
         return load(encoder, **options)
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ConfigError(
-            f"{place}: cannot load {encoder!r} ({reason.rstrip('.')}); {way_out}"
-        ) from error
+        reason = first_line(error).rstrip(".")
+        raise ConfigError(f"{place}: cannot load {encoder!r} ({reason}); {way_out}") from error
 
 
 def load_clip_encoder(place: str, encoder: str, *, has: str, kind: str, way_out: str) -> Any:
@@ -111,7 +109,7 @@ def _ask_hub(encoder: str) -> None:
 
 
 def read_settings(encoder: str) -> dict[str, Any]:
-    """What a model's `preprocessor_config.json` says of its inputs; empty where there is none."""
+    """A model's `preprocessor_config.json`; empty where there is none."""
     try:
         path = model_file(encoder, "preprocessor_config.json")
         tree = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}

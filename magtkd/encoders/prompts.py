@@ -2,7 +2,7 @@
 
 Every turn is led by its speaker's token. A speaker has a token of their own where train shows them
 in more than one conversation; the others share the unknown speakers' tokens, numbered by their
-first turn within the conversation, so that two of them can still be told apart. On a corpus with
+first turn within the conversation, so that two of them still differ. On a corpus with
 one speaker a video all are unknown, in train as in test.
 
 Turns and prompts are sequences of anything: token numbers in training, words in a test.

@@ -202,6 +202,6 @@ class TextEncoder(nn.Module):
 
 
 def _prompt_vectors(model: Any, length: int) -> nn.Parameter:
-    """[length, W'] vectors as large as the embeddings that they stand among."""
+    """[length, W'] vectors of the same scale as the embeddings."""
     weight = model.get_input_embeddings().weight.detach()
     return nn.Parameter(torch.randn(length, weight.shape[1]) * weight.std())

@@ -56,7 +56,7 @@ def _train_tokenizer(texts: Sequence[str]) -> Any:
 
 
 class _NoDropout(nn.Module):
-    """Passes on what it gets, whatever rate the training loop gives to the dropouts."""
+    """The identity, at any rate that the training loop gives to the dropouts."""
 
     p = 0.0
 

@@ -22,7 +22,7 @@ __all__ = ["VideoEncoder"]
 PLACE = "video.encoder"
 WAY_OUT = "give the folder or the model id of TimeSformer or VideoMAE"
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, for models that do not say what they were trained with."""
+"""ImageNet's, for models whose settings have none."""
 
 
 class VideoEncoder(nn.Module):

@@ -32,7 +32,7 @@ class MAGT(Placed):
 
     `num_heads` divides `hidden_dim`, which is even; `depth` is the number of layers of each
     encoder. Speakers are 0 to `num_speakers - 1`; padding has a row of its own. Blocks that
-    would read a modality outside `modalities` do not exist. `gate` says what is behind each
+    would read a modality outside `modalities` do not exist. `gate` is what follows each
     encoder, see `make_gate`. Without `anchor`, all modalities, text too, read each other as they
     come, and a linear map of their states side by side has the head that predicts. Raises
     ValueError otherwise.

@@ -67,7 +67,7 @@ def _read_sound(path: Path, start: float, end: float) -> tuple[npt.NDArray[Any],
             samples = file.read(max(0, wanted), dtype="float32", always_2d=True)
             return samples.mean(axis=1, dtype=np.float64), file.samplerate
     except (soundfile.SoundFileError, RuntimeError):
-        # Some recorders name anything .wav; what PyAV says of it counts.
+        # Some recorders name anything .wav: let PyAV decide by the content.
         return _read_stream(path, start, end)
 
 
@@ -87,7 +87,7 @@ def _read_stream(path: Path, start: float, end: float) -> tuple[npt.NDArray[Any]
             first = first if parts else at
             if at >= end or frame.sample_rate != rate:
                 break
-            # Frame by frame: a stream may change its channels on the way.
+            # Frame by frame: the channels may change within a stream.
             parts.append(_samples(frame).mean(axis=1, dtype=np.float64))
     if not parts:
         raise UnreadableError("it has no sound in its span")

@@ -1,4 +1,4 @@
-"""Clips in one file, and a table that says where each of them lies.
+"""Clips in one file, and a table of where each of them is.
 
 The file is read through a memory map: what a trial does not look at is never loaded, and processes
 on one machine share what they do look at.
@@ -64,8 +64,8 @@ class ClipWriter:
         columns = zip(*self._rows, strict=True)
         for name, values in zip(("offset", "length", "checksum"), columns, strict=True):
             identity = identity.append_column(name, pa.array(values, pa.int64()))
-        told = f"{self._kind} {' '.join(map(str, shape))}".strip()
-        return identity.replace_schema_metadata({METADATA_KEY: told.encode()})
+        described = f"{self._kind} {' '.join(map(str, shape))}".strip()
+        return identity.replace_schema_metadata({METADATA_KEY: described.encode()})
 
 
 class Clips:
@@ -73,7 +73,7 @@ class Clips:
 
     Args:
         table: the artifact's table.
-        address: where its clips lie.
+        address: the file of its clips.
         data: the data stage's table.
 
     Raises:
@@ -111,7 +111,8 @@ class Clips:
         content = self._content[start : start + size]
         if zlib.crc32(content) != self._checksum[row]:
             raise ArtifactError(
-                f"{self._address}: the file is damaged; delete {os.path.dirname(self._address)}"
+                f"{self._address}: the file is damaged",
+                f"delete {os.path.dirname(self._address)}",
             )
         clip: npt.NDArray[Any] = content.view(self._dtype)
         return clip.reshape(self.shape) if self.shape else clip
@@ -155,6 +156,6 @@ def _there(path: Path, address: str) -> Path:
 
 def _unreadable(address: str) -> ArtifactError:
     return ArtifactError(
-        f"{address}: the clips cannot be read; they must be reachable from every node that trains "
-        "on them"
+        f"{address}: the clips cannot be read",
+        "they must be reachable from every node that trains on them",
     )

@@ -1,4 +1,4 @@
-"""Opening files with PyAV, and what is said when they cannot be read."""
+"""Opening files with PyAV, and the messages for those that cannot be read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from magtkd.errors import InputError
+from magtkd.errors import InputError, first_line
 
 __all__ = ["UnreadableError", "need_media", "open_container"]
 
@@ -28,7 +28,7 @@ def need_media() -> None:
         raise InputError(
             "decoding clips needs PyAV, which is not installed; pip install 'magtkd[media]'"
         ) from None
-    # What is wrong with a clip is told once, and by us.
+    # What is wrong with a clip is reported once, in our messages.
     av.logging.set_level(None)
 
 
@@ -46,11 +46,11 @@ def open_container(path: Path, kind: str) -> Iterator[Any]:
     import av
 
     try:
-        # A title in Latin-1 says nothing of the sound and the pictures.
+        # A title in Latin-1 has no effect on audio and video.
         with av.open(str(path), metadata_errors="replace") as container:
             if not getattr(container.streams, kind):
                 raise UnreadableError(f"it has no {kind}")
             yield container
     except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UnreadableError(reason.splitlines()[0].lower()) from None
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise UnreadableError(reason.lower()) from None

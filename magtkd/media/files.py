@@ -21,7 +21,7 @@ END_BYTES = 4096
 
 @dataclass(frozen=True)
 class ClipSource:
-    """An utterance's clip: `place` is what people call it, `path` None where the table has none,
+    """An utterance's clip: `place` names it in messages, `path` is None where the table has none,
     `start` and `end` in seconds of the file, None for all of it."""
 
     place: str
@@ -57,7 +57,7 @@ def media_fingerprints(table: pa.Table, root: Path | None) -> dict[str, str]:
         root: the folder that the paths are relative to.
     """
     found = {}
-    ends = functools.cache(functools.partial(_ends, root))  # sound may lie in the video's file
+    ends = functools.cache(functools.partial(_ends, root))  # both modalities may share a file
     for modality in ("audio", "video"):
         paths = sorted({path for path in media_paths(table, modality) if path})
         if paths:
@@ -101,7 +101,7 @@ def _ends(root: Path | None, path: str) -> bytes:
             file.seek(max(0, size - END_BYTES))
             return f"{size}\0".encode() + first + file.read()
     except (OSError, DataError):
-        return b"-1\0"  # the stage says so, and of all of them at once
+        return b"-1\0"  # the stage reports all of them in one message
 
 
 def clip_sources(table: pa.Table, modality: str, cut: str) -> list[ClipSource]:
@@ -110,8 +110,8 @@ def clip_sources(table: pa.Table, modality: str, cut: str) -> list[ClipSource]:
     Args:
         table: the data stage's table.
         modality: `audio` or `video`.
-        cut: `shared` cuts by start and end where several utterances share a file, `always` and
-            `never` do what they say.
+        cut: whether to cut by start and end: `always`, `never`, or `shared`, which cuts where
+            several utterances share a file.
     """
     paths = media_paths(table, modality)
     count = Counter(paths)

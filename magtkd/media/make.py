@@ -1,4 +1,4 @@
-"""The media stages: every utterance's clip is decoded once, whatever trials do with it."""
+"""The media stages: every utterance's clip is decoded once for all trials."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from magtkd.config import AudioMediaConfig, VideoMediaConfig
 from magtkd.data.paths import inside
-from magtkd.errors import DataError, StorageError
+from magtkd.errors import DataError, StorageError, and_more
 from magtkd.media.audio import read_waveform
 from magtkd.media.clips import ClipWriter
 from magtkd.media.container import UnreadableError, need_media
@@ -33,7 +33,7 @@ PUBLISHED_RATE = 22_050
 BLOCK = 64
 """Clips that are decoded before they are written."""
 MOST_REFUSED, MOST_REPLACED = 100, 10
-"""Clips that a message names: more where people must mend them than where nobody must."""
+"""Clips that a message names: more where they must be repaired than where they were replaced."""
 
 Clip = npt.NDArray[Any]
 Read = Callable[[Path, float | None, float | None], Clip]
@@ -61,7 +61,7 @@ class ClipFormat:
 
 
 def waveform_format(section: AudioMediaConfig) -> ClipFormat:
-    """Waveforms, as the section wants them."""
+    """Waveforms, as the section configures them."""
     rate = PUBLISHED_RATE if section.published_sample_rate else RATE
     read = functools.partial(read_waveform, rate=rate, max_samples=section.max_samples)
     blank = np.zeros(min(RATE, section.max_samples), np.int16)
@@ -104,8 +104,8 @@ def make_media(
         scratch: where the clips are written; None for the system's temporary folder.
 
     Raises:
-        DataError: clips cannot be read, and the section says no other way; up to `MOST_REFUSED`
-            are named.
+        DataError: clips cannot be read, and `on_missing` is `error`; up to `MOST_REFUSED` are
+            named.
         InputError: nothing to decode with is installed.
         StorageError: there is no room.
     """
@@ -141,9 +141,9 @@ def make_media(
         "missing": problems,
     }
     if problems:
-        told = f"{len(problems)} of {len(sources)} clips cannot be read and became"
-        listed = _listed(problems, MOST_REPLACED)
-        metrics["warnings"] = [f"{stage}: {told} {section.on_missing}: {listed}"]
+        counted = f"{len(problems)} of {len(sources)} clips cannot be read and became"
+        listed = and_more(problems, MOST_REPLACED, "; ")
+        metrics["warnings"] = [f"{stage}: {counted} {section.on_missing}: {listed}"]
     return Artifact(stage, key, table, metrics, described, media=str(path))
 
 
@@ -164,7 +164,7 @@ def _decode(source: ClipSource, root: Path, read: Read) -> Clip | UnreadableErro
     try:
         path = inside(root, source.path)
     except DataError as error:
-        return UnreadableError(str(error).partition("; ")[0])
+        return UnreadableError(error.reason)
     if not path.is_file():
         return UnreadableError("there is no such file")
     try:
@@ -173,14 +173,9 @@ def _decode(source: ClipSource, root: Path, read: Read) -> Clip | UnreadableErro
         return error
 
 
-def _listed(problems: Sequence[str], most: int) -> str:
-    more = len(problems) - most
-    return "; ".join(problems[:most]) + (f"; and {more} more" if more > 0 else "")
-
-
 def _refusal(stage: str, problems: Sequence[str], total: int, blank_name: str) -> str:
+    listed = and_more(problems, MOST_REFUSED, "; ")
     return (
-        f"{stage}: {len(problems)} of {total} clips cannot be read: "
-        f"{_listed(problems, MOST_REFUSED)}; check data.media and the paths, drop these "
-        f"utterances, or set {stage}.on_missing={blank_name}"
+        f"{stage}: {len(problems)} of {total} clips cannot be read: {listed}; check "
+        f"data.media and the paths, drop these utterances, or set {stage}.on_missing={blank_name}"
     )

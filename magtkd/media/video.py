@@ -56,7 +56,7 @@ def read_frames(
                 break
     if not found:
         raise UnreadableError("none of its pictures can be decoded")
-    # A damaged end gives fewer frames than were counted: the last one that came stands for them.
+    # A damaged end gives fewer frames than were counted: the last decoded one is repeated.
     last = max(found)
     return np.stack([found[min(int(number), last)] for number in chosen])
 

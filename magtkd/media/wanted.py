@@ -14,26 +14,27 @@ __all__ = ["wanted_frames"]
 
 
 def wanted_frames(config: Config) -> tuple[int, int]:
-    """How many frames of which size the video encoder gets: as `video_media` says, else as the
-    encoder's own configuration does.
+    """How many frames of which size the video encoder gets: those of `video_media`, else those of
+    the encoder's own configuration.
 
     Raises:
-        ConfigError: neither says so.
+        ConfigError: neither has them.
     """
     section = config.video_media
     if section.num_frames is not None and section.image_size is not None:
         return section.num_frames, section.image_size
     try:
-        says = _read_model_config(config.video.encoder)
+        settings = _read_model_config(config.video.encoder)
     except Exception:  # a broken file, or one of the many of the hub's client
-        says = {}
-    num_frames = section.num_frames or _whole(says, "num_frames")
-    image_size = section.image_size or _whole(says, "image_size")
+        settings = {}
+    num_frames = section.num_frames or _whole(settings, "num_frames")
+    image_size = section.image_size or _whole(settings, "image_size")
     if num_frames is None or image_size is None:
         missing = "num_frames" if num_frames is None else "image_size"
         raise ConfigError(
-            f"video.encoder: {config.video.encoder!r} does not say its {missing}, or cannot be "
-            f"read; set video_media.{missing}, or give the folder or id of a video encoder"
+            f"video.encoder: {config.video.encoder!r} has no {missing} in its configuration, or "
+            f"cannot be read; set video_media.{missing}, or give the folder or id of a video "
+            "encoder"
         )
     return num_frames, image_size
 

@@ -1,5 +1,5 @@
-"""The fusion models that there are. Another one is a file here that says what it reads, how it is
-built and what its loss is, and its line in `MODELS`. Imports no torch."""
+"""The fusion models. To add one, add a file with what it reads, how it is built and its loss, and a
+line in `MODELS`. Imports no torch."""
 
 from magtkd.models.concat import Concat
 from magtkd.models.magt import Magt

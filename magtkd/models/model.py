@@ -45,7 +45,7 @@ class FusionModel(ABC):
     puts a linear map before it for each modality of another width."""
 
     def check(self, section: Any) -> None:  # noqa: B027 (by default, all values do)
-        """Raise ValueError, which says what to do, for values that do not go together."""
+        """Raise ValueError, with the way out, for values that do not go together."""
 
     @abstractmethod
     def build(self, section: Any, sizes: Sizes) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The stages that there are. Another one is another object here, in its place of `REGISTRY`.
+"""The stages. To add one, add an object here, in its place in `REGISTRY`.
 
 Imports no torch: what trains a stage is imported when its task is made.
 """
@@ -50,7 +50,7 @@ class DataStage(UntrainedStage):
     def keyed_upstream(self, source: Source, upstream: Mapping[str, str]) -> Mapping[str, str]:
         return {"table": source.fingerprint}
 
-    def make_at_once(self, work: Work) -> Artifact:
+    def build(self, work: Work) -> Artifact:
         started, data = time.perf_counter(), work.config.data
         table = prepare(work.corpus or read_corpus(data), data, work.config.seed)
         seconds = time.perf_counter() - started
@@ -88,7 +88,7 @@ class MediaStage(UntrainedStage):
         return getattr(config, self.modality).encoder
 
     def seed(self, config: Config) -> int:
-        # What a clip shows hangs on no seed, though data, which says where it lies, does.
+        # Clips do not depend on the seed, though the data stage, which has their paths, does.
         return 0
 
     def keyed_upstream(self, source: Source, upstream: Mapping[str, str]) -> Mapping[str, str]:
@@ -98,7 +98,7 @@ class MediaStage(UntrainedStage):
     def clip_format(self, config: Config) -> ClipFormat:
         """What a clip is decoded to."""
 
-    def make_at_once(self, work: Work) -> Artifact:
+    def build(self, work: Work) -> Artifact:
         section: Any = self.section(work.config)
         resources = self.resources(work.config)
         assert resources is not None, f"resources has no {self.name}"
@@ -220,7 +220,7 @@ class FusionStage(TrainedStage):
     def keyed_section(self, config: Config, source: Source) -> dict[str, Any]:
         keyed, section = super().keyed_section(config, source), config.fusion
         keyed["initial"] = _file_fingerprint(section.initial)
-        # Where stages are read, their keys say which.
+        # Where stages are read, their keys are in the key.
         in_table = section.inputs == "table"
         keyed["modalities"] = list(self.fused(config, source)) if in_table else None
         return keyed

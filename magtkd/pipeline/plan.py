@@ -36,7 +36,7 @@ class Plan:
 
 
 def make_plan(config: Config, source: Source) -> Plan:
-    """The stages of a configuration and their keys. A stage that nobody reads is left out.
+    """The stages of a configuration and their keys. A stage that is not read is left out.
 
     Raises:
         ConfigError: the weights to start from cannot be read.

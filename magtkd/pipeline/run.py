@@ -16,7 +16,7 @@ from magtkd.pipeline.source import source_of
 from magtkd.pipeline.stage import Outcome, StageRecord, Trainer, Work, trained_record
 from magtkd.pipeline.trainer import CORE_TRAINER
 from magtkd.pipeline.unread import unread_lines, unread_settings
-from magtkd.store.checkpoints import Exports
+from magtkd.store.checkpoints import Checkpoints
 from magtkd.store.store import Artifact, Store
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ def train_stage(
     *,
     corpus: Corpus | None = None,
     report: Callable[[Report], None] | None = None,
-    exports: Exports | None = None,
+    checkpoints: Checkpoints | None = None,
     trainer: Trainer = CORE_TRAINER,
     scratch: Path | None = None,
 ) -> Artifact:
-    """Train one stage to its end, from its last export where there is one.
+    """Train one stage to its end, from its last checkpoint where there is one.
 
     Args:
         stage: its name; `data` prepares the table.
@@ -48,7 +48,7 @@ def train_stage(
         upstream: the artifacts of the stages it reads, by stage.
         corpus: the table, where the stage is `data` and it was read before.
         report: called after each epoch.
-        exports: where the session is exported while it trains; None for nowhere.
+        checkpoints: where the session is saved while it trains; None to save none.
         trainer: opens the session of a stage that is trained.
         scratch: where a media stage writes its clips until they are stored; None for the system's
             temporary folder.
@@ -67,16 +67,15 @@ def train_stage(
             trainer=trainer,
             corpus=corpus,
             report=report,
-            exports=exports,
+            checkpoints=checkpoints,
             scratch=scratch,
         )
     )
 
 
-def stage_checkpoints(store: Store, stage: str, key: str) -> Exports | None:
-    """Where a stage that others may share is exported while it trains; None where it is made in
-    one go."""
-    return Exports(store, f"stages/{stage}-{key}") if find_stage(stage).is_trained else None
+def stage_checkpoints(store: Store, stage: str, key: str) -> Checkpoints | None:
+    """The checkpoints of a stage that others may share; None where it is not trained."""
+    return Checkpoints(store, f"stages/{stage}-{key}") if find_stage(stage).is_trained else None
 
 
 def run_chain(
@@ -87,11 +86,11 @@ def run_chain(
     with_fusion: bool = True,
     report: Callable[[str, Report], None] | None = None,
     on_stage: Callable[[str, StageRecord], None] | None = None,
-    say: Callable[[str], None] = _log.warning,
+    warn: Callable[[str], None] = _log.warning,
 ) -> dict[str, Artifact]:
     """Run all stages of a configuration in this process, reusing artifacts.
 
-    A stage that was interrupted goes on from its last export.
+    A stage that was interrupted continues from its last checkpoint.
 
     Args:
         config: the configuration.
@@ -100,8 +99,8 @@ def run_chain(
         with_fusion: run the fusion stage too, and not only what it reads.
         report: called with the stage's name after each epoch.
         on_stage: called when a stage is there, trained or reused.
-        say: called with a line for a person: settings that have no effect, a damaged artifact,
-            which is set aside and trained again, clips that could not be read.
+        warn: called with one line for each warning: settings that have no effect, a damaged
+            artifact, which is set aside and trained again, clips that could not be read.
 
     Raises:
         InputError: the configuration or its table is wrong.
@@ -113,18 +112,18 @@ def run_chain(
     plan = make_plan(config, source)
     if with_fusion:
         for line in unread_lines(unread_settings(config, source)):
-            say(line)
+            warn(line)
     artifacts: dict[str, Artifact] = {}
     for stage in plan.keys if with_fusion else plan.upstream:
         key = plan.keys[stage]
-        found = store.find(stage, key, say=say) if reuse else None
+        found = store.find(stage, key, warn=warn) if reuse else None
         if found is not None:
             artifacts[stage] = found
             record = StageRecord(key, Outcome.REUSED, 0.0, found.metrics["seconds"])
         else:
             if find_stage(stage).is_trained:
                 _use_threads(find_stage(stage).resources(config))
-            exports = stage_checkpoints(store, stage, key) if reuse else None
+            checkpoints = stage_checkpoints(store, stage, key) if reuse else None
             trained = train_stage(
                 stage,
                 config,
@@ -132,14 +131,14 @@ def run_chain(
                 {name: artifacts[name] for name in plan.reads[stage]},
                 corpus=corpus,
                 report=functools.partial(report, stage) if report else None,
-                exports=exports,
+                checkpoints=checkpoints,
                 scratch=store.local_path("tmp"),
             )
             artifacts[stage] = store.write(trained)
             for warning in trained.metrics.get("warnings", ()):
-                say(warning)
-            if exports is not None:
-                exports.remove()
+                warn(warning)
+            if checkpoints is not None:
+                checkpoints.remove()
             record = trained_record(key, artifacts[stage].metrics)
         if on_stage is not None:
             on_stage(stage, record)

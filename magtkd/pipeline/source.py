@@ -16,9 +16,9 @@ __all__ = ["ANY_TABLE", "Source", "source_of"]
 @dataclass(frozen=True)
 class Source:
     """What planning needs to know of a table: its fingerprint, the modalities that come as
-    features, and for those that come as clips a hash of the files (`media_fingerprints`); for
-    those none of whose files is there, what to tell a person who wants them; and whether it has a
-    dev split of its own."""
+    features, for those that come as clips a hash of the files (`media_fingerprints`), for those
+    none of whose files is there the message of the error, and whether it has a dev split of its
+    own."""
 
     fingerprint: str
     with_features: tuple[str, ...]

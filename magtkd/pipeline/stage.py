@@ -20,7 +20,7 @@ from magtkd.memory import MemoryPeak, memory_named
 from magtkd.model_files import model_folder
 from magtkd.pipeline.source import Source
 from magtkd.reading import EVERYTHING, Given
-from magtkd.store.checkpoints import Exports
+from magtkd.store.checkpoints import Checkpoints
 from magtkd.store.store import Artifact, stage_key
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class Outcome(StrEnum):
-    """How a run came by a stage."""
+    """How a run got a stage."""
 
     TRAINED = "trained"
     REUSED = "reused"
@@ -52,7 +52,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class StageRecord:
-    """How a run came by a stage, the seconds that it spent on it, and for a reused stage the
+    """How a run got a stage, the seconds that it spent on it, and for a reused stage the
     seconds that it `saved`, which is what its training had taken (None where that is unknown). For
     a trained one, utterances a second and the most bytes of memory, where they were measured."""
 
@@ -98,16 +98,16 @@ class OpenSession(Protocol):
     def result(self) -> Any:
         """What was trained so far, for `artifact_of`."""
 
-    def export(self) -> bytes:
-        """The whole session, for `load`."""
+    def checkpoint(self) -> bytes:
+        """The whole session, for `restore`."""
 
-    def load(self, exported: bytes) -> None:
-        """Go on from an exported session."""
+    def restore(self, checkpoint: bytes) -> None:
+        """Continue from a checkpoint."""
 
 
 class Trainer(Protocol):
-    """Who trains. It can be pickled, since workers in other processes get it, and imports torch no
-    sooner than a session is opened."""
+    """Opens the sessions that train. It can be pickled, since workers in other processes get it,
+    and imports torch only when a session is opened."""
 
     def open_session(
         self, stage: str, config: Config, upstream: Mapping[str, Artifact]
@@ -145,7 +145,7 @@ class Work:
     trainer: Trainer
     corpus: Corpus | None = None
     report: Callable[[Report], None] | None = None
-    exports: Exports | None = None
+    checkpoints: Checkpoints | None = None
     scratch: Path | None = None
 
 
@@ -178,7 +178,7 @@ class Stage(ABC):
         return getattr(config.resources, self.name, None)
 
     def is_there(self, config: Config, source: Source) -> bool:
-        """Whether a chain can have this stage, as far as the table and its own section say."""
+        """Whether a chain can have this stage, by the table and its own section."""
         return True
 
     @abstractmethod
@@ -252,35 +252,35 @@ class Stage(ABC):
 
 
 class UntrainedStage(Stage):
-    """A stage that makes its artifact in one go, without torch."""
+    """A stage that makes its artifact in one step, without torch."""
 
     is_trained = False
     is_keyed_by_table = True
 
     def make(self, work: Work) -> Artifact:
         with MemoryPeak() as peak:
-            made = self.make_at_once(work)
+            made = self.build(work)
         return replace(made, metrics=made.metrics | {"peak_memory": peak.num_bytes})
 
     @abstractmethod
-    def make_at_once(self, work: Work) -> Artifact:
-        """Make its artifact, with any metrics but the peak of memory."""
+    def build(self, work: Work) -> Artifact:
+        """Make its artifact, with all metrics except the peak of memory."""
 
 
 class TrainedStage(Stage):
-    """A stage that a trainer trains epoch by epoch, from its last export where there is one."""
+    """A stage that a trainer trains epoch by epoch, from its last checkpoint where there is one."""
 
     def make(self, work: Work) -> Artifact:
         with memory_named(self.name, self.section(work.config)):
             session = work.trainer.open_session(self.name, work.config, work.upstream)
-            if work.exports is not None and (exported := work.exports.load()) is not None:
-                session.load(exported)
+            if work.checkpoints is not None and (checkpoint := work.checkpoints.load()) is not None:
+                session.restore(checkpoint)
 
             def after_epoch(latest: Report) -> None:
                 if work.report is not None:
                     work.report(latest)
-                if work.exports is not None:
-                    work.exports.offer(session)
+                if work.checkpoints is not None:
+                    work.checkpoints.offer(session)
 
             result = session.run(after_epoch)
             return work.trainer.artifact_of(

@@ -22,7 +22,7 @@ __all__ = ["CORE_TRAINER", "CoreTrainer", "inputs_of"]
 
 @dataclass(frozen=True)
 class CoreTrainer:
-    """Opens sessions of `magtkd.training`; the default of whoever takes a `Trainer`.
+    """Opens sessions of `magtkd.training`; the default wherever a `Trainer` is a parameter.
 
     Args:
         device: where to compute, as torch writes it; None for CUDA where there is one.
@@ -73,7 +73,7 @@ class CoreTrainer:
 
 
 CORE_TRAINER = CoreTrainer()
-"""The trainer where nobody names another."""
+"""The default trainer."""
 
 
 def inputs_of(upstream: Mapping[str, Artifact]) -> Inputs:

@@ -1,4 +1,4 @@
-"""Settings that have no effect: which, and why.
+"""Settings that have no effect: which ones, and why.
 
 It follows from what sections declare (`magtkd.reading`) and from which stages there are.
 """
@@ -19,11 +19,11 @@ __all__ = ["is_read", "unread_lines", "unread_names", "unread_settings"]
 
 
 def unread_settings(config: Config, source: Source | None = None) -> dict[str, str]:
-    """The settings that somebody gave and nobody reads: dotted names, each with the reason.
+    """The settings that were given and are not read: dotted names, each with the reason.
 
-    A setting counts as given where it was written in a file, on the command line or in a search
-    space, and is not the default's value: a resolved configuration writes all of those down, and a
-    recipe sets values that nobody chose.
+    A setting counts as given where it is written in a file, on the command line or in a search
+    space and differs from the default: a resolved configuration has all defaults written down. What
+    a recipe sets does not count.
 
     Args:
         config: the configuration.
@@ -41,7 +41,7 @@ def unread_settings(config: Config, source: Source | None = None) -> dict[str, s
 
 
 def unread_lines(unread: Mapping[str, str]) -> tuple[str, ...]:
-    """What `unread_settings` gives as lines for people, one for each reason."""
+    """What `unread_settings` gives as lines of text, one for each reason."""
     names: dict[str, list[str]] = {}
     for name, why in unread.items():
         names.setdefault(why, []).append(name)
@@ -108,7 +108,7 @@ def unread_names(config: Config, source: Source | None = None) -> dict[str, str]
 
 
 def _misses_features(name: str, config: Config, table: Source) -> bool:
-    """Whether a stage is not there for want of features of its modality alone."""
+    """Whether a stage is absent only because the table has no features of its modality."""
     stage = find_stage(name)
     if not stage.is_trained or stage.is_there(config, table):
         return False

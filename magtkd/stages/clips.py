@@ -18,7 +18,7 @@ Collate = Callable[[list[Any]], tuple[Tensor, ...]]
 
 
 class ClipLoader:
-    """Loads batches of rows; where it was told the order, one ahead.
+    """Loads batches of rows; where the order is known (`expect`), one ahead.
 
     Args:
         clips: by row of the data stage's table.

@@ -1,4 +1,4 @@
-"""A published fusion model in the place of a trained one: what is checked, converted, evaluated.
+"""A published fusion model instead of a trained one: what is checked, converted, evaluated.
 
 Shapes: N utterances, C classes.
 """
@@ -30,7 +30,7 @@ from magtkd.training import TrainResult
 
 __all__ = ["evaluate_published", "read_published"]
 
-Say = Callable[[str], None]
+Warn = Callable[[str], None]
 
 
 def read_published(path: Path, section: FusionConfig) -> MAGT | SDT:
@@ -72,7 +72,7 @@ def evaluate_published(
     section: FusionConfig,
     inputs: Inputs,
     classes: Sequence[str] | None,
-    say: Say,
+    warn: Warn,
 ) -> TrainResult:
     """What a stage that trained nothing would have given: epoch 0, its report on dev, and features
     and logits of all utterances.
@@ -83,7 +83,7 @@ def evaluate_published(
         section: the fusion stage's section.
         inputs: what the stage is given.
         classes: the model's classes in order; None for the corpus's own order.
-        say: told of what is left out.
+        warn: called with one line for each warning.
 
     Raises:
         DataError: its modalities, widths, classes or speakers do not fit the corpus.
@@ -92,7 +92,7 @@ def evaluate_published(
     task = make_task(section, inputs, torch.device("cpu"))
     _require_widths(path, model, task.widths)
     state = _with_labels(path, model.state_dict(), inputs.labels, classes)
-    state = _with_speakers(path, state, inputs.metadata.num_speakers, say)
+    state = _with_speakers(path, state, inputs.metadata.num_speakers, warn)
     task.model.model.load_state_dict(state)
     weights = {name: tensor.contiguous() for name, tensor in task.model.state_dict().items()}
     features, logits = _predict(task, len(inputs.label))
@@ -169,7 +169,7 @@ def _with_labels(
 
 
 def _with_speakers(
-    path: Path, state: Mapping[str, Tensor], num_speakers: int, say: Say
+    path: Path, state: Mapping[str, Tensor], num_speakers: int, warn: Warn
 ) -> dict[str, Tensor]:
     """The state with as many speakers as the corpus has."""
     name = "speaker_embedding.weight"
@@ -181,7 +181,7 @@ def _with_speakers(
             "use the table of the file it was trained on, with data.speakers=published"
         )
     if num_there > num_speakers:
-        say(
+        warn(
             f"{path}: the checkpoint knows {num_there} speakers; the corpus has {num_speakers}: "
             f"the first {num_speakers} are kept"
         )

@@ -128,7 +128,7 @@ class _StudentTask(FeatureTask):
 
 
 class _ClipTask:
-    """A student of clips. A batch is row numbers; its clips are read when it is looked at."""
+    """A student of clips. A batch is row numbers; its clips are read when it is used."""
 
     model: _ClipStudent
 

@@ -119,7 +119,7 @@ def _make_encoder(
 
 
 def make_task(section: TeacherConfig, inputs: Inputs, device: torch.device) -> Any:
-    """The teacher's task, as its encoder wants it."""
+    """The teacher's task, on features or on prompts."""
     if section.encoder == "features":
         return _FeatureTeacher(section, inputs, device)
     return _PromptTeacher(section, inputs, device)

@@ -1,13 +1,13 @@
 """The store: artifacts, checkpoints of sessions, locks."""
 
-from magtkd.store.checkpoints import Exportable, Exports
+from magtkd.store.checkpoints import Checkpointable, Checkpoints
 from magtkd.store.locks import is_locked, release_lock, take_lock
 from magtkd.store.store import Artifact, Store, artifact_files, stage_key, table_bytes, to_json
 
 __all__ = [
     "Artifact",
-    "Exportable",
-    "Exports",
+    "Checkpointable",
+    "Checkpoints",
     "Store",
     "artifact_files",
     "is_locked",

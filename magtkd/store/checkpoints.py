@@ -1,4 +1,4 @@
-"""Exported sessions in a store, from which training goes on after its process was killed.
+"""Checkpoints of sessions, from which training continues after its process was killed.
 
     ROOT/sessions/NAME/TIME-SHA256.safetensors
 
@@ -16,26 +16,26 @@ from typing import Protocol
 from magtkd.errors import StorageError
 from magtkd.store.store import Store
 
-__all__ = ["Exportable", "Exports"]
+__all__ = ["Checkpointable", "Checkpoints"]
 
 SHARE = 0.05
-"""How much of the time may go into exports."""
+"""The share of the time that may be spent on checkpoints."""
 SECONDS = 1.0
-"""The least time between two."""
+"""The least time between two checkpoints."""
 
 _FILE = re.compile(r"\d{20}-([0-9a-f]{64})\.safetensors")
 
 
-class Exportable(Protocol):
-    """A session, as far as exports look at it."""
+class Checkpointable(Protocol):
+    """A session, as far as `Checkpoints` uses it."""
 
     @property
     def is_done(self) -> bool: ...
-    def export(self) -> bytes: ...
+    def checkpoint(self) -> bytes: ...
 
 
-class Exports:
-    """The exports of one piece of training.
+class Checkpoints:
+    """The checkpoints of one piece of training.
 
     Args:
         store: where they are.
@@ -47,7 +47,7 @@ class Exports:
         self._last_time, self._last_cost = time.monotonic(), 0.0
 
     def load(self) -> bytes | None:
-        """The newest export that is whole; None where there is none."""
+        """The newest checkpoint that is whole; None where there is none."""
         for name in reversed(self._store.list_files(self._folder)):
             found = _FILE.fullmatch(name)
             if found is None:
@@ -60,22 +60,23 @@ class Exports:
                 return content
         return None
 
-    def save(self, exported: bytes) -> None:
-        """Write an export, then remove those before it.
+    def save(self, checkpoint: bytes) -> None:
+        """Write a checkpoint, then remove those before it.
 
         Raises:
             StorageError: it could not be written; those before it are still there.
         """
         before = self._store.list_files(self._folder)
-        digest = hashlib.sha256(exported).hexdigest()
+        digest = hashlib.sha256(checkpoint).hexdigest()
         self._store.write_file(
-            f"{self._folder}/{time.time_ns():020}-{digest}.safetensors", exported
+            f"{self._folder}/{time.time_ns():020}-{digest}.safetensors", checkpoint
         )
         for name in before:
             self._store.remove_file(f"{self._folder}/{name}")
 
-    def offer(self, session: Exportable) -> None:
-        """Export a session if it is time to: a twentieth of the time goes into this at most.
+    def offer(self, session: Checkpointable) -> None:
+        """Save a session's checkpoint if it is time to: at most a twentieth of the time is spent
+        on this.
 
         A full disk does not end training: what there is to lose is the epochs since.
         """
@@ -83,10 +84,10 @@ class Exports:
         if session.is_done or now - self._last_time < max(SECONDS, self._last_cost / SHARE):
             return
         with contextlib.suppress(StorageError):
-            self.save(session.export())
+            self.save(session.checkpoint())
         self._last_time = time.monotonic()
         self._last_cost = self._last_time - now
 
     def remove(self) -> None:
-        """Remove all exports: the training is over."""
+        """Remove all checkpoints: the training is over."""
         self._store.remove_folder(self._folder)

@@ -18,7 +18,7 @@ def take_lock(path: Path, *, patience: float = 0.05) -> int | None:
 
     Args:
         path: the file, which is made.
-        patience: seconds to wait for one who only asks, and holds it for a moment.
+        patience: seconds to wait for a process that only tests the lock, and holds it for a moment.
 
     Returns:
         None where another process holds the lock.

@@ -13,8 +13,8 @@
     ROOT/locks/                  who is training what, on this file system
     ROOT/tmp/                    what is being written
 
-An object store cannot rename a folder. There each writer's files lie in a folder of its own below
-the key, and the manifest, written last, says in which.
+An object store cannot rename a folder. There each writer's files are in a folder of its own below
+the key, and the manifest, written last, names that folder.
 
 Files hold Arrow, safetensors and JSON only: nothing is ever unpickled.
 """
@@ -36,7 +36,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from magtkd.errors import ArtifactError, StorageError
+from magtkd.errors import ArtifactError, StorageError, first_line
 
 __all__ = ["Artifact", "Store", "artifact_files", "stage_key", "table_bytes", "to_json"]
 
@@ -46,7 +46,7 @@ _ENTRY = {"path", "size", "sha256"}
 _FILES = {"features.arrow", "metrics.json", "config.json"}
 _MORE_FILES = {"weights.safetensors", MEDIA}
 LEFT_OVER_SECONDS = 6 * 3600.0
-"""What lies in tmp for longer was left by a writer that died."""
+"""What is in tmp for longer was left by a writer that died."""
 
 
 def to_json(value: Any) -> str:
@@ -73,7 +73,7 @@ def stage_key(
 @dataclass(frozen=True)
 class Artifact:
     """What a stage made: `table` with a row per utterance, `metrics` and `config` as plain values,
-    `weights` as safetensors bytes (empty for the data stage). `media` is where the clips lie that
+    `weights` as safetensors bytes (empty for the data stage). `media` is the file of the clips that
     `table` points into: gigabytes, which are never read as a whole."""
 
     stage: str
@@ -124,11 +124,15 @@ def _read_json(content: pa.Buffer) -> Any:
 def _parsed(
     folder: str, name: str, content: Mapping[str, pa.Buffer], parse: Callable[[pa.Buffer], Any]
 ) -> Any:
-    """A file's content, whose checksum somebody may have made to match."""
+    """A file's content, parsed; its checksum may match and it may still be malformed."""
     try:
         return parse(content[name])
     except (pa.ArrowException, ValueError, RecursionError):
-        raise ArtifactError(f"{folder}/{name}: the file is damaged; delete {folder}") from None
+        raise _damaged(f"{folder}/{name}", "the file is damaged", folder) from None
+
+
+def _damaged(path: str, why: str, folder: str) -> ArtifactError:
+    return ArtifactError(f"{path}: {why}", f"delete {folder}")
 
 
 def _is_inside(path: Any) -> bool:
@@ -139,7 +143,7 @@ def _is_inside(path: Any) -> bool:
 
 def _reason(error: Exception) -> str:
     """The system's own words, where Arrow wraps them in a sentence about its file."""
-    return str(error).splitlines()[0].rpartition("Detail: ")[2]
+    return first_line(error, 4096).rpartition("Detail: ")[2]
 
 
 class Store:
@@ -207,7 +211,7 @@ class Store:
     def write(self, artifact: Artifact) -> Artifact:
         """Publish an artifact: readers see all of it or none. The first of several writers wins.
 
-        Its media file is moved into the store; what is returned says where it is now.
+        Its media file is moved into the store; the artifact that is returned has its new address.
 
         Raises:
             StorageError: it could not be written; nothing of it is left under its key.
@@ -246,7 +250,7 @@ class Store:
         return replace(artifact, media=self._media(final, self._manifest(final)[MEDIA]))
 
     def find(
-        self, stage: str, key: str, *, weights: bool = True, say: Callable[[str], None]
+        self, stage: str, key: str, *, weights: bool = True, warn: Callable[[str], None]
     ) -> Artifact | None:
         """The artifact if there is one. A damaged one is set aside and counts as none.
 
@@ -256,7 +260,7 @@ class Store:
             stage: the stage's name.
             key: its key.
             weights: whether to return the weights as well.
-            say: told in one line what was damaged, and where it lies now.
+            warn: called with one line: what was damaged, and where it was moved.
         """
         folder = self.folder(stage, key)
         try:
@@ -264,16 +268,16 @@ class Store:
                 # On a local disk a folder comes with its manifest, or not at all.
                 if not self._is_local or not Path(folder).is_dir():
                     return None
-                raise ArtifactError(f"{folder}/{MANIFEST}: the file is missing; delete {folder}")
+                raise _damaged(f"{folder}/{MANIFEST}", "the file is missing", folder)
             artifact = self.read(stage, key)
         except ArtifactError as error:
-            told = str(error).rpartition("; delete ")[0]
-            say(f"{told}; set aside as {self.set_aside(stage, key)}, and trained again")
+            place = self.set_aside(stage, key)
+            warn(f"{error.reason}; set aside as {place}, and trained again")
             return None
         return artifact if weights else replace(artifact, weights=b"")
 
     def set_aside(self, stage: str, key: str) -> str:
-        """Take an artifact away from its key; where its files lie now."""
+        """Take an artifact away from its key; returns where its files are now."""
         folder = self.folder(stage, key)
         place = f"{self._root}/damaged/{stage}-{key}-{uuid.uuid4().hex[:8]}"
         try:
@@ -284,14 +288,14 @@ class Store:
                 place = folder
                 self._filesystem.delete_file(f"{folder}/{MANIFEST}")
         except FileNotFoundError:
-            pass  # somebody else was first
+            pass  # another process was first
         except OSError as error:
             raise self._cannot_write(place, error) from None
         return place
 
     def read(self, stage: str, key: str, *, weights: bool = True) -> Artifact:
-        """Read an artifact and check it against its manifest: its media by size alone, and by a
-        checksum of each clip when that is looked at.
+        """Read an artifact and check it against its manifest: its media by size only, since each
+        clip is checked when it is read.
 
         Args:
             stage: the stage's name.
@@ -379,7 +383,7 @@ class Store:
                         self._filesystem.delete_file(info.path)
 
     def write_file(self, name: str, content: bytes) -> None:
-        """Replace a file under the root at once: a run's result, for one.
+        """Replace a file under the root in one step: a run's result, for example.
 
         Raises:
             StorageError: it could not be written; what was there is as it was.
@@ -420,11 +424,11 @@ class Store:
                 set(entry) == _ENTRY and _is_inside(entry["path"]) for entry in manifest.values()
             )
         except OSError:
-            raise ArtifactError(f"{folder}: there is no such artifact; train the stage") from None
+            raise ArtifactError(f"{folder}: there is no such artifact", "train the stage") from None
         except (ValueError, TypeError, AttributeError):
             whole = False
         if not whole:
-            raise ArtifactError(f"{path}: the file is damaged; delete {folder}")
+            raise _damaged(path, "the file is damaged", folder)
         return cast(dict[str, dict[str, Any]], manifest)
 
     def _checked(self, folder: str, entry: Mapping[str, Any]) -> pa.Buffer:
@@ -432,13 +436,14 @@ class Store:
         try:
             content = self._read_file(path)
         except OSError:
-            raise ArtifactError(f"{path}: the file is missing; delete {folder}") from None
+            raise _damaged(path, "the file is missing", folder) from None
         found = hashlib.sha256(content).hexdigest()
         if found != entry["sha256"]:
-            raise ArtifactError(
-                f"{path}: the file is damaged: {content.size} bytes with SHA-256 {found[:12]}, "
-                f"not {entry['size']} with {entry['sha256'][:12]}; delete {folder}"
+            why = (
+                f"the file is damaged: {content.size} bytes with SHA-256 {found[:12]}, "
+                f"not {entry['size']} with {entry['sha256'][:12]}"
             )
+            raise _damaged(path, why, folder)
         return content
 
     def _media(self, folder: str, entry: Mapping[str, Any]) -> str:
@@ -446,9 +451,8 @@ class Store:
         path = f"{folder}/{entry['path']}"
         found = self._filesystem.get_file_info(path).size
         if found != entry["size"]:
-            raise ArtifactError(
-                f"{path}: the file is damaged: {found} bytes, not {entry['size']}; delete {folder}"
-            )
+            why = f"the file is damaged: {found} bytes, not {entry['size']}"
+            raise _damaged(path, why, folder)
         if self._is_local:
             return path
         parts = urlsplit(self.address)

@@ -20,7 +20,7 @@ CHECKS = {
     "fusion",
     "checkpointing",
     "LoRA",
-    "export",
+    "restore",
     "repeats",
     "speed",
     "waiting",
@@ -66,7 +66,7 @@ def test_every_check_has_a_row_and_none_fails(tmp_path: Path) -> None:
     assert {row["check"] for row in rows if row["outcome"] == "ok"} == CHECKS
     for case in load("gpu").every_case():
         kind = case.name.partition(",")[0]
-        if case.check in {"encoder", "fusion", "LoRA", "export", "repeats", "checkpointing"}:
+        if case.check in {"encoder", "fusion", "LoRA", "restore", "repeats", "checkpointing"}:
             assert [row for row in rows if row["check"] == case.check and kind in row["case"]]
     for precision in ("float32", "bfloat16", "float16"):
         assert sum(precision in row["case"] for row in rows) > 10

@@ -421,12 +421,12 @@ def test_a_damaged_artifact_is_set_aside_and_trained_again(
     before = run_chain(config, store)
     damaged = Path(store.folder("video", before["video"].key)) / file
     DAMAGES[damage](damaged)
-    said: list[str] = []
+    warned: list[str] = []
     records: dict[str, StageRecord] = {}
-    after = run_chain(config, store, on_stage=records.__setitem__, say=said.append)
+    after = run_chain(config, store, on_stage=records.__setitem__, warn=warned.append)
     assert {stage for stage, one in records.items() if one.outcome == "trained"} == {"video"}
     assert after["video"].weights == before["video"].weights
-    (message,) = said
+    (message,) = warned
     assert message.startswith(f"{damaged}: the file is ")
     assert message.endswith("and trained again")
     (aside,) = (tmp_path / "damaged").iterdir()
@@ -441,14 +441,14 @@ def test_a_folder_that_has_lost_its_manifest_is_no_artifact(
     key = run_chain(config, store)["video"].key
     manifest = Path(store.folder("video", key)) / "manifest.json"
     manifest.unlink()
-    said: list[str] = []
-    assert run_chain(config, store, say=said.append)["video"].key == key
-    assert said[0].startswith(f"{manifest}: the file is missing; set aside as ")
+    warned: list[str] = []
+    assert run_chain(config, store, warn=warned.append)["video"].key == key
+    assert warned[0].startswith(f"{manifest}: the file is missing; set aside as ")
     assert store.read("video", key).stage == "video"
     assert len(list((tmp_path / "damaged").iterdir())) == 1
 
 
-def test_a_stage_that_was_interrupted_goes_on_from_its_export(
+def test_a_stage_that_was_interrupted_continues_from_its_checkpoint(
     tmp_path: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("magtkd.store.checkpoints.SECONDS", 0.0)
@@ -468,7 +468,7 @@ def test_a_stage_that_was_interrupted_goes_on_from_its_export(
     after = run_chain(
         config, store, report=lambda stage, report: seen.append((stage, report.epoch))
     )
-    assert seen == [("fusion", 4), ("fusion", 5)]  # epoch 4 was over, but not yet exported
+    assert seen == [("fusion", 4), ("fusion", 5)]  # epoch 4 was over, but not yet saved
     assert after["fusion"].weights == whole["fusion"].weights
     assert after["fusion"].metrics["reports"] == whole["fusion"].metrics["reports"]
     assert not list((tmp_path / "one/sessions/stages").iterdir())

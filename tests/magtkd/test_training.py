@@ -336,12 +336,12 @@ def test_a_loss_that_is_not_finite_names_the_step_of_its_batches() -> None:
         session.advance()
 
 
-def test_speed_and_memory_are_measured_and_survive_an_export() -> None:
+def test_speed_and_memory_are_measured_and_survive_a_checkpoint() -> None:
     section = TrainingSection(epochs=2)
     session = make_session(_Regression(2), section)  # type: ignore[arg-type]
     session.advance()
     other = make_session(_Regression(2), section)  # type: ignore[arg-type]
-    other.load(session.export())
+    other.restore(session.checkpoint())
     other.advance()
     metrics = other.result().metrics
     assert metrics["samples_per_second"] > 0

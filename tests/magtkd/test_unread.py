@@ -253,8 +253,8 @@ def test_what_is_not_read_changes_no_bit(
     moved = {name for name in names if get_value(other, name) != get_value(config, name)}
     # What only one value is legal for: a prompt, LoRA and so on where there is no transformer.
     assert len(moved) >= len(names) / 2 > 0
-    one = run_chain(config, Store(tmp_path / "one"), say=lambda _: None)
-    two = run_chain(other, Store(tmp_path / "two"), say=lambda _: None)
+    one = run_chain(config, Store(tmp_path / "one"), warn=lambda _: None)
+    two = run_chain(other, Store(tmp_path / "two"), warn=lambda _: None)
     assert bits(one) == bits(two)
 
 
@@ -264,8 +264,8 @@ def test_what_clips_do_not_read_changes_no_bit(tmp_path: Path, clip_config: Make
     config = clip_config({"video.train": "head", "audio.distill.feature_weight": 0})
     other, names = with_all_unread_changed(config, source_of(read_corpus(config.data)))
     assert {"data.dev_fraction", "audio.distill.feature_temperature"} <= names
-    one = run_chain(config, Store(tmp_path / "one"), say=lambda _: None)
-    two = run_chain(other, Store(tmp_path / "two"), say=lambda _: None)
+    one = run_chain(config, Store(tmp_path / "one"), warn=lambda _: None)
+    two = run_chain(other, Store(tmp_path / "two"), warn=lambda _: None)
     assert bits(one) == bits(two)
 
 
@@ -341,10 +341,10 @@ def test_sections_and_unknown_names() -> None:
 
 
 def test_the_chain_says_what_has_no_effect(tmp_path: Path, tiny_config: MakeConfig) -> None:
-    said: list[str] = []
+    warned: list[str] = []
     config = tiny_config({"fusion.model": "concat", "fusion.depth": 2})
-    run_chain(config, Store(tmp_path), say=said.append)
-    assert said == [
+    run_chain(config, Store(tmp_path), warn=warned.append)
+    assert warned == [
         "fusion.depth, fusion.num_heads have no effect: model is concat; read by magt, sdt"
     ]
 

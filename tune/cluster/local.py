@@ -72,7 +72,7 @@ def ray_cluster() -> Iterator[None]:
 @contextlib.contextmanager
 def _unharmed_by_sigusr1() -> Iterator[None]:
     """Processes that are started in the block ignore SIGUSR1: Slurm sends it to all of a job's, and
-    those of Ray must live until sessions are exported."""
+    those of Ray must live until sessions are saved."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from magtkd.config import Config, Section, load_config, nearest
+from magtkd.config import Config, Section, load_config, nearest, reason
 from magtkd.errors import SweepError
 from tune.samplers import SAMPLERS
 from tune.samplers import Sampler as SamplerMember
@@ -174,8 +174,7 @@ def _check_value(section: type[SchedulerSection], name: str, value: Any) -> None
     try:
         section.model_validate({name: value})
     except ValidationError as error:
-        message = error.errors()[0]["msg"]
-        raise ValueError(f"{name}: {value!r} is not legal: {message}") from None
+        raise ValueError(f"{name}: {reason(error.errors()[0], section)}") from None
 
 
 def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:

@@ -210,7 +210,7 @@ class Engine:
     async def _reused(self, plan: Plan) -> FusionFound | None:
         """What a trial gets whose fusion artifact exists."""
         found = await asyncio.to_thread(
-            self._store.find, "fusion", plan.fusion_key, say=self._warnings.append
+            self._store.find, "fusion", plan.fusion_key, warn=self._warnings.append
         )
         if found is None:
             return None
@@ -237,7 +237,7 @@ class Engine:
             session=session,
             config=config,
             plan=plan,
-            checkpoints=session_name(self._sweep_id, trial, request.name),
+            checkpoint_name=session_name(self._sweep_id, trial, request.name),
             checkpoint=request.checkpoint,
         )
 

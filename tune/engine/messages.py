@@ -83,7 +83,7 @@ class SessionRequest:
     """A name that no other opening has."""
     config: Config
     plan: Plan
-    checkpoints: str
+    checkpoint_name: str
     """The name of the session's checkpoints in the store."""
     checkpoint: bytes | None = None
     """A session to continue from, instead of the last checkpoint."""

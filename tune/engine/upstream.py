@@ -190,7 +190,7 @@ class Upstream:
             release()
 
     async def _find(self, stage: str, key: str) -> Made | None:
-        find = functools.partial(self._store.find, weights=False, say=self._warn)
+        find = functools.partial(self._store.find, weights=False, warn=self._warn)
         artifact = await asyncio.to_thread(find, stage, key)
         if artifact is None:
             return None

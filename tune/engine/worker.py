@@ -25,7 +25,7 @@ from magtkd.pipeline import (
     train_stage,
     trained_record,
 )
-from magtkd.store import Artifact, Exports, Store
+from magtkd.store import Artifact, Checkpoints, Store
 from tune.engine.messages import (
     Failure,
     SessionRequest,
@@ -41,13 +41,13 @@ __all__ = ["Worker", "WorkerActor"]
 
 @dataclass
 class _OpenSession:
-    """A fusion session with what its artifact and its exports will need."""
+    """A fusion session with what its artifact and its checkpoints will need."""
 
     session: Any
     data: Artifact
     plan: Plan
     config: Config
-    exports: Exports
+    checkpoints: Checkpoints
 
     @property
     def is_under_way(self) -> bool:
@@ -55,9 +55,9 @@ class _OpenSession:
         return not self.session.is_done and self.session.epoch > 0
 
     def save(self) -> None:
-        """Export the session now."""
+        """Save a checkpoint of the session now."""
         if self.is_under_way:
-            self.exports.save(self.session.export())
+            self.checkpoints.save(self.session.checkpoint())
 
 
 class Worker:
@@ -97,9 +97,9 @@ class Worker:
             what was done, and the artifact without its weights.
         """
         stage, plan = request.stage, request.plan
-        exports = None
+        checkpoints = None
         if request.is_shared:
-            exports = stage_checkpoints(self._store, stage, plan.keys[stage])
+            checkpoints = stage_checkpoints(self._store, stage, plan.keys[stage])
         try:
             given = dict(zip(names, upstream, strict=True))
             artifact = train_stage(
@@ -107,14 +107,14 @@ class Worker:
                 request.config,
                 plan,
                 given,
-                exports=exports,
+                checkpoints=checkpoints,
                 trainer=self._trainer,
                 scratch=self._store.local_path("tmp"),
             )
             artifact.metrics["sweep"] = self._sweep_id
             artifact = self._store.write(artifact)
-            if exports is not None:
-                exports.remove()
+            if checkpoints is not None:
+                checkpoints.remove()
         except Exception as error:
             return failure_of(stage, error), None
         light = dataclasses.replace(artifact, weights=b"")
@@ -133,16 +133,16 @@ class Worker:
             names: of the stages that fusion reads.
             upstream: their artifacts.
         """
-        config, exported = request.config, request.checkpoint
-        exports = Exports(self._store, request.checkpoints)
+        config, checkpoint = request.config, request.checkpoint
+        checkpoints = Checkpoints(self._store, request.checkpoint_name)
         try:
             given = dict(zip(names, upstream, strict=True))
             with memory_named("fusion", config.fusion):
                 session = self._trainer.open_session("fusion", config, given)
-                exported, is_new = exported or exports.load(), exported is not None
-                if exported is not None:
-                    session.load(exported)
-            opened = _OpenSession(session, given["data"], request.plan, config, exports)
+                checkpoint, is_new = checkpoint or checkpoints.load(), checkpoint is not None
+                if checkpoint is not None:
+                    session.restore(checkpoint)
+            opened = _OpenSession(session, given["data"], request.plan, config, checkpoints)
             if is_new:
                 opened.save()  # it may be another trial's, whose name is not looked under
         except Exception as error:
@@ -157,7 +157,7 @@ class Worker:
             with memory_named("fusion", opened.config.fusion):
                 report = opened.session.advance()
             final = self._finish(opened) if opened.session.is_done else None
-            opened.exports.offer(opened.session)
+            opened.checkpoints.offer(opened.session)
         except Exception as error:
             return failure_of("fusion", error)
         return Step(report.epoch, report.metrics, opened.session.seconds, final)
@@ -178,14 +178,14 @@ class Worker:
         """The session as bytes that `open` continues from. The store gets them as well, since the
         trial is being paused, or another one continues its session."""
         opened = self._sessions[session_id]
-        exported: bytes = opened.session.export()
+        checkpoint: bytes = opened.session.checkpoint()
         if opened.is_under_way:
             with contextlib.suppress(StorageError):
-                opened.exports.save(exported)
-        return exported
+                opened.checkpoints.save(checkpoint)
+        return checkpoint
 
     def save(self, session_id: str) -> None:
-        """Export a session to the store, if it is here."""
+        """Save a checkpoint of a session in the store, if it is here."""
         if session_id in self._sessions:
             self._sessions[session_id].save()
 

@@ -2,7 +2,7 @@
 
 A reader takes the path of a release and `Options` and returns a `Conversion`. Media paths in its
 table are relative to the release's folder, with slashes, so that a table does not depend on where
-the release lies. Where utterances share a file, each is the part from its `start` to its `end`.
+the release is. Where utterances share a file, each is the part from its `start` to its `end`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from magtkd.data.columns import SCHEMA
 from magtkd.data.formats.repair import decode_bytes
-from magtkd.errors import DataError
+from magtkd.errors import DataError, and_more, first_line
 
 __all__ = [
     "MISSING",
@@ -74,7 +74,7 @@ class Conversion:
         table: not yet validated.
         num_read: utterances that the release has.
         dropped: how many of them are not in the table, by reason.
-        listed: names of files or utterances that a person should know of, by what is with them.
+        listed: names of files or utterances to report, by what is wrong with them.
         notes: choices that were made, in words.
     """
 
@@ -114,13 +114,12 @@ def make_table(rows: Sequence[Mapping[str, Any]], source: str | Path) -> pa.Tabl
     try:
         return pa.Table.from_pylist(list(rows), schema)
     except (pa.ArrowInvalid, OverflowError) as error:
-        raise DataError(f"{source}: {str(error).splitlines()[0]}; number utterances anew") from None
+        raise DataError(f"{source}: {first_line(error)}; number utterances anew") from None
 
 
 def describe_names(names: Sequence[str]) -> str:
     """The first of some names, and how many more there are."""
-    more = len(names) - NUM_NAMES_SHOWN
-    return ", ".join(names[:NUM_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return and_more(names, NUM_NAMES_SHOWN)
 
 
 def settle(
@@ -130,7 +129,7 @@ def settle(
     source: Path,
     known: frozenset[int] = frozenset(),
 ) -> tuple[pa.Table, int]:
-    """The table without what `options` says to drop, and how many utterances that is.
+    """The table without what `options` drops, and how many utterances that is.
 
     Args:
         table: paths that are missing are already null.
@@ -170,7 +169,7 @@ def read_csv(
     """The rows of a CSV file as (place, values by the names of `needed`).
 
     Args:
-        path: a file in UTF-8, or damaged as `decode_bytes` tells.
+        path: a file in UTF-8, or damaged as `decode_bytes` describes.
         needed: for each value the names its column may have; in any case, underscores ignored. A
             value whose names include an empty one may be absent, and then no row has it.
 

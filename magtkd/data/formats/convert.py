@@ -27,7 +27,7 @@ from magtkd.data.formats.meld_raw import find_meld, read_meld_raw
 from magtkd.data.formats.tabular import find_table, read_table
 from magtkd.data.parquet import check_output, write_parquet
 from magtkd.data.table import Corpus, make_corpus
-from magtkd.errors import DataError
+from magtkd.errors import DataError, and_more
 
 __all__ = ["FORMATS", "Summary", "convert", "find_format"]
 
@@ -38,8 +38,8 @@ NUM_NEIGHBOURS = 100
 
 @dataclass(frozen=True)
 class Format:
-    """`find` says what of the format a source has, or None; `looks_for` says it to a person; `uses`
-    are the attributes of `Options` that `read` heeds."""
+    """`find` returns what of the format a source has, or None; `looks_for` describes it for
+    messages; `uses` are the attributes of `Options` that `read` uses."""
 
     looks_for: str
     find: Callable[[Path], str | None]
@@ -94,7 +94,7 @@ class Summary:
         }
 
     def render(self) -> RenderableType:
-        """The same for a person, as something that a rich console prints."""
+        """The same as text, which a rich console prints."""
         facts = self.facts()
         counts = Table("utterances", "", box=None, header_style="bold")
         counts.add_row(f"read as {self.format}", str(facts["read"]))
@@ -199,7 +199,7 @@ def _check_classes(table: pa.Table, options: Options, source: Path) -> None:
 
 
 def _filled(table: pa.Table) -> Iterator[str]:
-    """Columns that say something: times and paths that no utterance has are left out."""
+    """Columns with content: times and paths that no utterance has are left out."""
     for name in table.column_names:
         if table.num_rows == 0 or table[name].null_count < table.num_rows:
             yield name
@@ -212,5 +212,4 @@ def _entries(source: Path) -> str:
         names = sorted(name for name in os.listdir(source) if not name.startswith("."))
     except OSError as error:
         return f"a folder that cannot be read ({error.strerror})"
-    more = f" and {len(names) - NUM_ENTRIES_SHOWN} more" if len(names) > NUM_ENTRIES_SHOWN else ""
-    return (", ".join(names[:NUM_ENTRIES_SHOWN]) + more) or "nothing in it"
+    return and_more(names, NUM_ENTRIES_SHOWN) or "nothing in it"

@@ -47,7 +47,7 @@ _SPEAKERS = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 
 
 def find_emorynlp(source: Path) -> str | None:
-    """Which of EmoryNLP's files lie in a folder; None where the train file does not."""
+    """Which of EmoryNLP's files are in a folder; None where the train file is not."""
     files = _files(source)
     return ", ".join(path.name for path in files.values()) if "train" in files else None
 

@@ -1,4 +1,4 @@
-"""How the field's tuples of features are told apart, and what their fields have in common.
+"""How the field's tuples of features are recognised, and what their fields have in common.
 
 Public loaders agree on these orders. A tuple is recognised by its own content, never by its name:
 
@@ -210,7 +210,7 @@ def unfinished(
     """The utterances, by row, that have features which are not finite.
 
     Raises:
-        DataError: there are some, and `options` does not say to drop them.
+        DataError: there are some, and `options` does not drop them.
     """
     finite = np.logical_and.reduce([np.isfinite(part).all(axis=1) for part in features.values()])
     found = {

@@ -1,7 +1,7 @@
 """The field's files of ready-made features, as tables.
 
 The pickles of COSMIC, MMGCN and SDT, and of MAGTKD's first stage; `feature_layouts` and
-`first_stage` say what they hold.
+`first_stage` describe what they hold.
 """
 
 from __future__ import annotations

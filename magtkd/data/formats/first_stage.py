@@ -1,7 +1,7 @@
 """What MAGTKD's first stage writes: one dictionary a split, by conversation.
 
 Keys: `text`, `audio`, `video` (students that learned alone), `audio_kd`, `video_kd` (students that
-were taught), `speakers`, `labels` (numbers by the alphabet), `vids` (the conversations, in order),
+were taught), `speakers`, `labels` (numbered alphabetically), `vids` (the conversations, in order),
 `dia2utt` (numbers of each conversation's utterances). It has no sentences.
 """
 
@@ -46,7 +46,7 @@ Contents = dict[str, Mapping[str, Any]]
 
 
 def first_stage_files(source: Path) -> dict[str, Path]:
-    """The first stage's files in a folder by split, where their names say which.
+    """The first stage's files in a folder, by the split in their names.
 
     Raises:
         DataError: two are of one split.
@@ -62,7 +62,7 @@ def first_stage_files(source: Path) -> dict[str, Path]:
 
 
 def split_of(name: str) -> str | None:
-    """The split that a file's name says."""
+    """The split in a file's name; None where there is none."""
     found = _SPLIT.findall(name.lower())
     return found[0].replace("valid", "dev") if found else None
 

@@ -44,7 +44,7 @@ class _Reading:
 
 
 def find_iemocap(source: Path) -> str | None:
-    """Which sessions lie in a folder; None where there are none."""
+    """Which sessions are in a folder; None where there are none."""
     sessions = _sessions(source)
     return f"{EVALUATIONS} of {', '.join(sessions.values())}" if sessions else None
 

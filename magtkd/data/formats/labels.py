@@ -34,7 +34,7 @@ FOUR_NOTE = "four classes: excited is taken as happy, frustrated is dropped"
 IEMOCAP_FOUR = tuple(name for name in IEMOCAP.values() if name not in FOUR_CLASSES)
 
 IEMOCAP_OTHERS = frozenset({"dis", "fea", "oth", "sur", "xxx"})
-"""IEMOCAP's codes that nobody uses: too rare, other, or without agreement."""
+"""IEMOCAP's codes that are not used: too rare, other, or without agreement."""
 
 ORDERS = {
     "iemocap": tuple(IEMOCAP.values()),
@@ -45,7 +45,7 @@ ALPHABETICAL = {
     "iemocap": tuple(IEMOCAP[code] for code in sorted(IEMOCAP)),
     "meld": tuple(sorted(ORDERS["meld"])),
 }
-"""MAGTKD numbers labels by the alphabet: IEMOCAP's by their codes."""
+"""MAGTKD numbers labels alphabetically: IEMOCAP's by their codes."""
 
 
 def label_names(

@@ -46,9 +46,9 @@ Row = dict[str, Any]
 
 @dataclass
 class _Files:
-    """Where the files that are named lie below `root`.
+    """Where the files that are named are below `root`.
 
-    Such CSV files name files from where their writer stood: `../datasets/IEMOCAP/Session1/...`.
+    Such CSV files have paths from their writer's folder: `../datasets/IEMOCAP/Session1/...`.
     Leading folders are left out until a file is there; those of one row are tried first for the
     next.
     """
@@ -71,13 +71,13 @@ class _Files:
 
 
 def find_media_csv(source: Path) -> str | None:
-    """Which of the files lie in a folder; None where the train file does not."""
+    """Which of the files are in a folder; None where the train file is not."""
     files = _files(source)
     return ", ".join(path.name for path in files.values()) if "train" in files else None
 
 
 def read_media_csv(source: Path, options: Options) -> Conversion:
-    """The table of the files in a folder; the media files lie below the same folder.
+    """The table of the files in a folder; the media files are below the same folder.
 
     Labels that are IEMOCAP's codes become names. Utterances without a number are counted in their
     order. Speakers that are IEMOCAP's `F`, `M` or the utterance's id become `Ses01_F` and so on.

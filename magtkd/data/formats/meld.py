@@ -56,16 +56,22 @@ def file_name(split: str) -> str:
 
 
 def csv_path(folder: Path, split: str) -> Path:
-    """Where a split's file lies: in the folder itself, or in one with the split's name."""
+    """Where a split's file is: in the folder itself, or in one with the split's name."""
     nested = folder / split / file_name(split)
     return nested if os.path.exists(nested) else folder / file_name(split)
 
 
-def read_meld(folder: str | Path) -> tuple[pa.Table, tuple[str, ...]]:
-    """The table of a folder with MELD's CSV files, and what is to be known about it.
+def read_meld(
+    folder: str | Path, *, warn_of_clips: bool = True
+) -> tuple[pa.Table, tuple[str, ...]]:
+    """The table of a folder with MELD's CSV files, and the warnings about it.
 
     A dialogue's number becomes `SPLIT/NUMBER`, since each file counts from 0; times become seconds
     of the episode.
+
+    Args:
+        folder: the folder.
+        warn_of_clips: whether to warn of the clips that are known to be broken.
 
     Raises:
         DataError: a file or a column is missing, a row is cut, a number or time cannot be read, or
@@ -78,7 +84,7 @@ def read_meld(folder: str | Path) -> tuple[pa.Table, tuple[str, ...]]:
         rows += split_rows
         num_repaired += split_repaired
     table = make_table([dict(zip(_TABLE_COLUMNS, row, strict=True)) for row in rows], folder)
-    return table, tuple(_warnings(rows, num_repaired))
+    return table, tuple(_warnings(rows, num_repaired, warn_of_clips))
 
 
 def _read_split(path: Path, split: str) -> tuple[list[Row], int]:
@@ -173,7 +179,7 @@ def find_seconds(text: str) -> float | None:
     return hours * 3600 + minutes * 60 + seconds + thousandths / 1000
 
 
-def _warnings(rows: Sequence[Row], num_repaired: int) -> Iterator[str]:
+def _warnings(rows: Sequence[Row], num_repaired: int, warn_of_clips: bool) -> Iterator[str]:
     if num_repaired:
         yield f"{num_repaired} texts had damaged characters, which were repaired"
     there = {(row[1], row[2]) for row in rows}
@@ -182,7 +188,7 @@ def _warnings(rows: Sequence[Row], num_repaired: int) -> Iterator[str]:
         for (split, dialogue, utterance), reason in BROKEN_CLIPS.items()
         if (f"{split}/{dialogue}", utterance) in there
     ]
-    if broken:
+    if broken and warn_of_clips:
         yield f"clips of MELD.Raw not to be used: {', '.join(broken)}; their text is kept"
     num_empty = sum(row[7] <= row[6] for row in rows)
     if num_empty:

@@ -1,7 +1,7 @@
 """MELD.Raw: MELD's three CSV files and the folders of clips, one mp4 an utterance.
 
-The clip of an utterance is its audio too. A clip that is known to be broken is not used, whatever
-lies in its place; see `magtkd.data.formats.meld.BROKEN_CLIPS` (reported by readers of the release:
+The clip of an utterance is its audio too. A clip that is known to be broken is not used, even where
+its file can be read; see `magtkd.data.formats.meld.BROKEN_CLIPS` (reported by users of the release:
 declare-lab/MELD, issues 20, 22, 27, 39 and 52).
 """
 
@@ -32,7 +32,7 @@ _KINDS = (("._", "._* files of macOS"), ("final_videos_test", "final_videos_test
 
 
 def find_meld(source: Path) -> str | None:
-    """What of MELD's release lies in a folder; None where its files of utterances do not."""
+    """What of MELD's release is in a folder; None where its files of utterances are not."""
     if not os.path.isdir(source) or not os.path.exists(csv_path(source, "train")):
         return None
     there = [split for split in SPLITS if clip_folder(source, split)]
@@ -59,14 +59,14 @@ def read_meld_raw(source: Path, options: Options) -> Conversion:
     Raises:
         DataError: a CSV file is wrong, or clips are missing that the release has.
     """
-    table, warnings = read_meld(source)
     folders = {split: clip_folder(source, split) for split in SPLITS}
-    if not any(folders.values()):
+    has_clips = any(folders.values())
+    # With clips, `_with_clips` notes which of them are broken.
+    table, notes = read_meld(source, warn_of_clips=not has_clips)
+    if not has_clips:
         names = ", ".join(FOLDERS[split][0] for split in SPLITS)
-        return Conversion(table, table.num_rows, notes=(*warnings, f"no clips: none of {names}"))
-    # Those of `warnings` that concern clips are said here better.
-    notes = [warning for warning in warnings if not warning.startswith("clips ")]
-    return _with_clips(table, folders, source, options, notes)
+        return Conversion(table, table.num_rows, notes=(*notes, f"no clips: none of {names}"))
+    return _with_clips(table, folders, source, options, list(notes))
 
 
 def _with_clips(

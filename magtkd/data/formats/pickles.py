@@ -1,4 +1,4 @@
-"""Feature files that the field distributes as pickles, read without running what they say.
+"""Feature files that the field distributes as pickles, read without running their code.
 
 A pickle is a program: it names functions and calls them. COSMIC's and MMGCN's tuples of dicts and
 MAGTKD's dictionary of tensors need a dozen names, and only these are known here, each with a

@@ -1,5 +1,4 @@
-"""Files of weights that somebody wrote: reading them without running anything, and starting from
-them."""
+"""Files of weights: reading them without running their code, and starting from them."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from magtkd.errors import ConfigError, DataError
+from magtkd.errors import ConfigError, DataError, first_line
 
 __all__ = ["labels_text", "load_initial", "read_checkpoint"]
 
@@ -89,7 +88,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (SafetensorError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: not a safetensors file: {_first_line(error)}") from None
+        raise DataError(f"{path}: not a safetensors file: {first_line(error, 200)}") from None
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
@@ -103,8 +102,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             f"{path}: holds more than tensors, or is no checkpoint; save it again with "
             "torch.save(model.state_dict(), ...)"
         ) from None
-    except Exception as error:  # torch tells of a damaged file by many kinds of errors
-        raise DataError(f"{path}: not a torch checkpoint: {_first_line(error)}") from None
+    except Exception as error:  # torch has many types of error for a damaged file
+        raise DataError(f"{path}: not a torch checkpoint: {first_line(error, 200)}") from None
     for name in NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
@@ -144,7 +143,3 @@ def _is_plain(tensor: Tensor) -> bool:
         return False
     num_bytes = tensor.numel() * tensor.element_size()
     return tensor.device.type == "cpu" and num_bytes <= tensor.untyped_storage().nbytes()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

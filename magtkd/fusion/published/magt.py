@@ -44,7 +44,7 @@ def correspondence(depth: int, hidden_dim: int) -> dict[str, Place]:
 def published_sizes(state: Mapping[str, Any]) -> dict[str, Any]:
     """The sizes of a published state, as keywords of `MAGT`.
 
-    Raises ValueError when a weight that tells one is missing.
+    Raises ValueError when a weight that gives one is missing.
     """
     layers = [int(found[1]) for found in map(LAYER.fullmatch, state) if found]
     first_layer = "t_t.transformer_inter.0.self_attn.proj_q.weight"

@@ -1,4 +1,4 @@
-"""Published weights: copying them into our parameters, whatever either calls them.
+"""Published weights: copying them into our parameters, which have other names.
 
 Published encoders and gates are named `READ_READER` by first letters (`t_a`: audio reads text);
 ours are stacked, so a published weight is a part of one of our parameters.
@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from magtkd.errors import and_more
 
 __all__ = ["Place", "copy_published", "encoder_places", "require_weights"]
 
@@ -60,10 +62,12 @@ def encoder_places(
 
 
 def require_weights(state: Mapping[str, Any], names: Sequence[str], model: str) -> None:
-    """Raise ValueError when a weight that tells a size is missing."""
+    """Raise ValueError when one of these weights is missing."""
     missing = [name for name in names if name not in state]
     if missing:
-        raise ValueError(f"not a published {model} state: missing {_some(missing)}")
+        raise ValueError(
+            f"not a published {model} state: missing {and_more(missing, NUM_NAMES_SHOWN)}"
+        )
 
 
 def copy_published(
@@ -88,13 +92,12 @@ def copy_published(
         ],
     }
     if any(problems.values()):
-        told = "; ".join(f"{what} {_some(names)}" for what, names in problems.items() if names)
-        raise ValueError(f"not a published {model} state: {told}")
+        listed = "; ".join(
+            f"{what} {and_more(names, NUM_NAMES_SHOWN)}"
+            for what, names in problems.items()
+            if names
+        )
+        raise ValueError(f"not a published {model} state: {listed}")
     for name, target in targets.items():
         value = state[name]
         target.copy_(value if isinstance(value, Tensor) else torch.tensor(value))
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - NUM_NAMES_SHOWN
-    return ", ".join(names[:NUM_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

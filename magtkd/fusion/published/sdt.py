@@ -53,7 +53,7 @@ def published_sizes(state: Mapping[str, Any]) -> dict[str, Any]:
     """The sizes of a published state, as keywords of `SDT`; where all gates of the readings are
     the identity, as in the variant for MELD, `gate` is `identity`.
 
-    Raises ValueError when a weight that tells one is missing.
+    Raises ValueError when a weight that gives one is missing.
     """
     layers = [int(found[1]) for found in map(LAYER.fullmatch, state) if found]
     tellers = [f"{name}.weight" for name in (*INPUTS.values(), "all_output_layer")]

@@ -208,13 +208,13 @@ def artifacts(
 
 @every_model
 @pytest.mark.parametrize("modalities", ["audio", "text+video", None])
-def test_export_and_load(
+def test_checkpoint_and_restore(
     artifacts: dict[str, Artifact],
     tiny_config: Callable[..., Config],
     model: FusionModel,
     modalities: str | None,
 ) -> None:
-    """From an export a session goes on to the same bits; widths differ, so that there are maps
+    """From a checkpoint a session continues to the same bits; widths differ, so that there are maps
     before the model."""
     config = tiny_config(
         {"fusion.model": model.name, "fusion.modalities": modalities, "fusion.hidden_dim": 12}
@@ -223,9 +223,9 @@ def test_export_and_load(
     whole = trainer.open_session("fusion", config, artifacts).run()
     session = trainer.open_session("fusion", config, artifacts)
     while not session.is_done:
-        exported = session.export()
+        checkpoint = session.checkpoint()
         session = trainer.open_session("fusion", config, artifacts)
-        session.load(exported)
+        session.restore(checkpoint)
         session.advance()
     again = session.result()
     assert again.weights == whole.weights

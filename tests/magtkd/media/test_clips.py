@@ -89,10 +89,10 @@ def test_a_media_file_of_another_size_is_a_damaged_artifact(
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    said: list[str] = []
-    assert store.find("video_media", "k", say=said.append) is None
-    assert "media.bin: the file is " in said[0]
-    assert said[0].endswith("and trained again")
+    warned: list[str] = []
+    assert store.find("video_media", "k", warn=warned.append) is None
+    assert "media.bin: the file is " in warned[0]
+    assert warned[0].endswith("and trained again")
 
 
 def test_clips_at_an_address_are_copied_once(

@@ -173,7 +173,9 @@ def test_an_encoder_that_does_not_say_how_many_frames(
     clip_config: MakeConfig, tiny_models: dict[str, Path]
 ) -> None:
     config = clip_config({"video.encoder": str(tiny_models["roberta"])})
-    with pytest.raises(ConfigError, match=r"does not say its num_frames.*set video_media\.num_fra"):
+    with pytest.raises(
+        ConfigError, match=r"has no num_frames in its configuration.*set video_media\.num_fra"
+    ):
         make_plan(config, source_of(read_corpus(config.data)))
 
 

@@ -46,15 +46,15 @@ def start(artifacts: dict[str, Artifact], clip_config: MakeConfig) -> Start:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("stage", STUDENTS)
-def test_export_and_load_midway(start: Start, stage: str, variant: str) -> None:
+def test_checkpoint_and_restore_midway(start: Start, stage: str, variant: str) -> None:
     values = VARIANTS[variant] | {"epochs": 2}
     whole = start(stage, values).run()
     session = start(stage, values)
     while not session.is_done:
-        exported = session.export()
+        checkpoint = session.checkpoint()
         session = start(stage, values)
         torch.rand(7), np.random.rand(7)  # what happens in between must not matter
-        session.load(exported)
+        session.restore(checkpoint)
         session.advance()
     again = session.result()
     assert again.metrics["reports"] == whole.metrics["reports"]
@@ -66,9 +66,9 @@ def test_export_and_load_midway(start: Start, stage: str, variant: str) -> None:
 def test_what_is_trained(start: Start, stage: str) -> None:
     def moved(values: dict[str, Any]) -> set[str]:
         session = start(stage, values)
-        before = load_tensors(session.export())
+        before = load_tensors(session.checkpoint())
         session.advance()
-        after = load_tensors(session.export())
+        after = load_tensors(session.checkpoint())
         names = [name for name in before if name.startswith("model/")]
         return {name for name in names if not torch.equal(before[name], after[name])}
 

@@ -71,26 +71,26 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_export_and_load_midway(start: OpenSession, variant: str) -> None:
+def test_checkpoint_and_restore_midway(start: OpenSession, variant: str) -> None:
     values = VARIANTS[variant]
     whole = start("fusion", values).run()
     session = start("fusion", values)
     while not session.is_done:
-        exported = session.export()
+        checkpoint = session.checkpoint()
         session = start("fusion", values)
         torch.rand(7)  # what happens in between must not matter
-        session.load(exported)
+        session.restore(checkpoint)
         session.advance()
     assert_same(session.result(), whole)
 
 
 @pytest.mark.parametrize("stage", STAGES[:3])
-def test_export_and_load_of_the_other_stages(start: OpenSession, stage: str) -> None:
+def test_checkpoint_and_restore_of_the_other_stages(start: OpenSession, stage: str) -> None:
     whole = start(stage).run()
     first = start(stage)
     first.advance()
     second = start(stage)
-    second.load(first.export())
+    second.restore(first.checkpoint())
     assert second.epoch == 1
     assert second.seconds >= first.seconds
     assert_same(second.run(), whole)
@@ -101,7 +101,7 @@ def test_load_under_other_values(start: OpenSession) -> None:
     first.advance()
     changes = {"fusion.changes": {2: {"learning_rate": 0.05, "dropout": 0.25}}}
     other = start("fusion", {"fusion.learning_rate": 0.05, "fusion.dropout": 0.25})
-    other.load(first.export())
+    other.restore(first.checkpoint())
     assert_same(other.run(), start("fusion", changes).run())
 
 

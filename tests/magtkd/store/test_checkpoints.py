@@ -6,47 +6,48 @@ from pathlib import Path
 import pytest
 
 from magtkd.errors import StorageError
-from magtkd.store import Exports, Store
-from magtkd.store import checkpoints as exports
+from magtkd.store import Checkpoints, Store, checkpoints
 
 
 @dataclass
 class Counter:
-    """A session that exports how often it was asked."""
+    """A session that counts its checkpoints."""
 
     is_done: bool = False
     count: int = 0
 
-    def export(self) -> bytes:
+    def checkpoint(self) -> bytes:
         self.count += 1
-        return f"export {self.count}".encode()
+        return f"checkpoint {self.count}".encode()
 
 
 @pytest.fixture
-def one(tmp_path: Path) -> Exports:
-    return Exports(Store(tmp_path), "sweeps/id/7/0")
+def one(tmp_path: Path) -> Checkpoints:
+    return Checkpoints(Store(tmp_path), "sweeps/id/7/0")
 
 
 def files(tmp_path: Path) -> list[Path]:
     return sorted(tmp_path.glob("sessions/sweeps/id/7/0/*"))
 
 
-def test_the_last_export_counts_and_those_before_it_are_gone(tmp_path: Path, one: Exports) -> None:
+def test_the_last_checkpoint_counts_and_those_before_it_are_gone(
+    tmp_path: Path, one: Checkpoints
+) -> None:
     assert one.load() is None
     for content in (b"first", b"second", b"third"):
         one.save(content)
         assert one.load() == content
         assert len(files(tmp_path)) == 1
-    assert Exports(Store(tmp_path), "sweeps/id/7/0").load() == b"third"
-    assert Exports(Store(tmp_path), "sweeps/id/7/1").load() is None
+    assert Checkpoints(Store(tmp_path), "sweeps/id/7/0").load() == b"third"
+    assert Checkpoints(Store(tmp_path), "sweeps/id/7/1").load() is None
     one.remove()
     assert one.load() is None
     one.remove()
 
 
 @pytest.mark.parametrize("damage", [b"", b"thir", b"thirD", b"third and more"])
-def test_a_damaged_export_is_passed_over_for_the_one_before(
-    tmp_path: Path, one: Exports, damage: bytes
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    tmp_path: Path, one: Checkpoints, damage: bytes
 ) -> None:
     one.save(b"second")
     (before,) = files(tmp_path)
@@ -59,14 +60,14 @@ def test_a_damaged_export_is_passed_over_for_the_one_before(
     assert one.load() is None
 
 
-def test_files_of_others_are_no_exports(tmp_path: Path, one: Exports) -> None:
+def test_files_of_others_are_no_checkpoints(tmp_path: Path, one: Checkpoints) -> None:
     one.save(b"mine")
     files(tmp_path)[0].with_name("notes.txt").write_text("of somebody")
     assert one.load() == b"mine"
 
 
-def test_an_export_that_cannot_be_written_leaves_the_one_before(
-    one: Exports, monkeypatch: pytest.MonkeyPatch
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+    one: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one.save(b"whole")
 
@@ -77,43 +78,45 @@ def test_an_export_that_cannot_be_written_leaves_the_one_before(
     with pytest.raises(StorageError, match="no space left"):
         one.save(b"more")
     assert one.load() == b"whole"
-    monkeypatch.setattr(exports, "SECONDS", -1.0)
+    monkeypatch.setattr(checkpoints, "SECONDS", -1.0)
     one.offer(Counter())  # training goes on
     assert one.load() == b"whole"
 
 
-def test_exports_are_made_when_it_is_time(one: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_are_made_when_it_is_time(
+    one: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = 100.0
-    monkeypatch.setattr(exports.time, "monotonic", lambda: now)
-    one = Exports(one._store, "timed")
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
+    one = Checkpoints(one._store, "timed")
     session = Counter()
     one.offer(session)
     assert session.count == 0  # nothing that would be a loss was trained yet
-    now += exports.SECONDS
+    now += checkpoints.SECONDS
     one.offer(session)
     one.offer(session)
     assert session.count == 1
-    now += exports.SECONDS
+    now += checkpoints.SECONDS
     one.offer(Counter(is_done=True))
-    assert one.load() == b"export 1"
+    assert one.load() == b"checkpoint 1"
     one.offer(session)
     assert session.count == 2
 
 
-def test_exports_take_a_small_share_of_the_time(
-    one: Exports, monkeypatch: pytest.MonkeyPatch
+def test_checkpoints_take_a_small_share_of_the_time(
+    one: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(exports.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: clock[0])
 
     class Slow(Counter):
-        def export(self) -> bytes:
+        def checkpoint(self) -> bytes:
             clock[0] += 10.0
-            return super().export()
+            return super().checkpoint()
 
-    one, session = Exports(one._store, "slow"), Slow()
+    one, session = Checkpoints(one._store, "slow"), Slow()
     while clock[0] < 3000.0:
         clock[0] += 2.0  # an epoch
         one.offer(session)
-    assert 10.0 * session.count <= 3000.0 * exports.SHARE + 10.0
+    assert 10.0 * session.count <= 3000.0 * checkpoints.SHARE + 10.0
     assert session.count > 10
