@@ -15,7 +15,14 @@ from rich.text import Text
 
 from magtkd.cli.app import examples
 from magtkd.cli.options import JsonOption
-from magtkd.config import Config, load_config, nearest, read_config_file, section_of
+from magtkd.config import (
+    Config,
+    file_schema,
+    load_config,
+    nearest,
+    read_config_file,
+    section_of,
+)
 from magtkd.errors import ConfigError
 
 __all__ = ["make_config_app"]
@@ -35,7 +42,7 @@ def make_config_app(sweep_model: type[Config] | None = None) -> typer.Typer:
     ) -> None:
         """Print the JSON schema of a configuration file, for editors."""
         model = sweep_model if sweep and sweep_model is not None else Config
-        print(json.dumps(model.model_json_schema(), indent=2))
+        print(json.dumps(file_schema(model), indent=2))
 
     @app.command(
         "show",

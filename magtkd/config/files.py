@@ -17,7 +17,7 @@ from magtkd.config.checks import validate
 from magtkd.config.sections import Config
 from magtkd.errors import ConfigError, first_line
 
-__all__ = ["dump_yaml", "load_config", "read_config_file"]
+__all__ = ["dump_yaml", "file_schema", "load_config", "read_config_file"]
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
@@ -49,6 +49,17 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"{path}: the top level is not a mapping; write sections such as `fusion: {{depth: 2}}`"
         )
     return typing.cast(dict[str, Any], tree)
+
+
+def file_schema(model: type[Config]) -> dict[str, Any]:
+    """The JSON schema of a file: that of its model, and `extends`."""
+    schema = model.model_json_schema()
+    extends = {
+        "description": "Another file, relative to this one, whose values this one changes.",
+        "title": "Extends",
+        "type": "string",
+    }
+    return schema | {"properties": {"extends": extends} | schema["properties"]}
 
 
 def read_config_file(path: str | Path, _seen: tuple[Path, ...] = ()) -> dict[str, Any]:

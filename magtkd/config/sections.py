@@ -48,6 +48,15 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+FusedModalities = Literal[
+    "text",
+    "audio",
+    "video",
+    "text+audio",
+    "text+video",
+    "audio+video",
+    "text+audio+video",
+]
 if TYPE_CHECKING:
     ModelName = str
     ScheduleName = str
@@ -491,18 +500,7 @@ class FusionConfig(TrainingSection):
     inputs: Literal["stages", "table"] = "stages"
     """What is fused: the features that teacher and students made, or those of the table as the
     data stage gives them, without any teacher or student."""
-    modalities: (
-        Literal[
-            "text",
-            "audio",
-            "video",
-            "text+audio",
-            "text+video",
-            "audio+video",
-            "text+audio+video",
-        ]
-        | None
-    ) = None
+    modalities: FusedModalities | None = None
     """The modalities that are fused, `text+audio` or `[text, audio]`; null fuses all there are.
     A stage that is then not needed is not trained."""
     gate: Literal["learned", "identity", "none"] = "learned"
@@ -582,7 +580,11 @@ class FusionConfig(TrainingSection):
         section.model_fields_set.difference_update(RECIPES[name].keys() - tree.keys())
         return section
 
-    @field_validator("modalities", mode="before")
+    @field_validator(
+        "modalities",
+        mode="before",
+        json_schema_input_type=FusedModalities | list[Literal["text", "audio", "video"]] | None,
+    )
     @classmethod
     def _in_order(cls, given: Any) -> Any:
         names = given.split("+") if isinstance(given, str) else given

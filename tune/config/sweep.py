@@ -87,7 +87,9 @@ class SweepConfig(Config):
         reason why it has no effect."""
         return dict(self._unread_of_scheduler)
 
-    @field_validator("objective", mode="before")
+    @field_validator(
+        "objective", mode="before", json_schema_input_type=Objective | tuple[Objective, ...]
+    )
     @classmethod
     def _one_or_more(cls, objective: Any) -> Any:
         return [objective] if isinstance(objective, Mapping | Objective) else objective
