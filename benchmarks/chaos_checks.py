@@ -403,7 +403,8 @@ def _stopped_rightly(trial: Trial, must: tuple[Line, str] | None) -> list[Failur
     if must is None:
         if trial.state != "stopped":
             return []
-        message = f"was stopped, and nothing before epoch {max(trial.reports, default=0)} says so"
+        epoch = max(trial.reports, default=0)
+        message = f"was stopped, which no event before epoch {epoch} explains"
         return [Failure("asha", trial.number, message, (shown(last[0]),))]
     line, reason = must
     if trial.state == "stopped" and line is last[0]:

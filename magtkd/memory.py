@@ -42,7 +42,7 @@ class MemoryPeak:
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
             with contextlib.suppress(OSError):
-                Path("/proc/self/clear_refs").write_text("5")  # begin the peak anew
+                Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         return self
 
     def __exit__(self, *error: object) -> None:

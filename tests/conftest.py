@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from magtkd.config import Config, SyntheticConfig, with_values
 from magtkd.data import make_synthetic, write_parquet
 
-# How long an example takes to draw says something of the machine's load, not of the code.
+# How long an example takes to draw depends on the machine's load, not on the code.
 # CI draws the same examples each time, so that it fails for a change and not by chance; people draw
 # others in each run.
 settings.register_profile(

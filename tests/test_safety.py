@@ -398,14 +398,14 @@ def test_a_pickle_as_a_session(content: bytes, tiny_config: Callable[..., Config
 def test_the_code_of_an_encoder_is_not_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
-    """Not even where transformers would ask, and someone says yes to everything."""
+    """Not even where transformers would ask, and someone confirms everything."""
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     evil = folder / "encoder"
     evil.mkdir()
     auto = {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil", "AutoTokenizer": ["evil.Evil"] * 2}
-    told = {"model_type": "evil", "auto_map": auto, "tokenizer_class": "Evil"}
+    config = {"model_type": "evil", "auto_map": auto, "tokenizer_class": "Evil"}
     for name in ("config.json", "tokenizer_config.json"):
-        (evil / name).write_text(json.dumps(told))
+        (evil / name).write_text(json.dumps(config))
     (evil / "evil.py").write_text(f"open({str(folder / MARKER)!r}, 'w')\nclass Evil: pass\n")
     code, _, err = call("train", "base.yaml", "teacher.encoder=./encoder")
     assert (code, err.count("\n")) == (2, 1)
@@ -444,7 +444,7 @@ SECRET = "hunter2"
 
 @pytest.fixture
 def away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLflow is an address with a password where nobody answers."""
+    """MLflow is an address with a password that does not answer."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:{SECRET}@127.0.0.1:1/x?token={SECRET}")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET)

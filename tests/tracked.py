@@ -132,7 +132,7 @@ def write_story(layout: SweepLayout) -> SweepLayout:
 def rows(database: str, name: str) -> dict[str, dict[str, Any]]:
     """What the tables of a store have of a sweep, by name of run, in order; NaN as None.
 
-    A run that is there twice is an error; ids of runs are replaced by their names.
+    A duplicated run is an error; ids of runs are replaced by their names.
     """
     engine = sqlalchemy.create_engine(database, poolclass=sqlalchemy.pool.NullPool)
     with engine.connect() as connection:

@@ -60,7 +60,7 @@ def conform(table: pa.Table, source: str) -> pa.Table:
     Missing feature values become NaN, missing texts become empty.
 
     Raises:
-        DataError: a column is missing, there twice, or of a type that is not its own.
+        DataError: a column is missing, duplicated, or of the wrong type.
     """
     _check_names(table.column_names, source)
     _check_encoding(table, source)

@@ -1,4 +1,4 @@
-"""Conversations that are made up, for tests, demonstrations and the quickstart.
+"""Synthetic conversations, for tests, demonstrations and the quickstart.
 
 Emotions follow a Markov chain: a speaker keeps their own last emotion (inertia), takes over that
 of the utterance before (contagion), or feels something new. Words are drawn from invented

@@ -75,7 +75,7 @@ def validate_table(table: pa.Table, source: str) -> pa.Table:
 
     Raises:
         DataError: a column is missing or of another type; the table is empty or has no train; a
-            split name is unknown; an utterance is there twice; a conversation is in two splits;
+            split name is unknown; an utterance is duplicated; a conversation is in two splits;
             features are missing or not finite; dev or test has a label that train lacks.
     """
     conformed = conform(table, source)

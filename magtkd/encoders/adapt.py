@@ -36,7 +36,7 @@ def adapt(
         lora: rank and alpha; all other weights are frozen. None for none.
 
     Raises:
-        ConfigError: the model knows no such thing or would not heed it, or `peft` is not
+        ConfigError: the model does not support it or would ignore it, or `peft` is not
             installed.
     """
     if gradient_checkpointing:

@@ -56,11 +56,11 @@ def test_every_check_has_a_row_and_none_fails(tmp_path: Path) -> None:
         env=environment | {"PYTHON": sys.executable},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads((tmp_path / "rows.json").read_text())
+    report = json.loads((tmp_path / "rows.json").read_text())
     first, second, *lines = done.stdout.splitlines()
-    assert first.startswith(f"CPU; torch {told['torch']}, CUDA ")
+    assert first.startswith(f"CPU; torch {report['torch']}, CUDA ")
     assert second == "no CUDA device: the same checks on the CPU at small size"
-    rows = told["rows"]
+    rows = report["rows"]
     assert len(lines) == 1 + len(rows)
     assert [row for row in rows if row["outcome"] == "FAILED"] == []
     assert {row["check"] for row in rows if row["outcome"] == "ok"} == CHECKS

@@ -76,7 +76,7 @@ def tiny_sweep() -> Callable[..., SweepConfig]:
 
 @pytest.fixture(scope="session")
 def run() -> Callable[..., SweepState]:
-    """Runs a sweep to its end, and reads what its ledger says."""
+    """Runs a sweep to its end, and reads its ledger."""
 
     def run_it(sweep: SweepConfig, storage: Path, **options: Any) -> SweepState:
         returned = run_sweep(

@@ -95,7 +95,7 @@ class MlflowServer(Process):
 
 
 class Postgres(Process):
-    """PostgreSQL with a password. It refuses to be root, and is nobody there."""
+    """PostgreSQL with a password. It refuses to be root, so it runs as nobody."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="magtkd-postgres-"))

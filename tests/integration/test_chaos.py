@@ -47,17 +47,17 @@ def test_a_sweep_outlives_kills_of_all_kinds(tmp_path):
         start_new_session=True,
     )
     try:
-        said, _ = process.communicate(timeout=280)
+        output, _ = process.communicate(timeout=280)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait()
-    assert process.returncode == 0, said
-    told = json.loads((tmp_path / "out.json").read_text())
-    assert len(told["kills"]) == NUM_KILLS
-    assert len({kill["kind"] for kill in told["kills"]}) > NUM_KILLS // 3
-    assert sum(one["kills"] for one in told["rounds"]) == NUM_KILLS
-    assert [one["failures"] for one in told["rounds"]] == [[]] * len(told["rounds"])
+    assert process.returncode == 0, output
+    summary = json.loads((tmp_path / "out.json").read_text())
+    assert len(summary["kills"]) == NUM_KILLS
+    assert len({kill["kind"] for kill in summary["kills"]}) > NUM_KILLS // 3
+    assert sum(one["kills"] for one in summary["rounds"]) == NUM_KILLS
+    assert [one["failures"] for one in summary["rounds"]] == [[]] * len(summary["rounds"])
 
 
 # --- the checks see what is wrong -------------------------------------------------------------
@@ -80,8 +80,8 @@ def suggested(trial, **values):
 
 
 def stages(trial, outcome="trained", stage="teacher", key="k"):
-    told = {stage: {"key": key, "outcome": outcome, "seconds": 1.0}}
-    return {"kind": "trial_stages", "trial": trial, "stages": told}
+    records = {stage: {"key": key, "outcome": outcome, "seconds": 1.0}}
+    return {"kind": "trial_stages", "trial": trial, "stages": records}
 
 
 def report(trial, epoch, value=0.5):
@@ -89,8 +89,8 @@ def report(trial, epoch, value=0.5):
 
 
 def ended(trial, state="completed", epoch=1, value=0.5, **fields):
-    told = {"kind": "trial_ended", "trial": trial, "state": state, "epoch": epoch, **fields}
-    return told | {"objectives": [value]}
+    event = {"kind": "trial_ended", "trial": trial, "state": state, "epoch": epoch, **fields}
+    return event | {"objectives": [value]}
 
 
 def whole(trial, epochs=4):
@@ -114,7 +114,7 @@ def test_a_sound_sweep_passes():
 
 
 @pytest.mark.parametrize(
-    ("lines", "trial", "said"),
+    ("lines", "trial", "output"),
     [
         (sweep(*whole(1)), None, "without [0]"),
         (sweep(*whole(0), suggested(0), *whole(1)), 0, "2 trial_suggested"),
@@ -125,13 +125,13 @@ def test_a_sound_sweep_passes():
         (sweep(*whole(0), *whole(1))[:-1], None, "not closed as finished"),
     ],
 )
-def test_trials_that_do_not_begin_and_end_once_are_seen(lines, trial, said):
+def test_trials_that_do_not_begin_and_end_once_are_seen(lines, trial, output):
     found = messages(checks.check_trials(lines, 2))
-    assert any(who == trial and said in message for who, message in found), found
+    assert any(who == trial and output in message for who, message in found), found
 
 
 @pytest.mark.parametrize(
-    ("events", "said"),
+    ("events", "output"),
     [
         ([report(0, 1), report(0, 3), ended(0, "stopped")], "epoch 3 follows 1"),
         ([report(0, 2), report(0, 1), ended(0, "stopped")], "epoch 2 follows 0"),
@@ -140,9 +140,9 @@ def test_trials_that_do_not_begin_and_end_once_are_seen(lines, trial, said):
         ([*(report(0, e) for e in range(1, 5)), ended(0, value=0.7)], "not that of the chosen"),
     ],
 )
-def test_reports_that_are_not_whole_are_seen(events, said):
+def test_reports_that_are_not_whole_are_seen(events, output):
     found = messages(checks.check_epochs(sweep(suggested(0), *events)))
-    assert any(said in message for _, message in found), found
+    assert any(output in message for _, message in found), found
 
 
 def test_a_stage_that_was_trained_twice_is_seen():
@@ -165,7 +165,7 @@ def test_a_trial_that_fails_is_excused_by_kills_of_its_work_alone():
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "output"),
     [
         ([suggested(0, x=2), *whole(0)[1:]], "values differ"),
         ([*whole(0)[:-2], report(0, 4, 0.5000000001), ended(0)], "reports differ"),
@@ -173,8 +173,8 @@ def test_a_trial_that_fails_is_excused_by_kills_of_its_work_alone():
         ([suggested(0), stages(0), *whole(0)[1:]], "keys differ"),
     ],
 )
-def test_sweeps_that_differ_are_seen(changed, said):
-    assert messages(checks.check_same(sweep(*changed), sweep(*whole(0)))) == [(0, said)]
+def test_sweeps_that_differ_are_seen(changed, output):
+    assert messages(checks.check_same(sweep(*changed), sweep(*whole(0)))) == [(0, output)]
 
 
 ASHA = {"kind": "asha", "grace_period": 1, "reduction_factor": 2, "epochs": 4}
@@ -195,7 +195,7 @@ def test_asha_is_recomputed_from_all_reports():
     ]
     better = sweep(*good, suggested(1), report(1, 1, 0.95), ended(1, "stopped"), **ASHA)
     assert messages(checks.check_asha(better)) == [
-        (1, "was stopped, and nothing before epoch 1 says so")
+        (1, "was stopped, which no event before epoch 1 explains")
     ]
 
 

@@ -63,6 +63,6 @@ def test_a_sweep_on_clips_ends_with_a_best_configuration(
     measured = [record for record in trained if record.samples_per_second is not None]
     assert {record.outcome for record in measured} == {"trained"}
     assert len({record.key for record in measured}) > 6
-    # What is gigabytes large in a real corpus lies in the store once, and is sent to nobody.
+    # Gigabytes in a real corpus: stored once, and never sent between processes.
     key = chosen.stages["video_media"]
     assert Path(store.read("video_media", key).media).stat().st_size == 35 * 4 * 16 * 16 * 3

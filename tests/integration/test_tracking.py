@@ -98,7 +98,7 @@ in_every_store = pytest.mark.parametrize("place", STORES, indirect=True)
 
 @pytest.fixture
 def layout(request: pytest.FixtureRequest, tmp_path: Path) -> SweepLayout:
-    """Where a sweep lies; its name, which is that of the experiment, is of one test alone."""
+    """A directory for a sweep; its name, which is that of the experiment, is of one test alone."""
     return SweepLayout(tmp_path, request.node.name.replace("[", "-").strip("]"))
 
 

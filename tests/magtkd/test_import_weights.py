@@ -138,9 +138,9 @@ def test_other_numbers_of_speakers_are_told(importing: Importing) -> None:
     torch.save(published("magt", num_speakers=5), importing.checkpoint)
     for mode in ("conversation", "name", "published"):
         assert importing.run("magt", values={"data.speakers": mode}) == 0
-        told = importing.capsys.readouterr().err
-        is_told = f"data.speakers is {mode}; set data.speakers=published" in told
-        assert is_told == (mode != "published")
+        warnings = importing.capsys.readouterr().err
+        is_warned = f"data.speakers is {mode}; set data.speakers=published" in warnings
+        assert is_warned == (mode != "published")
 
 
 def test_test_stays_sealed_unless_revealed(importing: Importing) -> None:

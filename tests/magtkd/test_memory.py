@@ -63,18 +63,18 @@ def test_what_helps_is_named_as_far_as_it_is_not_done(tiny_config: MakeConfig) -
         {"teacher.encoder": "tiny", "teacher.gradient_checkpointing": True, "teacher.lora": {}}
     ).teacher
 
-    def told(section: TeacherConfig) -> str:
+    def advice(section: TeacherConfig) -> str:
         with pytest.raises(StageMemoryError) as caught, memory_named("teacher", section):
             raise MemoryError
         return str(caught.value)
 
-    plain = told(section.model_copy(update={"gradient_checkpointing": False, "lora": None}))
+    plain = advice(section.model_copy(update={"gradient_checkpointing": False, "lora": None}))
     for option in ("batch_size", "accumulation", "precision=bfloat16", "max_length"):
         assert f"teacher.{option}" in plain
-        assert f"teacher.{option}" in told(section)
+        assert f"teacher.{option}" in advice(section)
     for option in ("gradient_checkpointing=true", "lora.rank=8"):
         assert f"set teacher.{option}" in plain
-        assert option not in told(section)
+        assert option not in advice(section)
 
 
 TEXT = {"encoder": "tiny", "prompt_length": 5, "max_length": 64}

@@ -31,7 +31,7 @@ class _Model(nn.Module):
 
 
 class ScriptedTask:
-    """A task whose logits in each epoch, and losses in each step, are told beforehand.
+    """A task whose logits in each epoch, and losses in each step, are given beforehand.
 
     Args:
         logits: [num_epochs][num_utterances, num_classes].

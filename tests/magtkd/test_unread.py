@@ -52,7 +52,7 @@ CANDIDATES: tuple[Any, ...] = (
     *("magt", "sdt", "concat", "name", "an/encoder", "silence", "black", "never", "mean", "head"),
     *("identity", "none", "adam", "table", "stages"),
 )
-# Frames that the sections name: of an encoder that is not there nobody can ask.
+# Frames that the sections name: an encoder that is absent has none to report.
 BASE = with_values(Config(), {"video_media": {"num_frames": 4, "image_size": 8}})
 # What decides what is read.
 SWITCHES: dict[str, tuple[Any, ...]] = {
@@ -365,8 +365,8 @@ def test_the_schema_names_the_readers() -> None:
     fusion = schema["FusionConfig"]["properties"]
     for name, field in fusion.items():
         readers = [model for model in MODELS if name in MODELS[model].reads]
-        told = f"Read by: {', '.join(readers)}." in field["description"]
-        assert told == bool(readers), name
+        is_listed = f"Read by: {', '.join(readers)}." in field["description"]
+        assert is_listed == bool(readers), name
     assert fusion["warmup"]["description"].endswith("Read by: linear.")
     assert fusion["model"]["enum"] == list(MODELS)
     context = schema["TeacherConfig"]["properties"]["context"]["description"]

@@ -102,7 +102,7 @@ class SweepConfig(Config):
         metrics = [one.metric for one in objective]
         for metric in metrics:
             if metrics.count(metric) > 1:
-                raise ValueError(f"{metric!r} is there twice; keep one")
+                raise ValueError(f"{metric!r} is duplicated; keep one")
         return objective
 
     @field_validator("scheduler", mode="before")

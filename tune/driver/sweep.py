@@ -1,4 +1,4 @@
-"""A sweep from outside: run anew, or resumed."""
+"""Start a sweep, or resume one."""
 
 from __future__ import annotations
 

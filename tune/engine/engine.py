@@ -172,7 +172,7 @@ class Engine:
         held = _Held(worker, session, end_turn)
         if self._latest.get(trial) == session:
             self._held[trial] = held
-        else:  # the trial ended, or was opened anew, while its stages were being trained
+        else:  # the trial ended, or was opened again, while its stages were being trained
             await self._end_session(held)
         return opened
 

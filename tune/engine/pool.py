@@ -32,7 +32,7 @@ DEAD_SECONDS = 1.0
 
 
 def reason_of(error: RayError) -> str:
-    """Why a process died, in one line. Ray mentions want of memory far down in its text."""
+    """Why a process died, in one line. Ray mentions a lack of memory far down in its text."""
     if re.search(r"\bOOM\b|out of memory|memory pressure", str(error)):
         return "out of memory: Ray ended it before its node had none left; ask for more memory"
     return first_line(error)
@@ -72,7 +72,7 @@ class Pool:
     Args:
         start: starts a worker process of a shape and returns its handle.
         end: ends one.
-        totals: the cluster's resources, asked anew each time.
+        totals: the cluster's resources, queried each time.
     """
 
     def __init__(
@@ -219,13 +219,13 @@ class Pool:
                 lacking |= self._start_or_lack(request.shape, totals)
 
     def _find(self, request: _Request, totals: Mapping[str, float]) -> PoolWorker | None:
-        alike = [worker for worker in self._workers if worker.shape == request.shape]
-        idle = next((worker for worker in alike if worker.is_idle), None)
+        same_shape = [worker for worker in self._workers if worker.shape == request.shape]
+        idle = next((worker for worker in same_shape if worker.is_idle), None)
         if idle is not None or request.session is None:
             return idle
         if not self._lacking(request.shape, totals):
             return None  # there is room for a worker of its own
-        holding = [worker for worker in alike if worker.sessions]
+        holding = [worker for worker in same_shape if worker.sessions]
         return min(holding, key=lambda worker: len(worker.sessions), default=None)
 
     def _give(self, worker: PoolWorker, request: _Request) -> None:

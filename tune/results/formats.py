@@ -56,7 +56,7 @@ def _write_table(rows: Sequence[TrialRow], stream: IO[str]) -> None:
     is_terminal = stream.isatty()
     table = Table(box=None, pad_edge=False)
     for header, cells in _table_columns(rows).items():
-        # On a terminal a long name stands on several lines, so that every value is seen whole.
+        # On a terminal, wrap long names, so that no value is cut.
         folded = re.sub(r"( = |[ ._])", lambda found: found[0].rstrip() + "\n", header)
         table.add_column(
             folded if is_terminal else header,

@@ -1,4 +1,4 @@
-"""How the next trial's values are chosen: one file a sampler, `random` the plainest.
+"""Samplers choose the values of the next trial: one file each, `random` the simplest.
 
 To add one, write a file beside these with a `Sampler` and name it in `SAMPLERS`. Importing this
 package imports no Optuna; building a sampler does.

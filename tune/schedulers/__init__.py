@@ -1,4 +1,4 @@
-"""Which trials are stopped early: one file a scheduler, `fifo` the one that stops none.
+"""Schedulers stop trials early: one file each, and `fifo` stops none.
 
 To add one, write a file beside these with a `SchedulerSection` and name it in `AnyScheduler`.
 Importing this package imports no Ray; building a scheduler does.

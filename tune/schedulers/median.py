@@ -31,7 +31,7 @@ class Median(SchedulerSection):
         return MedianStopping(
             grace_period=self.grace_period,
             min_samples_required=self.min_samples,
-            # Never pause a trial for want of samples: others do not wait for its resources.
+            # Never pause a trial for lack of samples: others do not wait for its resources.
             min_time_slice=math.inf,
             **ray_options(problem),
         )

@@ -15,16 +15,16 @@ __all__ = ["PopulationBased"]
 
 
 class PopulationBased(SchedulerSection):
-    """Bad trials continue from good ones, with changed values."""
+    """Poor trials copy good ones and perturb their values (Jaderberg et al., 2017)."""
 
     kind: Literal["pbt"] = "pbt"
     """Which scheduler it is."""
     perturbation_interval: Positive = 3
-    """Epochs between two exchanges."""
+    """Epochs between two perturbations."""
     quantile_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.25
-    """The share of trials that copy, and of those that are copied."""
+    """The fraction of trials that copy, and of those that are copied."""
     resample_probability: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """How often a value is drawn anew instead of moved a little."""
+    """Probability of resampling a value instead of perturbing it."""
 
     @property
     def shares_sessions(self) -> bool:

@@ -17,12 +17,12 @@ Mode = Literal["min", "max"]
 
 
 class Objective(Section):
-    """A metric that is to become large or small."""
+    """A metric to optimise."""
 
     metric: str = "dev/weighted_f1"
     """`dev/accuracy`, `dev/loss`, `dev/weighted_f1`, or `dev/f1/<label>`."""
     mode: Mode = "max"
-    """Whether small or large values are good."""
+    """Whether to minimise or maximise."""
 
     @field_validator("metric")
     @classmethod

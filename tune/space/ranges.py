@@ -109,7 +109,7 @@ class Choice(Entry):
             if isinstance(value, float) and not math.isfinite(value):
                 raise SweepError(f"choice: {value} is not finite")
             if value in self.values[:index]:
-                raise SweepError(f"choice: {value!r} is there twice; keep one")
+                raise SweepError(f"choice: {value!r} is duplicated; keep one")
 
     def points(self) -> Sequence[Scalar]:
         return self.values

@@ -39,7 +39,7 @@ def _depth(name: str) -> int:
 def _refusal(name: str) -> str | None:
     """Why a name of the configuration cannot be searched, if so."""
     if name == "name":
-        return "it is a name for people and changes no result"
+        return "it is a display name that changes no result"
     if name.startswith("resources."):
         return "it limits what a stage may use, and changes nothing that it computes"
     if name in {"data.path", "data.media"} or name.startswith("data.synthetic."):
@@ -86,8 +86,8 @@ class Space:
 
         Raises:
             SweepError: one line that begins with the name: not a range or choice, an empty or
-                reversed range, a log scale that reaches 0, a value or a name that is there twice,
-                conditions in a circle.
+                reversed range, a log scale that reaches 0, a duplicated value or name,
+                cyclic conditions.
         """
         if not isinstance(tree, Mapping):
             raise SweepError(f"{tree!r} is not a mapping of names to ranges or choices")
@@ -132,7 +132,7 @@ class Space:
                     break
             else:
                 circle = ", ".join(name for name, _ in waiting)
-                raise SweepError(f"{waiting[0][0]}: when: the conditions go in a circle: {circle}")
+                raise SweepError(f"{waiting[0][0]}: when: the conditions are cyclic: {circle}")
             waiting.remove(item)
             done.append(item)
         return tuple(done)
@@ -266,7 +266,7 @@ class Space:
 
 
 def _deck(values: Sequence[Scalar], seed: int) -> Iterator[Scalar]:
-    """The values again and again, shuffled anew each time."""
+    """The values repeatedly, reshuffled each time."""
     generator = random.Random(seed)
     while True:
         yield from generator.sample(values, len(values))

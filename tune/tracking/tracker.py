@@ -1,4 +1,4 @@
-"""MLflow as a projection of the ledger: it can fall behind, catch up, or be made anew.
+"""MLflow as a projection of the ledger: it can fall behind, catch up, or be rebuilt.
 
 A thread of the driver follows the ledger's file, turns events into updates of runs, and sends
 these in batches. Every time stamp comes from the ledger, so that sending twice changes nothing:

@@ -114,7 +114,7 @@ def make_table(rows: Sequence[Mapping[str, Any]], source: str | Path) -> pa.Tabl
     try:
         return pa.Table.from_pylist(list(rows), schema)
     except (pa.ArrowInvalid, OverflowError) as error:
-        raise DataError(f"{source}: {first_line(error)}; number utterances anew") from None
+        raise DataError(f"{source}: {first_line(error)}; renumber the utterances") from None
 
 
 def describe_names(names: Sequence[str]) -> str:

@@ -106,7 +106,7 @@ def _row(values: dict[str, str], split: str, place: str) -> dict[str, Any]:
         raise DataError(f"{place}: Emotion: {values['label']!r} is none of {', '.join(LABELS)}")
     return {
         "split": split,
-        # Scenes may be numbered anew in each file, as MELD's dialogues are.
+        # The numbering of scenes may restart in each file, as MELD's dialogues are.
         "dialogue_id": f"{split}/s{season:02d}e{episode:02d}c{scene:02d}",
         "utterance_id": utterance,
         "speaker": _speaker(repair_text(values["speaker"])),

@@ -51,7 +51,7 @@ def read_table(source: Path, options: Options) -> Conversion:
             if len(values) < num_rows:
                 values.append(None)
             if len(values) > num_rows:
-                raise DataError(f"{place}: {name} is there twice; keep one")
+                raise DataError(f"{place}: {name} is duplicated; keep one")
     _check_columns(source, columns, num_rows)
     table = pa.table({name: _column(name, columns[name]) for name in columns})
     notes = [f"not in the schema, so not taken: {', '.join(ignored)}"] if ignored else []

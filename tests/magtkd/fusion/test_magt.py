@@ -314,7 +314,7 @@ def test_without_an_anchor_no_modality_reads_a_refined_one() -> None:
     assert model.others is not None
     text = model(**batch).text_hidden
     with torch.no_grad():
-        model.others.reduce.weight[1] = 0  # audio's state, which nobody may read
+        model.others.reduce.weight[1] = 0  # audio's state, which nothing may read
     torch.testing.assert_close(model(**batch).text_hidden, text)
 
 

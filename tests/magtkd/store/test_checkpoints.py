@@ -79,7 +79,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
         one.save(b"more")
     assert one.load() == b"whole"
     monkeypatch.setattr(checkpoints, "SECONDS", -1.0)
-    one.offer(Counter())  # training goes on
+    one.offer(Counter())  # training continues
     assert one.load() == b"whole"
 
 

@@ -87,7 +87,7 @@ def test_a_candidate_has_the_plain_configuration_of_a_trial(path):
             r"objective\.0\.mode: must be one of 'min', 'max', got 'maximise'",
         ),
         ("objective=[]", r"objective: there is none; write"),
-        ("objective=[{metric: dev/loss}, {metric: dev/loss}]", r"'dev/loss' is there twice"),
+        ("objective=[{metric: dev/loss}, {metric: dev/loss}]", r"'dev/loss' is duplicated"),
         ("search.sampler=tpee", r"search\.sampler: 'tpee': no such sampler; did you mean 'tpe'\?"),
         ("search.num_trials=0", r"search\.num_trials: must be >= 1, got 0$"),
         ("search.num_trails=3", r"search\.num_trails: unknown key; did you mean 'num_trials'\?"),

@@ -1,4 +1,4 @@
-"""The doctor finds what is wrong, says a way out, shows no secret, and leaves nothing behind."""
+"""The doctor finds each problem and its remedy, shows no secret, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OUTCOMES = {"ok", "warning", "problem"}
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, and an environment that says nothing."""
+    """An empty working directory, and an empty environment."""
     monkeypatch.chdir(tmp_path)
     for name in (*doctor.SHOWN, *doctor.SECRET):
         monkeypatch.delenv(name, raising=False)
@@ -133,8 +133,8 @@ def test_a_check_that_breaks_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(doctor, "check_tracking", broken)
     check = next(check for check in run_checks("x") if check.name == "tracking")
-    told = "cannot be checked: at http://***@h; see the others"
-    assert (check.outcome, check.message) == ("problem", told)
+    message = "cannot be checked: at http://***@h; see the others"
+    assert (check.outcome, check.message) == ("problem", message)
 
 
 # --- versions, storage, this machine ----------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The pool without Ray: workers are objects whose `ready` answers when the test says so."""
+"""The pool without Ray: workers are objects whose `ready` answers when the test lets it."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ async def test_a_teacher_that_needs_the_whole_gpu_is_not_starved():
     late = request(cluster, TENTH_GPU, session="late")
     free = request(cluster, ONE)
     await settle()
-    # What asks for a GPU waits behind the teacher; what does not goes on.
+    # What asks for a GPU waits behind the teacher; the others continue.
     assert not teacher.done()
     assert not late.done()
     cluster.pool.release(await free)

@@ -181,7 +181,7 @@ def test_any_truncation_gives_a_prefix(
     path.write_bytes(content[:length])
     num_whole = content[:length].count(b"\n")
     assert list(read_events(path)) == events[:num_whole]
-    # A writer cuts the torn tail off and goes on, no earlier than the last event.
+    # A writer cuts the torn tail off and continues, no earlier than the last event.
     with Ledger(layout) as ledger:
         added = ledger.append(SweepResumed())
     assert list(read_events(path)) == [*events[:num_whole], added]

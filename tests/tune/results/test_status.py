@@ -55,7 +55,7 @@ BROKEN = "teacher: cannot load 'x'\nin two lines"
 
 @pytest.fixture(autouse=True)
 def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepLayout:
-    """Where the sweep lies, in the working directory's default storage; MLflow is up to date."""
+    """A sweep's directory in the working directory's default storage; MLflow is up to date."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(tune.tracking, "num_behind", lambda layout, uri: 0)

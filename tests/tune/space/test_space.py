@@ -193,7 +193,7 @@ def test_suggestions_include_tied_names_and_leave_out_the_inactive():
         ({"choice": [3], "int": [1, 2]}, r".* names no values"),
         ({"choice": []}, r"choice: there is no value"),
         ({"choice": 3}, r"choice: 3 is not a list"),
-        ({"choice": [3, 5, 3.0]}, r"choice: 3\.0 is there twice"),
+        ({"choice": [3, 5, 3.0]}, r"choice: 3\.0 is duplicated"),
         ({"choice": [[3]]}, r"choice: \[3\] is not a single value"),
         ({"choice": [math.nan]}, r"choice: nan is not finite"),
         ({"choice": [3], "log": True}, r"log: unknown key"),
@@ -243,7 +243,7 @@ def test_conditions_must_not_go_in_a_circle(length):
         name: {"choice": [3], "when": {after: 3}}
         for name, after in zip(ring, following, strict=False)
     }
-    with pytest.raises(SweepError, match=r"the conditions go in a circle"):
+    with pytest.raises(SweepError, match=r"the conditions are cyclic"):
         Space.parse(tree)
 
 
@@ -291,7 +291,7 @@ def test_a_legal_space_passes():
         ),
         ({"teacher.hidden_dim": {"choice": ["64"]}}, r"'64' would be read as 64; write it so"),
         ({"fusion.hidden_dim": {"int": [16, 64]}}, r"num_heads is 8, which does not divide"),
-        ({"name": {"choice": ["a"]}}, r"name: cannot be searched: it is a name for people"),
+        ({"name": {"choice": ["a"]}}, r"name: cannot be searched: it is a display name"),
         ({"resources.fusion.cpu": {"int": [1, 2]}}, r"cannot be searched: it limits what a stage"),
         ({"data.path": {"choice": ["a"]}}, r"data\.path: cannot be searched: trials on different"),
         ({"data.synthetic.seed": {"int": [1, 2]}}, r"cannot be searched: trials on different"),

@@ -67,7 +67,7 @@ LAYOUTS: dict[str, tuple[tuple[Any, ...], str]] = {
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
-    """Reads a tuple of features that lies in a file."""
+    """Reads a tuple of features from a file."""
 
     def run(content: Any, **options: Any) -> Conversion:
         path = tmp_path / "features.pkl"

@@ -35,7 +35,7 @@ Read = Callable[..., Any]
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
-    """Reads a pickle that lies in a file."""
+    """Reads a pickle from a file."""
 
     def run(content: bytes, **options: Any) -> Any:
         path = tmp_path / "features.pkl"
@@ -371,7 +371,7 @@ def dtype(code: bytes, state: bytes = b"U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\
             b"ccollections\ndefaultdict\n)RN}U\x0fdefault_factorycbuiltins\nset\ns\x86b.",
             "a defaultdict's default",
         ),
-        # A dtype that lies about what its bytes are, and shapes that do.
+        # A dtype that does not match its bytes, and shapes that do.
         (dtype(b"V9") + b".", "numpy's dtype 'V9'"),
         (dtype(b"f4,O") + b".", "numpy's dtype 'f4,O'"),
         (dtype(b"f8", b"U\x01<NU\x01x\x85}J\x08\x00\x00\x00K\x08K\x00") + b".", "with fields"),
