@@ -163,7 +163,7 @@ def command_line(*words: str) -> str:
     """Run `magtkd` as a person would, and return what it printed on stdout.
 
     Raises:
-        SystemExit: with what it said, where it failed.
+        SystemExit: with its output, if it failed.
     """
     program = Path(sys.executable).with_name("magtkd")
     done = subprocess.run(

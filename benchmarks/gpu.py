@@ -96,8 +96,8 @@ class Worker:
         self._process = self._context.Process(target=serve, args=(other,), daemon=True)
         self._process.start()
         other.close()
-        told: dict[str, Any] = self._receive(time.monotonic() + START)
-        return told
+        environment: dict[str, Any] = self._receive(time.monotonic() + START)
+        return environment
 
     def run(self, case: Case, limit: float) -> Iterator[Row]:
         """The rows of a case, a failure among them where it ends too early or too late."""
@@ -151,8 +151,8 @@ def run_cases(cases: Sequence[Case], budget: float) -> tuple[dict[str, Any], lis
             for one in worker.run(case, min(case.limit, left)):
                 rows.append(one)
                 seconds = time.monotonic() - started
-                said = f"{one.check}: {one.case}: {one.measured} {one.outcome}, {seconds:.1f} s"
-                print(said, file=sys.stderr, flush=True)
+                line = f"{one.check}: {one.case}: {one.measured} {one.outcome}, {seconds:.1f} s"
+                print(line, file=sys.stderr, flush=True)
     return header, rows
 
 
@@ -217,9 +217,9 @@ def main() -> int:
         print(NO_DEVICE)
     print(table(rows))
     if options.json is not None:
-        told = {**header, "seconds": round(time.monotonic() - started, 1)}
-        told["rows"] = [asdict(one) for one in rows]
-        options.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        report = {**header, "seconds": round(time.monotonic() - started, 1)}
+        report["rows"] = [asdict(one) for one in rows]
+        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return exit_code(rows)
 
 

@@ -1,6 +1,6 @@
 """What `gpu.py` measures at full size: memory, speed, and what batches keep waiting.
 
-On a CPU the same is done at a small size, where figures say nothing but that they can be taken.
+On a CPU the same is done at a small size, where the figures mean nothing.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def memory(folder: Path, encoder: str, train: str = "full") -> Iterator[Row]:
     if _is_cuda():
         expected += f", {estimate / 1e9:.1f} GB in docs/encoders.md"
         is_right = is_right and 0.85 <= counted / estimate <= 1.15
-    said = f"{peak / 1e9:.3g} GB, {peak / counted:.2f} times"
-    yield row("memory", name, expected, said, is_right)
+    measured = f"{peak / 1e9:.3g} GB, {peak / counted:.2f} times"
+    yield row("memory", name, expected, measured, is_right)
 
 
 def documented(encoder: str, train: str) -> float:
@@ -153,12 +153,12 @@ def steps(folder: Path, encoder: str) -> Iterator[Row]:
             yield skipped("memory", name, "no peft")
             continue
         gc.collect()
-        measured = encoder_memory.measure(encoder, option, 4)
-        peak = measured["peak_gib"]
+        figures = encoder_memory.measure(encoder, option, 4)
+        peak = figures["peak_gib"]
         whole = whole or peak
-        said = f"{peak:.2f} GiB, {measured['samples_per_second']:.1f} samples/s"
+        measured = f"{peak:.2f} GiB, {figures['samples_per_second']:.1f} samples/s"
         expected = "bfloat16, batch 4" if peak == whole else f"less than {whole:.2f} GiB"
-        yield row("memory", name, expected, said, peak < whole or option == "none")
+        yield row("memory", name, expected, measured, peak < whole or option == "none")
 
 
 # --- speed ------------------------------------------------------------------------------------
@@ -193,15 +193,16 @@ def speed(folder: Path, precision: str) -> Iterator[Row]:
             seconds[name].append(trainer.epoch()["seconds"])
     peer, ours = (statistics.median(seconds[name]) for name in (PEER, OURS))
     size = f"{conversations.num_conversations('train')} conversations, {options['hidden_dim']} wide"
-    said = f"{peer:.3f} s, {ours:.3f} s: {peer / ours:.2f} times faster"
-    yield row("speed", f"MAGT, {precision}", f"published / ours, {size}", said, min(peer, ours) > 0)
+    measured = f"{peer:.3f} s, {ours:.3f} s: {peer / ours:.2f} times faster"
+    expected = f"published / ours, {size}"
+    yield row("speed", f"MAGT, {precision}", expected, measured, min(peer, ours) > 0)
     peak = peak_flops(torch.cuda.get_device_name(), precision) if _is_cuda() else None
     for name, taken in ((PEER, peer), (OURS, ours)):
         rate = flops[name] / taken
         share = f"{100 * rate / peak:.1f} % of {peak / 1e12:g}" if peak else "unknown peak"
-        said = f"{flops[name] / 1e12:.3g} TFLOP at {rate / 1e12:.3g} TFLOP/s, {share}"
+        measured = f"{flops[name] / 1e12:.3g} TFLOP at {rate / 1e12:.3g} TFLOP/s, {share}"
         is_right = rate > 0 and (peak is None or rate < peak)
-        yield row("speed", f"{name}, {precision}", "a share below 1", said, is_right)
+        yield row("speed", f"{name}, {precision}", "a share below 1", measured, is_right)
 
 
 # --- waiting ----------------------------------------------------------------------------------
@@ -233,8 +234,8 @@ def waiting(folder: Path, kind: str) -> Iterator[Row]:
     waited, started = 0.0, time.perf_counter()
     session.advance()
     seconds = time.perf_counter() - started
-    said = f"{100 * waited / seconds:.1f} % of {seconds:.2f} s"
-    yield row("waiting", what, "a share of an epoch", said, 0 <= waited <= seconds)
+    measured = f"{100 * waited / seconds:.1f} % of {seconds:.2f} s"
+    yield row("waiting", what, "a share of an epoch", measured, 0 <= waited <= seconds)
 
 
 def _fusion_session(folder: Path) -> tuple[Session[Any, Any], str]:

@@ -5,8 +5,8 @@
 
 `--trials` and `--reports` are the size of the ledger that is written, read, replayed into a study
 and a scheduler, and asked for its best trial, each in a process of its own. Then `--run` trials of
-stages that train nothing are run with Ray; the time of a trial and the driver's memory are told for
-each fifth of them. `--run 0` leaves that out.
+stages that train nothing are run with Ray; the time of a trial and the driver's memory are printed
+for each fifth of them. `--run 0` leaves that out.
 """
 
 from __future__ import annotations
