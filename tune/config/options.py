@@ -9,7 +9,7 @@ from magtkd.pipeline import CORE_TRAINER, Trainer
 __all__ = ["SweepOptions"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SweepOptions:
     """How a sweep is run, as apart from what it searches."""
 

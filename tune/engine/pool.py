@@ -42,7 +42,7 @@ class WorkerDiedError(Exception):
     """The processes that were to do some work died, one after another."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class PoolWorker:
     """A worker process: `is_training` a stage, or holding `sessions`, or idle."""
 
@@ -261,7 +261,7 @@ class Pool:
         return lacking
 
     def _start_worker(self, shape: Shape) -> None:
-        worker = PoolWorker(self._start(shape), shape)
+        worker = PoolWorker(handle=self._start(shape), shape=shape)
         self._workers.append(worker)
         task = asyncio.get_running_loop().create_task(self._await_ready(worker))
         self._tasks.add(task)

@@ -39,7 +39,7 @@ from tune.engine.messages import (
 __all__ = ["Worker", "WorkerActor"]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _OpenSession:
     """A fusion session with what its artifact and its checkpoints will need."""
 
@@ -142,7 +142,13 @@ class Worker:
                 checkpoint, is_new = checkpoint or checkpoints.load(), checkpoint is not None
                 if checkpoint is not None:
                     session.restore(checkpoint)
-            opened = _OpenSession(session, given["data"], request.plan, config, checkpoints)
+            opened = _OpenSession(
+                session=session,
+                data=given["data"],
+                plan=request.plan,
+                config=config,
+                checkpoints=checkpoints,
+            )
             if is_new:
                 opened.save()  # it may be another trial's, whose name is not looked under
         except Exception as error:

@@ -33,7 +33,7 @@ from tune.space import Candidate, Objective, Values
 __all__ = ["SweepState", "TrialState"]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TrialState:
     """One trial, as far as the ledger has recorded it."""
 
@@ -153,7 +153,12 @@ class SweepState:
                 f"ledger of sweep {self.name!r}: trial {event.trial} was suggested twice"
             )
         candidate = event.candidate
-        self.trials[event.trial] = TrialState(event.trial, candidate, event.time, candidate)
+        self.trials[event.trial] = TrialState(
+            number=event.trial,
+            suggested=candidate,
+            suggested_time=event.time,
+            candidate=candidate,
+        )
 
     def _apply_to_trial(self, event: TrialEvent) -> bool:
         trial = self.trials.get(event.trial)

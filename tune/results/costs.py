@@ -12,7 +12,7 @@ from tune.ledger import SweepState
 __all__ = ["StageCost", "sweep_cost"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StageCost:
     """What one stage cost over all trials, in seconds, and what reuse saved.
 

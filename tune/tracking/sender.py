@@ -54,9 +54,14 @@ class Sender:
         # Beside the ledger, where the next driver removes what one that was killed left.
         self._scratch.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
-            _Sending(runs, updates, self._artifacts_of, self._note, Path(folder)).run(
-                self._side_by_side
+            sending = _Sending(
+                runs,
+                updates,
+                artifacts_of=self._artifacts_of,
+                note=self._note,
+                folder=Path(folder),
             )
+            sending.run(self._side_by_side)
 
 
 class _Sending:
@@ -66,6 +71,7 @@ class _Sending:
         self,
         runs: SweepRuns,
         updates: dict[int | None, RunUpdate],
+        *,
         artifacts_of: ArtifactsOf | None,
         note: Callable[[str], None],
         folder: Path,

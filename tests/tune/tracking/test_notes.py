@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from magtkd.pipeline import StageRecord
 from tune.ledger import SweepState, TrialState, TrialStatus
 from tune.space import Candidate
 from tune.tracking.notes import sweep_headline, sweep_note, trial_note
 
 NONE = Candidate(values={})
+SUGGESTED: dict[str, Any] = {
+    "number": 3,
+    "suggested": NONE,
+    "suggested_time": 1000,
+    "candidate": NONE,
+}
 
 
 def test_a_sweep_has_its_search_and_its_space() -> None:
@@ -33,7 +41,7 @@ def test_a_sweep_has_its_search_and_its_space() -> None:
 
 
 def test_a_trial_has_its_end_its_scores_and_its_stages() -> None:
-    trial = TrialState(3, NONE, 1000, NONE, state=TrialStatus.STOPPED, epoch=5)
+    trial = TrialState(**SUGGESTED, state=TrialStatus.STOPPED, epoch=5)
     trial.stages = {
         "data": StageRecord("a", "reused", 0.0, 2.0),
         "teacher": StageRecord("b", "reused", 0.0, 5.25),
@@ -46,7 +54,5 @@ def test_a_trial_has_its_end_its_scores_and_its_stages() -> None:
 
 
 def test_a_failed_trial_has_its_reason() -> None:
-    trial = TrialState(
-        3, NONE, 1000, NONE, state=TrialStatus.DIVERGED, message="fusion: loss is nan"
-    )
+    trial = TrialState(**SUGGESTED, state=TrialStatus.DIVERGED, message="fusion: loss is nan")
     assert trial_note(trial, {}) == "diverged: fusion: loss is nan"
