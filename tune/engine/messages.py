@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from magtkd.errors import DivergedError, StageMemoryError, StorageError, first_line
+from magtkd.metrics import Report
 from magtkd.pipeline import StageRecord
 
 __all__ = [
@@ -61,7 +62,7 @@ class WorkerSession:
     """A session that a worker opened: the reports of its epochs so far, and the seconds that these
     took."""
 
-    reports: list[dict[str, Any]]
+    reports: list[Report]
     seconds: float
 
 
