@@ -16,8 +16,7 @@ from magtkd.pipeline.source import source_of
 from magtkd.pipeline.stage import Outcome, StageRecord, Trainer, Work, trained_record
 from magtkd.pipeline.trainer import CORE_TRAINER
 from magtkd.pipeline.unread import unread_lines, unread_settings
-from magtkd.store.checkpoints import Checkpoints
-from magtkd.store.store import Artifact, Store
+from magtkd.store import Artifact, Checkpoints, Store
 
 __all__ = ["run_chain", "stage_checkpoints", "train_stage"]
 

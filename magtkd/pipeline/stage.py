@@ -21,8 +21,7 @@ from magtkd.metrics import Report
 from magtkd.model_files import model_folder
 from magtkd.pipeline.source import Source
 from magtkd.reading import EVERYTHING, Given
-from magtkd.store.checkpoints import Checkpoints
-from magtkd.store.store import Artifact, stage_key
+from magtkd.store import Artifact, Checkpoints, stage_key
 
 __all__ = [
     "OpenSession",
