@@ -5,17 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from magtkd.config import Config
 from magtkd.data import read_metadata
+from magtkd.metrics import Report
 from magtkd.store import Artifact
-
-if TYPE_CHECKING:
-    from magtkd.training import Report
 
 __all__ = ["StubSession", "StubTrainer"]
 
@@ -29,7 +27,7 @@ class StubSession:
         self.epoch, self._score = 0, score
 
     @property
-    def reports(self) -> list[dict[str, Any]]:
+    def reports(self) -> list[Report]:
         return []
 
     @property
@@ -37,9 +35,6 @@ class StubSession:
         return self.epoch > 0
 
     def advance(self) -> Report:
-        # Torch comes with it, which neither the driver nor the engine needs to hold.
-        from magtkd.training import Report
-
         self.epoch += 1
         return Report(self.epoch, self._metrics())
 

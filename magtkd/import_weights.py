@@ -30,7 +30,7 @@ from magtkd.pipeline import (
 )
 from magtkd.scoring import score_split
 from magtkd.stages.published import evaluate_published, read_published
-from magtkd.store.store import Artifact, Store
+from magtkd.store import Artifact, Store
 
 __all__ = ["import_checkpoint"]
 

@@ -15,7 +15,7 @@ from magtkd.cli.app import examples, warn
 from magtkd.cli.options import JsonOption, Overrides, StorageOption
 from magtkd.config import load_config
 from magtkd.errors import ConfigError
-from magtkd.store.store import Store
+from magtkd.store import Store
 
 __all__ = ["add_import"]
 

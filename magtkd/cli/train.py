@@ -17,7 +17,7 @@ from magtkd.cli.options import JsonOption, Overrides, StorageOption
 from magtkd.config import Config, dump_yaml, load_config
 from magtkd.metrics import Scores
 from magtkd.pipeline import StageRecord, run_chain
-from magtkd.store.store import Artifact, Store
+from magtkd.store import Artifact, Store
 
 __all__ = ["add_train"]
 

@@ -24,7 +24,7 @@ from magtkd.media.clips import ClipWriter
 from magtkd.media.container import UnreadableError, need_media
 from magtkd.media.files import ClipSource, clip_sources
 from magtkd.media.video import read_frames
-from magtkd.store.store import Artifact
+from magtkd.store import Artifact
 
 __all__ = ["ClipFormat", "frame_format", "make_media", "waveform_format"]
 

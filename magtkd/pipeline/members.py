@@ -20,7 +20,7 @@ from magtkd.media import ClipFormat, frame_format, make_media, wanted_frames, wa
 from magtkd.pipeline.source import Source
 from magtkd.pipeline.stage import Stage, TrainedStage, UntrainedStage, Work
 from magtkd.reading import Given
-from magtkd.store.store import Artifact
+from magtkd.store import Artifact
 
 __all__ = ["REGISTRY", "STAGES", "find_stage"]
 

@@ -6,21 +6,17 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from magtkd.config import Config, Resources
 from magtkd.data import Corpus, read_corpus
+from magtkd.metrics import Report
 from magtkd.pipeline.members import find_stage
 from magtkd.pipeline.plan import Plan, describe_stage, make_plan
 from magtkd.pipeline.source import source_of
 from magtkd.pipeline.stage import Outcome, StageRecord, Trainer, Work, trained_record
 from magtkd.pipeline.trainer import CORE_TRAINER
 from magtkd.pipeline.unread import unread_lines, unread_settings
-from magtkd.store.checkpoints import Checkpoints
-from magtkd.store.store import Artifact, Store
-
-if TYPE_CHECKING:
-    from magtkd.training import Report
+from magtkd.store import Artifact, Checkpoints, Store
 
 __all__ = ["run_chain", "stage_checkpoints", "train_stage"]
 

@@ -12,19 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from magtkd.config import Config, Resources, Section
 from magtkd.data import Corpus
 from magtkd.memory import MemoryPeak, memory_named
+from magtkd.metrics import Report
 from magtkd.model_files import model_folder
 from magtkd.pipeline.source import Source
 from magtkd.reading import EVERYTHING, Given
-from magtkd.store.checkpoints import Checkpoints
-from magtkd.store.store import Artifact, stage_key
-
-if TYPE_CHECKING:
-    from magtkd.training import Report
+from magtkd.store import Artifact, Checkpoints, stage_key
 
 __all__ = [
     "OpenSession",
@@ -78,8 +75,8 @@ class OpenSession(Protocol):
         """Epochs done."""
 
     @property
-    def reports(self) -> list[dict[str, Any]]:
-        """The reports of all epochs, as plain values."""
+    def reports(self) -> list[Report]:
+        """The reports of all epochs."""
 
     @property
     def seconds(self) -> float:

@@ -11,7 +11,7 @@ from magtkd.data.columns import features_column
 from magtkd.media import Clips
 from magtkd.pipeline.members import DATA, find_stage
 from magtkd.pipeline.stage import TrainedStage
-from magtkd.store.store import Artifact
+from magtkd.store import Artifact
 
 if TYPE_CHECKING:
     from magtkd.stages.inputs import Inputs

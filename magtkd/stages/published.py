@@ -10,23 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from magtkd.config import FusionConfig
-from magtkd.data import MODALITIES, SPLITS
+from magtkd.data import MODALITIES
 from magtkd.errors import DataError
 from magtkd.fusion import MAGT, SDT
 from magtkd.fusion.published import magt as published_magt
 from magtkd.fusion.published import sdt as published_sdt
 from magtkd.fusion.published.checkpoint import labels_text, read_checkpoint
 from magtkd.metrics import classification_metrics
-from magtkd.stages.fusion import FusionTask, make_task
+from magtkd.stages.fusion import make_task
 from magtkd.stages.inputs import Inputs
-from magtkd.training import TrainResult
+from magtkd.training import TrainResult, dev_metrics, predict_table
 
 __all__ = ["evaluate_published", "read_published"]
 
@@ -95,37 +93,17 @@ def evaluate_published(
     state = _with_speakers(path, state, inputs.metadata.num_speakers, warn)
     task.model.model.load_state_dict(state)
     weights = {name: tensor.contiguous() for name, tensor in task.model.state_dict().items()}
-    features, logits = _predict(task, len(inputs.label))
+    features, logits = predict_table(task, len(inputs.label))
     dev = inputs.split == "dev"
-    scores = classification_metrics(
-        inputs.label[dev], logits[dev].argmax(axis=1), list(inputs.labels)
-    )
-    report = {f"dev/{name}": scores[name] for name in ("accuracy", "weighted_f1")}
-    report |= {f"dev/f1/{name}": entry["f1"] for name, entry in scores["per_class"].items()}
-    report["dev/loss"] = float(
-        F.cross_entropy(torch.from_numpy(logits[dev]), torch.from_numpy(inputs.label[dev]))
-    )
+    label, dev_logits = inputs.label[dev], logits[dev]
     metrics = {
         "epoch": 0,
         "seconds": time.perf_counter() - started,
-        "reports": [{"epoch": 0, "metrics": report}],
-        "dev": scores,
+        "reports": [{"epoch": 0, "metrics": dev_metrics(label, dev_logits, inputs.labels)}],
+        "dev": classification_metrics(label, dev_logits.argmax(axis=1), inputs.labels),
     }
     saved = save_tensors(weights, metadata={"labels": labels_text(inputs.labels)})
     return TrainResult(features, logits, saved, metrics)
-
-
-def _predict(task: FusionTask, num_utterances: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features [N, H] and logits [N, C] by row of the table."""
-    task.model.eval()
-    with torch.no_grad():
-        parts = [task.outputs(batch) for split in SPLITS for batch in task.batches(split, None)]
-    order = torch.cat([part.row for part in parts]).argsort()
-    assert len(order) == num_utterances, "each utterance once"
-    return (
-        torch.cat([part.features for part in parts])[order].numpy(),
-        torch.cat([part.logits for part in parts])[order].numpy(),
-    )
 
 
 def _require_widths(path: Path, model: MAGT | SDT, widths: Mapping[str, int]) -> None:

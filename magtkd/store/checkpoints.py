@@ -14,7 +14,7 @@ import time
 from typing import Protocol
 
 from magtkd.errors import StorageError
-from magtkd.store.store import Store
+from magtkd.store.files import Files
 
 __all__ = ["Checkpointable", "Checkpoints"]
 
@@ -42,7 +42,7 @@ class Checkpoints:
         name: the training's name below `sessions/`: letters, digits, `-` and `/`.
     """
 
-    def __init__(self, store: Store, name: str) -> None:
+    def __init__(self, store: Files, name: str) -> None:
         self._store, self._folder = store, f"sessions/{name}"
         self._last_time, self._last_cost = time.monotonic(), 0.0
 

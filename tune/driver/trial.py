@@ -178,8 +178,7 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
             return opened
         self._news |= {stage: _rounded(record) for stage, record in opened.records.items()}
         self._opened = opened
-        reports = (Report(**report) for report in opened.reports)
-        self._past = deque(report for report in reports if report.epoch > self._epoch)
+        self._past = deque(report for report in opened.reports if report.epoch > self._epoch)
         return None
 
     def _find_engine(self) -> EngineHandle:
@@ -224,7 +223,7 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
     def _next_found(self, found: FusionFound) -> TrialResult:
         """The next epoch of a fusion that was trained before; the last one again, where the end is
         all that was not reported."""
-        report = self._past.popleft() if self._past else Report(**found.reports[-1])
+        report = self._past.popleft() if self._past else found.reports[-1]
         result = self._result(report)
         return result if self._past else replace(result, chosen=_chosen(found.metrics))
 
@@ -236,7 +235,7 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
             opened = self._opened
             session = fetch(opened.worker.checkpoint.remote(opened.session))
             # Epochs of an earlier driver that are still to be reported are trained already.
-            trained = opened.reports[-1]["epoch"] if self._past else trained
+            trained = opened.reports[-1].epoch if self._past else trained
         saved = _Checkpoint(candidate=self._candidate, epoch=self._epoch, trained=trained)
         Path(checkpoint_dir, "session.safetensors").write_bytes(session or b"")
         Path(checkpoint_dir, "trial.json").write_bytes(msgspec.json.encode(saved))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from magtkd.config import Config
+from magtkd.metrics import Report
 from magtkd.pipeline import StageRecord
 from magtkd.store import Artifact
 from tune.engine.messages import (
@@ -96,7 +97,7 @@ class SessionOpened:
     records: dict[str, StageRecord]
     """How the trial came by each stage before fusion."""
     fusion_key: str
-    reports: list[dict[str, Any]]
+    reports: list[Report]
     """Of fusion's epochs so far."""
     seconds: float
     """What these took."""
@@ -114,10 +115,9 @@ class FusionFound:
     """The artifact's."""
 
     @property
-    def reports(self) -> list[dict[str, Any]]:
+    def reports(self) -> list[Report]:
         """Of all epochs."""
-        reports: list[dict[str, Any]] = self.metrics["reports"]
-        return reports
+        return [Report(**report) for report in self.metrics["reports"]]
 
 
 Opened = SessionOpened | FusionFound | Failure

@@ -12,6 +12,7 @@ from typing import Any
 
 from magtkd.config import Config
 from magtkd.errors import DivergedError, StageMemoryError, StorageError, first_line
+from magtkd.metrics import Report
 from magtkd.pipeline import Plan, StageRecord
 
 __all__ = [
@@ -107,7 +108,7 @@ class WorkerSession:
     """A session that a worker opened: the reports of its epochs so far, and the seconds that these
     took."""
 
-    reports: list[dict[str, Any]]
+    reports: list[Report]
     seconds: float
 
 

@@ -74,7 +74,7 @@ def test_what_is_no_speech_encoder(tiny_models: dict[str, Path], tmp_path: Path)
     other = Path(shutil.copytree(tiny_models["audio"], tmp_path / "other"))
     settings = json.loads((other / "preprocessor_config.json").read_text())
     (other / "preprocessor_config.json").write_text(json.dumps(settings | {"sampling_rate": 8000}))
-    with pytest.raises(ConfigError, match="hears 8000 Hz, the clips have 16000 Hz"):
+    with pytest.raises(ConfigError, match="expects 8000 Hz, the clips have 16000 Hz"):
         AudioEncoder(str(other), pooling="first", dropout=0.0)
 
 

@@ -1,22 +1,18 @@
-"""The one training loop. A stage only defines what a step is, by a `Task`.
+"""The one training loop.
 
-Shapes: N utterances of a batch, H hidden_dim, C classes.
+Shapes: H hidden_dim, C classes.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
@@ -25,54 +21,19 @@ from magtkd.errors import DivergedError
 from magtkd.memory import MemoryPeak
 from magtkd.metrics import Report, classification_metrics
 from magtkd.schedules import SCHEDULES
+from magtkd.training.checkpoint import Checkpoint, Progress
+from magtkd.training.evaluation import dev_metrics, predict, predict_table
+from magtkd.training.random_state import RandomState, derive_seed
+from magtkd.training.task import BatchT, Task
 
-__all__ = [
-    "Outputs",
-    "Report",
-    "ReportCallback",
-    "Session",
-    "Task",
-    "TrainResult",
-    "derive_seed",
-]
+__all__ = ["ReportCallback", "Session", "TrainResult"]
 
-BatchT = TypeVar("BatchT")
 SectionT = TypeVar("SectionT", bound=TrainingSection)
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
 ReportCallback = Callable[[Report], None]
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """A model's outputs for some utterances: `row` [N] of the table, `features` [N, H],
-    `logits` [N, C]."""
-
-    row: Tensor
-    features: Tensor
-    logits: Tensor
-
-
-class Task(Protocol[BatchT]):
-    """What a stage adds to the loop: a model, batches, a loss and outputs."""
-
-    model: nn.Module
-    num_items: int
-    """What one pass over train counts in: utterances or conversations."""
-
-    def batches(self, split: str, generator: torch.Generator | None) -> Iterable[BatchT]:
-        """Batches of a split, shuffled by the generator; in a fixed order without one."""
-
-    def loss(self, batch: BatchT, section: Any) -> Tensor:
-        """The training loss of a batch, with the section's values of this epoch."""
-
-    def num_utterances(self, batch: BatchT) -> int:
-        """How many utterances a batch has."""
-
-    def outputs(self, batch: BatchT) -> Outputs:
-        """Features and logits of the batch's real utterances."""
 
 
 @dataclass(frozen=True)
@@ -84,27 +45,6 @@ class TrainResult:
     logits: np.ndarray
     weights: bytes
     metrics: dict[str, Any]
-
-
-@dataclass
-class _Progress:
-    """How far a session is; plain values only."""
-
-    epoch: int = 0
-    step: int = 0
-    seconds: float = 0.0
-    train_seconds: float = 0.0
-    peak_memory: int = 0
-    best_epoch: int = 0
-    best_score: float = -math.inf
-    reports: list[dict[str, Any]] = field(default_factory=list)
-
-
-def derive_seed(seed: int, stage: str, epoch: int) -> int:
-    """A seed of its own for each stage and epoch, so that an epoch repeats without those before
-    it. Epoch 0 initialises the weights."""
-    digest = hashlib.sha256(f"{seed}/{stage}/{epoch}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")
 
 
 class Session(Generic[SectionT, BatchT]):
@@ -157,9 +97,7 @@ class Session(Generic[SectionT, BatchT]):
             self.device.type, enabled=self._autocast and section.precision == "float16"
         )
         self._best: dict[str, Tensor] = {}
-        self._progress = _Progress(
-            seconds=time.perf_counter() - started, peak_memory=peak.num_bytes
-        )
+        self._progress = Progress(seconds=time.perf_counter() - started, peak_memory=peak.num_bytes)
 
     # --- training -----------------------------------------------------------------------------
 
@@ -169,8 +107,8 @@ class Session(Generic[SectionT, BatchT]):
         return self._progress.epoch
 
     @property
-    def reports(self) -> list[dict[str, Any]]:
-        """The reports of all epochs, those before a checkpoint included, as plain values."""
+    def reports(self) -> list[Report]:
+        """The reports of all epochs, those before a checkpoint included."""
         return list(self._progress.reports)
 
     @property
@@ -204,7 +142,7 @@ class Session(Generic[SectionT, BatchT]):
             metrics = {"train/loss": train_loss} | self._evaluate(epoch, num_steps)
         report = Report(epoch, metrics)
         self._progress.epoch = epoch
-        self._progress.reports.append({"epoch": epoch, "metrics": report.metrics})
+        self._progress.reports.append(report)
         self._keep_best(report)
         self._progress.peak_memory = max(self._progress.peak_memory, peak.num_bytes)
         self._progress.seconds += time.perf_counter() - started
@@ -277,31 +215,12 @@ class Session(Generic[SectionT, BatchT]):
 
     # --- evaluation ---------------------------------------------------------------------------
 
-    def _predict(self, splits: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows, features and logits of the utterances of some splits."""
-        self.task.model.eval()
-        with torch.no_grad(), self._mixed_precision():
-            parts = [
-                self.task.outputs(batch)
-                for split in splits
-                for batch in self.task.batches(split, None)
-            ]
-        rows = torch.cat([part.row for part in parts]).cpu().numpy()
-        features = torch.cat([part.features for part in parts]).float().cpu().numpy()
-        logits = torch.cat([part.logits for part in parts]).float().cpu().numpy()
-        return rows, features, logits
-
     def _evaluate(self, epoch: int, num_steps: int) -> dict[str, float]:
-        rows, _, logits = self._predict(["dev"])
-        label = self._label[rows]
-        loss = float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(label).long()))
-        if not math.isfinite(loss):
-            raise DivergedError(self.stage, epoch, num_steps, loss)
-        scores = classification_metrics(label, logits.argmax(axis=1), self._labels)
-        flat = {"dev/loss": loss}
-        flat |= {f"dev/{name}": scores[name] for name in ("accuracy", "weighted_f1")}
-        flat |= {f"dev/f1/{name}": entry["f1"] for name, entry in scores["per_class"].items()}
-        return flat
+        rows, _, logits = predict(self.task, ["dev"], self._mixed_precision())
+        metrics = dev_metrics(self._label[rows], logits, self._labels)
+        if not math.isfinite(metrics["dev/loss"]):
+            raise DivergedError(self.stage, epoch, num_steps, metrics["dev/loss"])
+        return metrics
 
     def _keep_best(self, report: Report) -> None:
         value = report.metrics[f"dev/{self.section.select}"]
@@ -324,11 +243,8 @@ class Session(Generic[SectionT, BatchT]):
         self._optimizer.zero_grad(set_to_none=True)  # gradients make room for the copy
         latest = self._copied_weights()
         self.task.model.load_state_dict(self._best)
-        rows, features, logits = self._predict(["train", "dev", "test"])
+        features, logits = predict_table(self.task, len(self._label), self._mixed_precision())
         self.task.model.load_state_dict(latest)
-        order = np.argsort(rows)
-        assert np.array_equal(rows[order], np.arange(len(self._label))), "each utterance once"
-        features, logits = features[order], logits[order]
         dev = self._split == "dev"
         metrics = {
             "epoch": self._progress.best_epoch,
@@ -336,7 +252,7 @@ class Session(Generic[SectionT, BatchT]):
             "samples_per_second": self._samples_per_second,
             "peak_memory": self._progress.peak_memory,
             "device": self.device.type,
-            "reports": self._progress.reports,
+            "reports": [asdict(report) for report in self._progress.reports],
             "dev": classification_metrics(
                 self._label[dev], logits[dev].argmax(axis=1), self._labels
             ),
@@ -353,70 +269,33 @@ class Session(Generic[SectionT, BatchT]):
     # --- checkpoint ---------------------------------------------------------------------------
 
     def checkpoint(self) -> bytes:
-        """The whole session as safetensors, its progress as JSON in the header."""
-        tensors = {f"model/{k}": v for k, v in self.task.model.state_dict().items()}
-        tensors |= {f"best/{k}": v for k, v in self._best.items() if k not in self._frozen}
-        state = self._optimizer.state_dict()["state"]
-        for index, values in state.items():
-            tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v) for k, v in values.items()}
-        progress = vars(self._progress) | {"scaler": self._scaler.state_dict()}
-        if not self._best:
-            progress["best_score"] = None
-        copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        checkpoint: bytes = save_tensors(copies, metadata={"progress": json.dumps(progress)})
-        return checkpoint
+        """The whole session; see `magtkd.training.checkpoint`."""
+        return Checkpoint(
+            model=self.task.model.state_dict(),
+            best={name: one for name, one in self._best.items() if name not in self._frozen},
+            optimizer=self._optimizer.state_dict()["state"],
+            scaler=self._scaler.state_dict(),
+            progress=self._progress,
+        ).to_bytes()
 
     def restore(self, checkpoint: bytes) -> None:
         """Continue from a checkpoint of the same stage, whose section may differ in values that
-        leave shapes and data order alone."""
-        header_size = int.from_bytes(checkpoint[:8], "little")
-        header = json.loads(checkpoint[8 : 8 + header_size])
-        progress = json.loads(header["__metadata__"]["progress"])
-        tensors = load_tensors(checkpoint)
-        groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
-        for name, tensor in tensors.items():
-            group, _, rest = name.partition("/")
-            groups[group][rest] = tensor
-        self.task.model.load_state_dict(groups["model"])
-        self._best = {name: tensor.to(self.device) for name, tensor in groups["best"].items()}
+        leave shapes and data order alone.
+
+        Raises:
+            ValueError: the bytes are no checkpoint.
+        """
+        saved = Checkpoint.from_bytes(checkpoint)
+        self.task.model.load_state_dict(saved.model)
+        self._best = {name: tensor.to(self.device) for name, tensor in saved.best.items()}
         if self._best:
             weights = self.task.model.state_dict()
             self._best |= {name: weights[name].detach() for name in self._frozen}
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in groups["optimizer"].items():
-            index, _, key = name.partition("/")
-            state.setdefault(int(index), {})[key] = tensor
         skeleton = self._optimizer.state_dict()
-        self._optimizer.load_state_dict({**skeleton, "state": state})
-        scaler = progress.pop("scaler")
-        if scaler:
-            self._scaler.load_state_dict(scaler)
-        if progress["best_score"] is None:
-            progress["best_score"] = -math.inf
-        self._progress = _Progress(**progress)
+        self._optimizer.load_state_dict({**skeleton, "state": saved.optimizer})
+        if saved.scaler:
+            self._scaler.load_state_dict(saved.scaler)
+        self._progress = saved.progress
 
-    def _random(self, epoch: int) -> _RandomState:
-        return _RandomState(derive_seed(self.seed, self.stage, epoch), self.device)
-
-
-class _RandomState:
-    """The global random state of one epoch, put back afterwards, and a generator for the order of
-    the data: a worker holds several sessions, and none may depend on what another drew."""
-
-    def __init__(self, seed: int, device: torch.device) -> None:
-        self._seed = seed
-        self._numpy: Any = None
-        devices = [device] if device.type == "cuda" else []
-        self._fork = torch.random.fork_rng(devices=devices)
-
-    def __enter__(self) -> torch.Generator:
-        self._fork.__enter__()
-        # Speech encoders mask by numpy's numbers (SpecAugment).
-        self._numpy = np.random.get_state()
-        np.random.seed(self._seed % 2**32)
-        torch.manual_seed(self._seed)
-        return torch.Generator().manual_seed(self._seed)
-
-    def __exit__(self, *error: Any) -> None:
-        self._fork.__exit__(*error)
-        np.random.set_state(self._numpy)
+    def _random(self, epoch: int) -> RandomState:
+        return RandomState(derive_seed(self.seed, self.stage, epoch), self.device)
