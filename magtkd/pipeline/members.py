@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from magtkd.config import Config, StudentConfig
 from magtkd.data import media_root, prepare, read_corpus
@@ -21,6 +21,12 @@ from magtkd.pipeline.source import Source
 from magtkd.pipeline.stage import Stage, TrainedStage, UntrainedStage, Work
 from magtkd.reading import Given
 from magtkd.store import Artifact
+
+if TYPE_CHECKING:
+    import torch
+
+    from magtkd.stages.inputs import Inputs
+    from magtkd.training import Task
 
 __all__ = ["REGISTRY", "STAGES", "find_stage"]
 
@@ -67,7 +73,7 @@ class MediaStage(UntrainedStage):
         return (DATA.name,)
 
     def is_there(self, config: Config, source: Source) -> bool:
-        return bool(self._encoder(config) != "features")
+        return self._encoder(config) != "features"
 
     def check(self, config: Config, source: Source) -> None:
         """Refuse a table without such clips.
@@ -84,8 +90,9 @@ class MediaStage(UntrainedStage):
         if self.modality in source.absent:
             raise DataError(source.absent[self.modality])
 
-    def _encoder(self, config: Config) -> Any:
-        return getattr(config, self.modality).encoder
+    def _encoder(self, config: Config) -> str:
+        student = cast(StudentConfig, getattr(config, self.modality))
+        return student.encoder
 
     def seed(self, config: Config) -> int:
         # Clips do not depend on the seed, though the data stage, which has their paths, does.
@@ -143,10 +150,10 @@ class TeacherStage(TrainedStage):
     def reads(self, config: Config, source: Source) -> tuple[str, ...]:
         return (DATA.name,)
 
-    def make_task(self, section: Any, inputs: Any, device: Any) -> Any:
+    def make_task(self, config: Config, inputs: Inputs, device: torch.device) -> Task[Any]:
         from magtkd.stages import teacher
 
-        return teacher.make_task(section, inputs, device)
+        return teacher.make_task(config.teacher, inputs, device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,9 +179,10 @@ class StudentStage(TrainedStage):
     def given(self, config: Config, source: Source) -> Given:
         return Given(has_teacher=TEACHER.is_there(config, source))
 
-    def make_task(self, section: Any, inputs: Any, device: Any) -> Any:
+    def make_task(self, config: Config, inputs: Inputs, device: torch.device) -> Task[Any]:
         from magtkd.stages import student
 
+        section = cast(StudentConfig, self.section(config))
         return student.make_task(section, inputs, self.modality, device)
 
 
@@ -225,10 +233,10 @@ class FusionStage(TrainedStage):
         keyed["modalities"] = list(self.fused(config, source)) if in_table else None
         return keyed
 
-    def make_task(self, section: Any, inputs: Any, device: Any) -> Any:
+    def make_task(self, config: Config, inputs: Inputs, device: torch.device) -> Task[Any]:
         from magtkd.stages import fusion
 
-        return fusion.make_task(section, inputs, device)
+        return fusion.make_task(config.fusion, inputs, device)
 
 
 def _file_fingerprint(initial: str | None) -> str | None:

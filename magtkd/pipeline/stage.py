@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from magtkd.config import Config, Resources, Section
 from magtkd.data import Corpus
@@ -22,6 +22,12 @@ from magtkd.model_files import model_folder
 from magtkd.pipeline.source import Source
 from magtkd.reading import EVERYTHING, Given
 from magtkd.store import Artifact, Checkpoints, stage_key
+
+if TYPE_CHECKING:
+    import torch
+
+    from magtkd.stages.inputs import Inputs
+    from magtkd.training import Task
 
 __all__ = [
     "OpenSession",
@@ -285,9 +291,8 @@ class TrainedStage(Stage):
             )
 
     @abstractmethod
-    def make_task(self, section: Any, inputs: Any, device: Any) -> Any:
-        """Its `magtkd.training.Task` on a `torch.device`, from the `magtkd.stages.inputs.Inputs`
-        that it is given. Imports torch."""
+    def make_task(self, config: Config, inputs: Inputs, device: torch.device) -> Task[Any]:
+        """Its task, from what it is given. Imports torch."""
 
 
 def _folder_fingerprint(folder: Path) -> str:

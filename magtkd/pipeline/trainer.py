@@ -44,12 +44,12 @@ class CoreTrainer:
 
         device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         member = cast(TrainedStage, find_stage(stage))
-        inputs, section = inputs_of(upstream), cast(Any, member.section(config))
+        inputs = inputs_of(upstream)
         return Session(
             stage=stage,
-            section=section,
+            section=cast(Any, member.section(config)),
             seed=config.seed,
-            make_task=lambda: member.make_task(section, inputs, device),
+            make_task=lambda: member.make_task(config, inputs, device),
             label=inputs.label,
             split=inputs.split,
             labels=inputs.labels,

@@ -6,7 +6,6 @@ Shapes: N utterances of a batch, H hidden_dim, C classes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -118,7 +117,9 @@ def _make_encoder(
     )
 
 
-def make_task(section: TeacherConfig, inputs: Inputs, device: torch.device) -> Any:
+def make_task(
+    section: TeacherConfig, inputs: Inputs, device: torch.device
+) -> _FeatureTeacher | _PromptTeacher:
     """The teacher's task, on features or on prompts."""
     if section.encoder == "features":
         return _FeatureTeacher(section, inputs, device)
