@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from magtkd.config import StudentConfig
 from magtkd.data import list_matrix
-from magtkd.encoders import AudioEncoder, VideoEncoder
+from magtkd.encoders import AudioEncoder, ClipEncoder, ClipOptions, VideoEncoder
 from magtkd.encoders.batching import length_batches
 from magtkd.losses import cross_entropy, feature_loss, logit_loss
 from magtkd.stages.clips import ClipLoader
@@ -23,8 +23,6 @@ from magtkd.stages.utterances import FeatureClassifier, FeatureTask
 from magtkd.training import Outputs
 
 __all__ = ["make_task"]
-
-ClipEncoder = AudioEncoder | VideoEncoder
 
 
 class _Lessons:
@@ -171,7 +169,7 @@ def _classifier(section: StudentConfig, inputs: Inputs, input_dim: int) -> Featu
 
 
 def _make_encoder(section: StudentConfig, inputs: Inputs, modality: str) -> ClipEncoder:
-    options: dict[str, Any] = {
+    options: ClipOptions = {
         "pooling": section.pooling,
         "dropout": section.dropout,
         "gradient_checkpointing": section.gradient_checkpointing,
