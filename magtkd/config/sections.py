@@ -509,8 +509,8 @@ class FusionConfig(TrainingSection):
     """What follows each encoder: a gate with weights of its own; one with the identity for these
     (SDT for MELD); or none, and SDT then averages the modalities."""
     anchor: bool = True
-    """Text reads the others' refined states and predicts. Without it, all modalities read each
-    other as they come, and a head on all their states predicts and teaches."""
+    """Text attends to the others' refined states and predicts. Without it, all modalities attend to
+    each other as they come, and a head on all their states predicts and teaches."""
     depth: Positive = 1
     """Layers of each encoder."""
     num_heads: Positive = 8
