@@ -29,8 +29,9 @@ from magtkd.config import Config, FusionConfig, SyntheticConfig
 from magtkd.data import MODALITIES, make_corpus, make_synthetic, prepare, read_path
 from magtkd.data.columns import features_column
 from magtkd.data.conversations import Batch, Conversations
-from magtkd.fusion import MAGT, fusion_loss
+from magtkd.fusion import MAGT
 from magtkd.fusion.dropout import Dropout
+from magtkd.models import MODELS
 
 TARGET = 2.0
 PUBLISHED_CONVERSATIONS = 1039
@@ -199,19 +200,7 @@ def batch_loss(model: nn.Module, batch: Batch) -> Tensor:
     output = model(
         features["text"], features["audio"], features["video"], batch.mask, batch.speaker
     )
-    return fusion_loss(
-        output,
-        batch.mask,
-        batch.label,
-        audio_weight=SECTION.audio_weight,
-        video_weight=SECTION.video_weight,
-        feature_weight=SECTION.feature_weight,
-        temperature=SECTION.temperature,
-        feature_temperature=SECTION.feature_temperature,
-        inter_weight=SECTION.inter_weight,
-        intra_weight=SECTION.intra_weight,
-        detach_anchor=SECTION.detach_anchor,
-    )
+    return MODELS[SECTION.model].loss(output, batch.mask, batch.label, SECTION, None)
 
 
 # --- where the time goes ----------------------------------------------------------------------

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from magtkd.fusion import FusionOutput
-from magtkd.fusion.place import sinusoidal_code
+from magtkd.fusion.positions import sinusoidal_code
 
 MakeDropout = Callable[[float], nn.Module]
 

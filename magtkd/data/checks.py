@@ -6,14 +6,18 @@ place, the value and the way out.
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from magtkd.data.columns import FEATURES, REQUIRED, SPLITS, feature_matrix, feature_widths
+from magtkd.data.columns import (
+    FEATURES,
+    REQUIRED,
+    SPLITS,
+    codes_of,
+    feature_matrix,
+    feature_widths,
+)
 from magtkd.errors import DataError
 
 __all__ = ["check_content"]
@@ -38,11 +42,6 @@ def check_content(table: pa.Table, source: str) -> None:
 def _place(table: pa.Table, row: int) -> str:
     split, dialogue, utterance = (table.column(name)[row].as_py() for name in REQUIRED[:3])
     return f"split {split}, dialogue {dialogue}, utterance {utterance}"
-
-
-def _codes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    encoded = column.combine_chunks().dictionary_encode()
-    return cast(npt.NDArray[np.int64], encoded.indices.to_numpy().astype(np.int64))
 
 
 def _check_not_empty(table: pa.Table, source: str) -> None:
@@ -77,7 +76,7 @@ def _check_splits(table: pa.Table, source: str) -> None:
 
 
 def _check_duplicates(table: pa.Table, source: str) -> None:
-    columns = [_codes(table.column(name)) for name in REQUIRED[:3]]
+    columns = [codes_of(table.column(name)) for name in REQUIRED[:3]]
     order = np.lexsort(columns[::-1])
     same = np.ones(len(order) - 1, dtype=bool)
     for codes in columns:

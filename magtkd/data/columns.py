@@ -21,6 +21,7 @@ __all__ = [
     "REQUIRED",
     "SCHEMA",
     "SPLITS",
+    "codes_of",
     "conform",
     "feature_matrix",
     "feature_widths",
@@ -207,3 +208,9 @@ def feature_widths(table: pa.Table) -> dict[str, int]:
         for modality, name in FEATURES.items()
         if name in table.column_names
     }
+
+
+def codes_of(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """[num_rows] the number of each row's value, by first occurrence."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return cast(npt.NDArray[np.int64], encoded.indices.to_numpy().astype(np.int64))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from magtkd.data.columns import codes_of
 from magtkd.errors import DataError
 
 __all__ = ["NOBODY", "number_speakers", "numbered_name", "session_name"]
@@ -91,8 +92,8 @@ def _by_name(table: pa.Table) -> tuple[npt.NDArray[np.int32], int]:
 
 
 def _by_first_turn(table: pa.Table) -> tuple[npt.NDArray[np.int32], int]:
-    dialogue = _codes(table["dialogue_id"])
-    speaker = _codes(table["speaker"])
+    dialogue = codes_of(table["dialogue_id"])
+    speaker = codes_of(table["speaker"])
     pair = dialogue * (speaker.max() + 1) + speaker
     _, first, which = np.unique(pair, return_index=True, return_inverse=True)
     # Sorted by their first turn, the pairs of a conversation are adjacent, as its rows are.
@@ -101,8 +102,3 @@ def _by_first_turn(table: pa.Table) -> tuple[npt.NDArray[np.int32], int]:
     rank = np.empty(len(first), np.int32)
     rank[order] = np.arange(len(first)) - start[group]
     return rank[which], int(rank.max()) + 1
-
-
-def _codes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    encoded = column.combine_chunks().dictionary_encode()
-    return cast(npt.NDArray[np.int64], encoded.indices.to_numpy().astype(np.int64))

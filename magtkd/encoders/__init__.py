@@ -2,6 +2,7 @@
 features."""
 
 from magtkd.encoders.audio import AudioEncoder
+from magtkd.encoders.clip import ClipEncoder, ClipOptions
 from magtkd.encoders.features import FeatureEncoder
 from magtkd.encoders.prompts import know_speakers
 from magtkd.encoders.text import TextEncoder
@@ -10,6 +11,8 @@ from magtkd.encoders.video import VideoEncoder
 
 __all__ = [
     "AudioEncoder",
+    "ClipEncoder",
+    "ClipOptions",
     "FeatureEncoder",
     "TextEncoder",
     "TokenBatch",

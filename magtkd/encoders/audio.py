@@ -6,68 +6,47 @@ width.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from magtkd.encoders.adapt import adapt
-from magtkd.encoders.hub import load_clip_encoder, read_settings
+from magtkd.encoders.clip import ClipEncoder, ClipOptions
 from magtkd.errors import ConfigError
 
 __all__ = ["AudioEncoder"]
 
-PLACE = "audio.encoder"
 RATE = 16_000
 LOUDEST = 32767
-WAY_OUT = "give the folder or the model id of data2vec-audio, wav2vec2, HuBERT or WavLM"
 
 
-class AudioEncoder(nn.Module):
+class AudioEncoder(ClipEncoder):
     """Waveforms to one hidden state each.
 
     Args:
         encoder: a folder or a model id.
-        pooling: `first` hidden state, or the `mean` over the clip's.
-        dropout: dropout rate in the encoder.
-        gradient_checkpointing: compute activations again instead of keeping them.
-        lora: rank and alpha of the updates to train instead of the weights; None for none.
+        options: see `ClipOptions`.
 
     Raises:
         ConfigError: an encoder that cannot be found or read, is none of speech at 16 kHz, or has
             no such option.
     """
 
-    def __init__(
-        self,
-        encoder: str,
-        *,
-        pooling: Literal["first", "mean"],
-        dropout: float,
-        gradient_checkpointing: bool = False,
-        lora: tuple[int, float] | None = None,
-    ) -> None:
-        super().__init__()
-        self.model: Any = load_clip_encoder(
-            PLACE, encoder, has="conv_kernel", kind="speech", way_out=WAY_OUT
-        )
-        settings = read_settings(encoder)
+    STAGE = "audio"
+    HAS = "conv_kernel"
+    KIND = "speech"
+    WAY_OUT = "give the folder or the model id of data2vec-audio, wav2vec2, HuBERT or WavLM"
+
+    def __init__(self, encoder: str, **options: Unpack[ClipOptions]) -> None:
+        super().__init__(encoder, **options)
+        settings = self.settings
         if settings.get("sampling_rate", RATE) != RATE:
             raise ConfigError(
-                f"{PLACE}: {encoder!r} expects {settings['sampling_rate']} Hz, the clips have "
-                f"{RATE} Hz; {WAY_OUT}"
+                f"{self.place}: {encoder!r} expects {settings['sampling_rate']} Hz, the clips have "
+                f"{RATE} Hz; {self.WAY_OUT}"
             )
-        adapt(
-            "audio",
-            self.model,
-            dropout=dropout,
-            gradient_checkpointing=gradient_checkpointing,
-            lora=lora,
-        )
-        self.width: int = self.model.config.hidden_size
-        self._pooling = pooling
         self._normalises = bool(settings.get("do_normalize", True))
         # Models whose first layer normalises over time were trained without a mask.
         has_mask = getattr(self.model.config, "feat_extract_norm", "layer") == "layer"
@@ -90,7 +69,7 @@ class AudioEncoder(nn.Module):
             values = _normalised(values, is_real)
         mask = is_real.long() if self._has_mask else None
         states: Tensor = self.model(values, attention_mask=mask).last_hidden_state
-        if self._pooling == "first":
+        if self.pooling == "first":
             return states[:, 0]
         num_states = _num_states(self.model.config, lengths).clamp(1, states.shape[1])
         counts = torch.arange(states.shape[1], device=states.device) < num_states[:, None]

@@ -1,10 +1,11 @@
-"""Attention encoders that run side by side, and the gates behind them.
+"""Attention encoders that run side by side, and the gates that follow them.
 
 Small encoders one after the other spend their time starting operations, and the optimizer on
 counting tensors. So those of one shape run as one: as *streams* along a leading dimension.
 
 Shapes: D streams; G sets of weights, where G is D (each stream its own) or 1 (all share it);
-S self streams, which lead; B conversations, L positions, H hidden_dim, I and O widths in and out.
+S self-attention streams, which lead; B conversations, L positions, H hidden_dim, I and O widths in
+and out.
 """
 
 from __future__ import annotations
@@ -152,12 +153,12 @@ class EncoderLayer(nn.Module):
         self.outer = StackedLinear(num_sets, hidden_dim, hidden_dim)
         self.dropout = Dropout(dropout)
 
-    def forward(self, query: Tensor, read: Tensor, mask_bias: Tensor) -> Tensor:
-        """[D, B, L, H] from queries [D, B, L, H] and what the cross streams read,
-        [D - S, B, L, H]; the S self streams read their own queries."""
+    def forward(self, query: Tensor, source: Tensor, mask_bias: Tensor) -> Tensor:
+        """[D, B, L, H] from queries [D, B, L, H] and the sources of the cross-attention streams,
+        [D - S, B, L, H]; the S self-attention streams attend to their own queries."""
         query = self.query_norm(query)
-        own, _ = query.split_with_sizes([len(query) - len(read), len(read)])
-        attended: Tensor = self.attention(query, torch.cat([own, read]), mask_bias)
+        own, _ = query.split_with_sizes([len(query) - len(source), len(source)])
+        attended: Tensor = self.attention(query, torch.cat([own, source]), mask_bias)
         attended = self.dropout(attended) + query
         inner = self.dropout(F.gelu(self.inner(self.inner_norm(attended)), approximate=self.gelu))
         output: Tensor = attended + self.dropout(self.outer(inner))

@@ -1,7 +1,7 @@
 """The Multi-modal Anchor Gated Transformer (MAGT, arXiv 2506.18716).
 
-The audio and the video utterances first read themselves and every other modality; the anchor
-(text, or the first modality there is) then reads itself and the refined others.
+The audio and the video utterances first attend to themselves and to every other modality; the
+anchor (text, or the first modality there is) then attends to itself and to the refined others.
 
 Shapes: B conversations, L positions, H hidden_dim, C classes, M modalities.
 """
@@ -14,12 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from magtkd.fusion.cross_modal import (
+    MAGT_STYLE,
+    CrossModalEncoders,
+    GateKind,
+    targets_and_sources,
+)
 from magtkd.fusion.encoder import mask_to_bias
 from magtkd.fusion.modalities import FusionOutput, order_modalities, require_inputs
-from magtkd.fusion.place import Placed, require_sizes
+from magtkd.fusion.positions import WithPositions
 from magtkd.fusion.published.magt import correspondence, is_unused, published_sizes
 from magtkd.fusion.published.places import copy_published
-from magtkd.fusion.readers import MAGT_STYLE, GateKind, Readers
+from magtkd.sizes import check_attention_sizes
 
 __all__ = ["MAGT"]
 
@@ -27,15 +33,15 @@ SPEAKER_DEVIATION = 0.1
 PUBLISHED_PADDING_SPEAKER = 2
 
 
-class MAGT(Placed):
+class MAGT(WithPositions):
     """Fuses utterances of up to three modalities, each already `hidden_dim` wide.
 
     `num_heads` divides `hidden_dim`, which is even; `depth` is the number of layers of each
-    encoder. Speakers are 0 to `num_speakers - 1`; padding has a row of its own. Blocks that
-    would read a modality outside `modalities` do not exist. `gate` is what follows each
-    encoder, see `make_gate`. Without `anchor`, all modalities, text too, read each other as they
-    come, and a linear map of their states side by side has the head that predicts. Raises
-    ValueError otherwise.
+    encoder. Speakers are 0 to `num_speakers - 1`; padding has a row of its own. There are
+    no streams of a modality outside `modalities`. `gate` is what follows each encoder, see
+    `make_gate`. Without `anchor`, all modalities, text too, attend to each other as they come, and
+    a linear map of their states side by side has the head that predicts. Raises ValueError
+    otherwise.
     """
 
     def __init__(
@@ -51,7 +57,7 @@ class MAGT(Placed):
         gate: GateKind = "learned",
         anchor: bool = True,
     ) -> None:
-        require_sizes(hidden_dim, num_heads)
+        check_attention_sizes(hidden_dim, num_heads)
         super().__init__(
             hidden_dim=hidden_dim, num_speakers=num_speakers, deviation=SPEAKER_DEVIATION
         )
@@ -68,21 +74,23 @@ class MAGT(Placed):
             "gate": gate,
             "style": MAGT_STYLE,
         }
-        readers = self.modalities[1:] if anchor else self.modalities
+        targets = self.modalities[1:] if anchor else self.modalities
         # Text's head would have no loss: only the audio and the video head have a weight.
-        self._predicting = tuple(reader for reader in readers if reader != "text")
+        self._predicting = tuple(target for target in targets if target != "text")
         self.others = (
-            Readers(
-                num_readers=len(readers),
+            CrossModalEncoders(
+                num_targets=len(targets),
                 num_predicting=len(self._predicting),
                 shared=False,
                 **sizes,
             )
-            if readers
+            if targets
             else None
         )
         self.anchor = (
-            Readers(num_readers=1, num_predicting=1, shared=True, **sizes) if anchor else None
+            CrossModalEncoders(num_targets=1, num_predicting=1, shared=True, **sizes)
+            if anchor
+            else None
         )
         if not anchor:
             self.reduce = nn.Linear(num_modalities * hidden_dim, hidden_dim)
@@ -105,17 +113,17 @@ class MAGT(Placed):
         """
         given = require_inputs(self.modalities, self.hidden_dim, text, audio, video)
         mask = mask.bool()
-        place = self.place(mask, speaker)
-        bias = mask_to_bias(mask, place.dtype)
-        hidden, logits = self._read_others(given, place, bias)
+        positions = self.positions(mask, speaker)
+        bias = mask_to_bias(mask, positions.dtype)
+        hidden, logits = self._encode_others(given, positions, bias)
         if self.anchor is not None:
             anchor, *others = given
             states = (
-                torch.stack([hidden[reader] for reader in others]) + place
+                torch.stack([hidden[other] for other in others]) + positions
                 if others
-                else place.new_empty(0, *place.shape)
+                else positions.new_empty(0, *positions.shape)
             )
-            own_hidden, own_logits = self.anchor(given[anchor][None] + place, states, bias)
+            own_hidden, own_logits = self.anchor(given[anchor][None] + positions, states, bias)
             return FusionOutput.from_modalities(
                 {anchor: own_logits[0]} | logits, {anchor: own_hidden[0]} | hidden
             )
@@ -124,19 +132,16 @@ class MAGT(Placed):
             logits, hidden, fused_logits=self.head(fused), fused_hidden=fused
         )
 
-    def _read_others(
-        self, given: Mapping[str, Tensor], place: Tensor, mask_bias: Tensor
+    def _encode_others(
+        self, given: Mapping[str, Tensor], positions: Tensor, mask_bias: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Hidden states [B, L, H] and logits [B, L, C] of the modalities that are no anchor."""
         if self.others is None:
             return {}, {}
-        readers = self.modalities[1:] if self.anchor is not None else self.modalities
-        own = torch.stack([given[reader] for reader in readers]) + place
-        readings = [given[read] for reader in readers for read in given if read != reader]
-        read = torch.stack(readings) + place if readings else place.new_empty(0, *place.shape)
-        hidden, logits = self.others(own, read, mask_bias)
+        targets = self.modalities[1:] if self.anchor is not None else self.modalities
+        hidden, logits = self.others(*targets_and_sources(given, targets, positions), mask_bias)
         predicted = {} if logits is None else dict(zip(self._predicting, logits, strict=True))
-        return dict(zip(readers, hidden, strict=True)), predicted
+        return dict(zip(targets, hidden, strict=True)), predicted
 
     @classmethod
     def from_published(

@@ -1,7 +1,7 @@
 """The transformer with self-distillation (SDT, Ma et al., 2023).
 
-Every modality reads itself and every other; a gate over the modalities, element by element, fuses
-their states, and the fused head teaches those of the modalities.
+Every modality attends to itself and to every other; a gate over the modalities, element by element,
+fuses their states, and the fused head teaches those of the modalities.
 
 Shapes: B conversations, L positions, H hidden_dim, C classes, M modalities, F a modality's width.
 """
@@ -11,30 +11,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from magtkd.fusion.cross_modal import (
+    SDT_STYLE,
+    CrossModalEncoders,
+    GateKind,
+    targets_and_sources,
+)
 from magtkd.fusion.encoder import mask_to_bias
 from magtkd.fusion.modalities import FusionOutput, order_modalities, require_inputs
-from magtkd.fusion.place import Placed, require_sizes
+from magtkd.fusion.positions import WithPositions
 from magtkd.fusion.published.places import copy_published
 from magtkd.fusion.published.sdt import correspondence, is_unused, published_sizes
-from magtkd.fusion.readers import SDT_STYLE, GateKind, Readers
+from magtkd.sizes import check_attention_sizes
 
 __all__ = ["SDT"]
 
 SPEAKER_DEVIATION = 1.0
 
 
-class SDT(Placed):
+class SDT(WithPositions):
     """Fuses utterances of up to three modalities, of any widths.
 
     `widths` has each modality's, in any order. `num_heads` divides `hidden_dim`, which is even;
     `depth` is the number of layers of each encoder (published: 1). `gate` is `learned` (published
-    for IEMOCAP) or `identity` (for MELD); with `none`, readings pass as they are and modalities are
-    averaged. Speakers are 0 to `num_speakers - 1`; padding has a row of its own. Raises ValueError
-    otherwise.
+    for IEMOCAP) or `identity` (for MELD); with `none`, streams are left as they are and modalities
+    are averaged. Speakers are 0 to `num_speakers - 1`; padding has a row of its own. Raises
+    ValueError otherwise.
     """
 
     def __init__(
@@ -49,7 +54,7 @@ class SDT(Placed):
         dropout: float,
         gate: GateKind = "learned",
     ) -> None:
-        require_sizes(hidden_dim, num_heads)
+        check_attention_sizes(hidden_dim, num_heads)
         super().__init__(
             hidden_dim=hidden_dim, num_speakers=num_speakers, deviation=SPEAKER_DEVIATION
         )
@@ -63,8 +68,9 @@ class SDT(Placed):
                 for modality, width in self.widths.items()
             }
         )
-        self.readers = Readers(
-            num_readers=num_modalities,
+        # The attribute's name is in the names of all weights that were saved.
+        self.readers = CrossModalEncoders(
+            num_targets=num_modalities,
             num_predicting=num_modalities,
             shared=False,
             num_modalities=num_modalities,
@@ -95,12 +101,10 @@ class SDT(Placed):
         """
         given = require_inputs(self.widths, None, text, audio, video)
         mask = mask.bool()
-        place = self.place(mask, speaker)
+        positions = self.positions(mask, speaker)
         mapped = {modality: self.inputs[modality](features) for modality, features in given.items()}
-        own = torch.stack(list(mapped.values())) + place
-        readings = [mapped[read] for reader in mapped for read in mapped if read != reader]
-        read = torch.stack(readings) + place if readings else place.new_empty(0, *place.shape)
-        hidden, logits = self.readers(own, read, mask_to_bias(mask, place.dtype))
+        targets, sources = targets_and_sources(mapped, tuple(mapped), positions)
+        hidden, logits = self.readers(targets, sources, mask_to_bias(mask, positions.dtype))
         fused = self._fuse(hidden)
         return FusionOutput.from_modalities(
             dict(zip(given, logits, strict=True)),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from magtkd.models.model import FusionModel, Sizes, check_attention_sizes
+from magtkd.models.model import FusionModel, Sizes
 from magtkd.reading import Given, Reads, Why, always
+from magtkd.sizes import check_attention_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,7 +55,7 @@ def _teaching(section: Any, given: Given) -> str | None:
 
 
 class Magt(FusionModel):
-    """Text reads the refined audio and video, and predicts."""
+    """Text attends to the refined audio and video, and predicts."""
 
     name = "magt"
     reads: ClassVar[Reads] = {
@@ -72,7 +73,7 @@ class Magt(FusionModel):
     }
 
     def check(self, section: Any) -> None:
-        check_attention_sizes(section)
+        check_attention_sizes(section.hidden_dim, section.num_heads)
 
     def build(self, section: Any, sizes: Sizes) -> nn.Module:
         from magtkd.fusion import MAGT

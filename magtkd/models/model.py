@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from magtkd.fusion import FusionOutput
 
-__all__ = ["FusionModel", "Sizes", "check_attention_sizes"]
+__all__ = ["FusionModel", "Sizes"]
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,3 @@ class FusionModel(ABC):
             section: the section in this epoch.
             class_weights: [C] for every cross-entropy, or None.
         """
-
-
-def check_attention_sizes(section: Any) -> None:
-    """Raise ValueError where heads or the position code cannot have these sizes."""
-    if section.hidden_dim % section.num_heads:
-        raise ValueError(
-            f"num_heads is {section.num_heads}, which does not divide hidden_dim, "
-            f"{section.hidden_dim}; choose a divisor"
-        )
-    if section.hidden_dim % 2:
-        raise ValueError(
-            f"hidden_dim is {section.hidden_dim}; the sinusoidal position code needs an even one"
-        )

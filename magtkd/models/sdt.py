@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from magtkd.models.model import FusionModel, Sizes, check_attention_sizes
+from magtkd.models.model import FusionModel, Sizes
 from magtkd.reading import Reads, always, is_on
+from magtkd.sizes import check_attention_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -16,7 +17,7 @@ __all__ = ["Sdt"]
 
 
 class Sdt(FusionModel):
-    """All modalities read each other, a gate fuses them, and the fused head teaches theirs."""
+    """All modalities attend to each other, a gate fuses them, and the fused head teaches theirs."""
 
     name = "sdt"
     reads: ClassVar[Reads] = {
@@ -32,7 +33,7 @@ class Sdt(FusionModel):
     takes_any_width = True
 
     def check(self, section: Any) -> None:
-        check_attention_sizes(section)
+        check_attention_sizes(section.hidden_dim, section.num_heads)
 
     def build(self, section: Any, sizes: Sizes) -> nn.Module:
         from magtkd.fusion import SDT

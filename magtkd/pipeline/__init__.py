@@ -5,16 +5,10 @@ Imports no torch: a trial and the engine plan with it. Training itself is import
 
 from magtkd.pipeline.members import STAGES, find_stage
 from magtkd.pipeline.plan import Plan, describe_stage, make_plan
+from magtkd.pipeline.record import Outcome, StageRecord, trained_record
 from magtkd.pipeline.run import run_chain, stage_checkpoints, train_stage
 from magtkd.pipeline.source import Source, source_of
-from magtkd.pipeline.stage import (
-    OpenSession,
-    Outcome,
-    Stage,
-    StageRecord,
-    Trainer,
-    trained_record,
-)
+from magtkd.pipeline.stage import OpenSession, Stage, Trainer
 from magtkd.pipeline.trainer import CORE_TRAINER, CoreTrainer, inputs_of
 from magtkd.pipeline.unread import is_read, unread_lines, unread_names, unread_settings
 

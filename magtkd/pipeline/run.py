@@ -12,8 +12,9 @@ from magtkd.data import Corpus, read_corpus
 from magtkd.metrics import Report
 from magtkd.pipeline.members import find_stage
 from magtkd.pipeline.plan import Plan, describe_stage, make_plan
+from magtkd.pipeline.record import Outcome, StageRecord, trained_record
 from magtkd.pipeline.source import source_of
-from magtkd.pipeline.stage import Outcome, StageRecord, Trainer, Work, trained_record
+from magtkd.pipeline.stage import Trainer, Work
 from magtkd.pipeline.trainer import CORE_TRAINER
 from magtkd.pipeline.unread import unread_lines, unread_settings
 from magtkd.store import Artifact, Checkpoints, Store

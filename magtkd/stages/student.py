@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from magtkd.config import StudentConfig
 from magtkd.data import list_matrix
-from magtkd.encoders import AudioEncoder, VideoEncoder
+from magtkd.encoders import AudioEncoder, ClipEncoder, ClipOptions, VideoEncoder
 from magtkd.encoders.batching import length_batches
 from magtkd.losses import cross_entropy, feature_loss, logit_loss
 from magtkd.stages.clips import ClipLoader
@@ -24,11 +24,9 @@ from magtkd.training import Outputs
 
 __all__ = ["make_task"]
 
-ClipEncoder = AudioEncoder | VideoEncoder
 
-
-class _Lessons:
-    """A student's loss: labels, and the teacher's logits and features where there is one."""
+class _StudentLoss:
+    """A student's loss: cross-entropy, and distillation where there is a teacher."""
 
     def __init__(
         self, section: StudentConfig, inputs: Inputs, modality: str, device: torch.device
@@ -52,7 +50,7 @@ class _Lessons:
             return nn.Identity()
         return nn.Linear(hidden_dim, self.teacher_dim)
 
-    def loss(
+    def __call__(
         self, hidden: Tensor, logits: Tensor, bridge: nn.Module, rows: Tensor, section: Any
     ) -> Tensor:
         """The loss of hidden features [N, H] and logits [N, C] of these rows [N]."""
@@ -118,13 +116,13 @@ class _StudentTask(FeatureTask):
         features: Tensor | None = None,
     ) -> None:
         super().__init__(inputs, modality, section, device, features)
-        self._lessons = _Lessons(section, inputs, modality, device)
+        self._student_loss = _StudentLoss(section, inputs, modality, device)
         classifier = _classifier(section, inputs, self.features.shape[1])
-        self.model = _Student(classifier, self._lessons.bridge(section.hidden_dim))
+        self.model = _Student(classifier, self._student_loss.bridge(section.hidden_dim))
 
     def loss(self, batch: Tensor, section: StudentConfig) -> Tensor:
         hidden, logits = self.model(self.features[batch])
-        return self._lessons.loss(hidden, logits, self.model.bridge, batch, section)
+        return self._student_loss(hidden, logits, self.model.bridge, batch, section)
 
 
 class _ClipTask:
@@ -135,10 +133,12 @@ class _ClipTask:
     def __init__(
         self, section: StudentConfig, inputs: Inputs, modality: str, device: torch.device
     ) -> None:
-        self._lessons = _Lessons(section, inputs, modality, device)
+        self._student_loss = _StudentLoss(section, inputs, modality, device)
         encoder = _make_encoder(section, inputs, modality)
         classifier = _classifier(section, inputs, encoder.width)
-        self.model = _ClipStudent(encoder, classifier, self._lessons.bridge(section.hidden_dim))
+        self.model = _ClipStudent(
+            encoder, classifier, self._student_loss.bridge(section.hidden_dim)
+        )
         self._clips = inputs.media[modality]
         self._loader = ClipLoader(self._clips, encoder.collate, device)
         self._rows = inputs.rows_by_split()
@@ -151,7 +151,7 @@ class _ClipTask:
 
     def loss(self, batch: Tensor, section: StudentConfig) -> Tensor:
         hidden, logits = self.model(*self._loader.load(batch))
-        return self._lessons.loss(hidden, logits, self.model.bridge, batch, section)
+        return self._student_loss(hidden, logits, self.model.bridge, batch, section)
 
     def num_utterances(self, batch: Tensor) -> int:
         return len(batch)
@@ -171,7 +171,7 @@ def _classifier(section: StudentConfig, inputs: Inputs, input_dim: int) -> Featu
 
 
 def _make_encoder(section: StudentConfig, inputs: Inputs, modality: str) -> ClipEncoder:
-    options: dict[str, Any] = {
+    options: ClipOptions = {
         "pooling": section.pooling,
         "dropout": section.dropout,
         "gradient_checkpointing": section.gradient_checkpointing,

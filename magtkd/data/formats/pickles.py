@@ -15,7 +15,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from magtkd.data.formats.pickled_values import ADMITTED, Refused, resolve
+from magtkd.data.formats.pickle_stand_ins import Refused, resolve
+from magtkd.data.formats.pickled_values import ADMITTED
 from magtkd.errors import DataError
 
 __all__ = ["read_pickle"]

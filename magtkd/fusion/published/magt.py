@@ -1,6 +1,6 @@
 """Where each weight of the published MAGT (arXiv 2506.18716) lives in ours.
 
-`others` holds, in this order, the readings of `STACKED`, `anchor` the shared `t_t`. The published
+`others` holds, in this order, the streams of `STACKED`, `anchor` the shared `t_t`. The published
 module also owns weights that it never uses, and its position codes as a buffer; both are ignored.
 """
 

@@ -1,7 +1,7 @@
 """Published weights: copying them into our parameters, which have other names.
 
-Published encoders and gates are named `READ_READER` by first letters (`t_a`: audio reads text);
-ours are stacked, so a published weight is a part of one of our parameters.
+Published encoders and gates are named `SOURCE_TARGET` by first letters (`t_a`: audio attends to
+text); ours are stacked, so a published weight is a part of one of our parameters.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where each weight of the published SDT (Ma et al., 2023) lives in ours.
 
-`readers` holds, in this order, the readings of `STACKED`.
+`readers` holds, in this order, the streams of `STACKED`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def correspondence(depth: int, hidden_dim: int, *, gate: str) -> dict[str, Place
 
 
 def published_sizes(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The sizes of a published state, as keywords of `SDT`; where all gates of the readings are
+    """The sizes of a published state, as keywords of `SDT`; where all gates of the streams are
     the identity, as in the variant for MELD, `gate` is `identity`.
 
     Raises ValueError when a weight that gives one is missing.

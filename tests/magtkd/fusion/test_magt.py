@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from magtkd.fusion import MAGT, FusionOutput
-from magtkd.fusion.place import sinusoidal_code
+from magtkd.fusion.positions import sinusoidal_code
 from magtkd.losses import cross_entropy
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -153,13 +153,13 @@ def test_it_runs_on_what_is_there(modalities: list[str]) -> None:
 def test_without_video_it_is_the_whole_model_with_videos_columns_at_zero() -> None:
     small, whole = build(modalities=("text", "audio")), build()
     state = whole.state_dict()
-    audio_readings = [0, 2]  # audio reads itself, audio reads text
+    audio_streams = [0, 2]  # audio to itself, audio to text
     for name, value in small.state_dict().items():
         if "reduce.weight" in name:
             state[name][0] = 0
             state[name][0, :, : 2 * 14] = value[0]
-        elif name.startswith("others.") and value.shape[0] == len(audio_readings):
-            state[name][audio_readings] = value
+        elif name.startswith("others.") and value.shape[0] == len(audio_streams):
+            state[name][audio_streams] = value
         elif name.startswith("others."):
             state[name][0] = value[0]
         else:

@@ -141,8 +141,8 @@ def test_it_runs_on_what_is_there(modalities: list[str]) -> None:
     assert list(output.logits) == list(output.hidden) == modalities
     assert output.predicted_logits is output.fused_logits
     assert output.fused_hidden.shape == (2, 5, 14)
-    num_readings = len(modalities) ** 2
-    assert model.readers.gate.linear.weight.shape == (num_readings, 14, 14)
+    num_streams = len(modalities) ** 2
+    assert model.readers.gate.linear.weight.shape == (num_streams, 14, 14)
 
 
 def test_every_modality_counts_and_one_alone_is_fused_with_nothing() -> None:

@@ -142,7 +142,7 @@ def test_the_teacher_gets_no_gradient(start: OpenSession, artifacts: dict[str, A
     task = session.task
     session.advance()
     for name in ("logits", "features"):
-        held = getattr(task._lessons, f"_teacher_{name}")
+        held = getattr(task._student_loss, f"_teacher_{name}")
         assert not held.requires_grad
         assert held.grad is None
         assert np.array_equal(held.numpy(), list_matrix(artifacts["teacher"].table, name))

@@ -1,4 +1,4 @@
-"""Where an utterance stands in its conversation, and who speaks.
+"""The position of an utterance in its conversation, and its speaker, as embeddings.
 
 Shapes: B conversations, L positions, H hidden_dim.
 """
@@ -10,10 +10,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Placed", "require_sizes", "sinusoidal_code"]
+__all__ = ["WithPositions", "sinusoidal_code"]
 
 
-class Placed(nn.Module):
+class WithPositions(nn.Module):
     """A model that adds a position code and a speaker embedding to its utterances.
 
     Speakers are 0 to `num_speakers - 1`; padding has a row of its own, `padding_speaker`. The
@@ -30,7 +30,7 @@ class Placed(nn.Module):
         nn.init.normal_(self.speaker_embedding.weight, std=deviation)
         self.register_buffer("position_code", sinusoidal_code(32, hidden_dim), persistent=False)
 
-    def place(self, mask: Tensor, speaker: Tensor) -> Tensor:
+    def positions(self, mask: Tensor, speaker: Tensor) -> Tensor:
         """Position code plus speaker embedding, [B, L, H], from a mask [B, L], true where valid,
         and speakers [B, L], of any value where padded."""
         length = speaker.shape[1]
@@ -38,8 +38,8 @@ class Placed(nn.Module):
             code = sinusoidal_code(2 * length, self.hidden_dim)
             self.position_code = code.to(self.position_code)
         speaker = speaker.masked_fill(~mask, self.padding_speaker)
-        placed: Tensor = self.speaker_embedding(speaker) + self.position_code[:length]
-        return placed
+        positions: Tensor = self.speaker_embedding(speaker) + self.position_code[:length]
+        return positions
 
 
 def sinusoidal_code(length: int, hidden_dim: int) -> Tensor:
@@ -49,16 +49,3 @@ def sinusoidal_code(length: int, hidden_dim: int) -> Tensor:
     exponent = torch.arange(0, hidden_dim, 2, dtype=torch.float32) / hidden_dim
     angle = position * torch.exp(-math.log(10_000.0) * exponent)
     return torch.stack([torch.sin(angle), torch.cos(angle)], dim=-1).flatten(1)
-
-
-def require_sizes(hidden_dim: int, num_heads: int) -> None:
-    """Raise ValueError where attention or the position code cannot have these sizes."""
-    if hidden_dim % num_heads:
-        raise ValueError(
-            f"num_heads is {num_heads}, which does not divide hidden_dim, {hidden_dim}; "
-            "choose a divisor"
-        )
-    if hidden_dim % 2:
-        raise ValueError(
-            f"hidden_dim is {hidden_dim}; the sinusoidal position code needs an even one"
-        )

@@ -1,0 +1,33 @@
+"""The whole configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from magtkd.config.sections.data import AudioMediaConfig, DataConfig, VideoMediaConfig
+from magtkd.config.sections.fusion import FusionConfig
+from magtkd.config.sections.resources import StageResources
+from magtkd.config.sections.section import Section
+from magtkd.config.sections.stages import AudioConfig, TeacherConfig, VideoConfig
+
+__all__ = ["Config"]
+
+
+class Config(Section):
+    """A whole configuration: what `magtkd train` runs."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = "magtkd"
+    """Name of the run: letters, digits, dot, underscore and hyphen."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seed of everything random."""
+    data: DataConfig = DataConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    audio_media: AudioMediaConfig = AudioMediaConfig()
+    video_media: VideoMediaConfig = VideoMediaConfig()
+    audio: AudioConfig = AudioConfig()
+    video: VideoConfig = VideoConfig()
+    fusion: FusionConfig = FusionConfig()
+    resources: StageResources = StageResources()
+    """Not part of any stage's key: how much a stage may use, not what it computes."""

@@ -1,0 +1,100 @@
+"""What all sections share: the ranges of their fields, and which fields are read."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from magtkd.reading import EVERYTHING, Choice, Given, Reads, Why
+
+__all__ = ["Positive", "Rate", "Section", "Temperature", "Weight", "without"]
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _name_readers(schema: dict[str, Any], model: type[Section]) -> None:
+    """Add to each field's description which variants read it, where not all do."""
+    for name, field in schema.get("properties", {}).items():
+        readers = [reader for choice in model.CHOICES for reader in choice.readers(name)]
+        if readers:
+            text = f"{field.get('description', '')} Read by: {', '.join(readers)}."
+            field["description"] = text.strip()
+
+
+class Section(BaseModel):
+    """A frozen section that refuses keys it does not know.
+
+    `CHOICES` and `CONDITIONS` declare which fields are not read under which values; all others are
+    always read.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        json_schema_extra=_name_readers,
+    )
+
+    CHOICES: ClassVar[tuple[Choice, ...]] = ()
+    """The fields that choose a variant, with what each variant reads."""
+    CONDITIONS: ClassVar[Reads] = {}
+    """Further conditions under which a field is read."""
+
+    def unread(self, given: Given = EVERYTHING) -> dict[str, str]:
+        """The dotted names within this section that are not read, and why; a section in it that is
+        not read counts as a name too."""
+        found: dict[str, str] = {}
+        conditions = _conditions(type(self))
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            reasons = (one(self, given) for one in conditions[name]) if name in conditions else ()
+            why = next((reason for reason in reasons if reason is not None), None)
+            if why is not None:
+                found |= {name: why} | {f"{name}.{inner}": why for inner in _leaves(value)}
+            elif isinstance(value, Section):
+                found |= {f"{name}.{inner}": why for inner, why in value.unread(given).items()}
+        return found
+
+    def keyed(self, given: Given = EVERYTHING) -> dict[str, Any]:
+        """The section as plain values, without what is not read."""
+        return without(self.model_dump(mode="json"), self.unread(given))
+
+
+@functools.cache
+def _conditions(model: type[Section]) -> dict[str, list[Why]]:
+    """The conditions under which each field is read; a field that is always read has none."""
+    found: dict[str, list[Why]] = {name: [why] for name, why in model.CONDITIONS.items()}
+    for choice in model.CHOICES:
+        for name in model.model_fields:
+            if choice.readers(name):
+                found.setdefault(name, []).append(functools.partial(choice.why_unread, name))
+    return found
+
+
+def _leaves(value: Any) -> list[str]:
+    """The dotted names within a value, where it is a section."""
+    if not isinstance(value, Section):
+        return []
+    return [
+        f"{name}.{inner}" if inner else name
+        for name in type(value).model_fields
+        for inner in _leaves(getattr(value, name)) or [""]
+    ]
+
+
+def without(tree: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """A tree of plain values without some dotted names."""
+    kept = {name: value for name, value in tree.items() if name not in names}
+    for name, value in kept.items():
+        start = f"{name}."
+        if isinstance(value, dict):
+            inner = [other.removeprefix(start) for other in names if other.startswith(start)]
+            kept[name] = without(value, inner)
+    return kept
