@@ -125,7 +125,7 @@ def test_complaints_name_the_help_that_helps(arguments: str, line: str, capsys: 
 def test_schema(capsys: Capture) -> None:
     assert run_app(app, ["config", "schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
-    assert set(schema["properties"]) == set(Config.model_fields)
+    assert set(schema["properties"]) == {"extends", *Config.model_fields}
 
 
 def test_help_by_itself(capsys: Capture) -> None:
