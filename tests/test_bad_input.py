@@ -86,7 +86,7 @@ def write_table(name: str, table: pa.Table, **replaced: Any) -> str:
         (["train"], "nope.yaml: cannot read the configuration: No such file .*; give the path"),
         (["sweep"], "nope.yaml: cannot read the configuration: No such file .*; give the path"),
         (["sweep", "--dry-run"], "nope.yaml: cannot read the configuration: No such file"),
-        (["data", "inspect"], "nope.yaml: there is no such file; set data.path to the table"),
+        (["data", "inspect"], "nope.yaml: there is no such file; give the path of the table"),
     ],
 )
 def test_missing_file(refused: Refused, command: list[str], message: str) -> None:
@@ -136,7 +136,7 @@ def test_empty_configuration(refused: Refused) -> None:
 @pytest.mark.parametrize("command", [["train", "base.yaml"], ["sweep", "sweep.yaml"]])
 def test_missing_table(refused: Refused, folder: Path, command: list[str]) -> None:
     line = refused(*command, "data.path=nope.parquet")
-    assert line == f"{folder}/nope.parquet: there is no such file; set data.path to the table"
+    assert line == f"{folder}/nope.parquet: there is no such file; give the path of the table"
 
 
 @pytest.mark.parametrize("command", [["train", "base.yaml"], ["sweep", "sweep.yaml"]])
@@ -175,7 +175,7 @@ def test_empty_table(refused: Refused, tiny_table: pa.Table) -> None:
 
 def test_a_folder_without_a_table(refused: Refused) -> None:
     line = refused("train", "base.yaml", "data.path=.")
-    assert "a folder without train_sent_emo.csv; set data.path to a Parquet file" in line
+    assert "a folder without train_sent_emo.csv; give a Parquet file" in line
 
 
 def test_nothing_to_train_on(refused: Refused, tiny_table: pa.Table) -> None:

@@ -31,7 +31,9 @@ __all__ = ["make_config_app"]
 def make_config_app(sweep_model: type[Config] | None = None) -> typer.Typer:
     """The commands `schema` and `show`; with a model of sweeps, for sweep files too."""
     app = typer.Typer(
-        no_args_is_help=True, help="Print the configuration schema, or what a file resolves to."
+        no_args_is_help=True,
+        help="Print the configuration schema, or what a file resolves to.",
+        epilog=examples("magtkd config show experiments/mosi.yaml fusion"),
     )
 
     @app.command("schema", epilog=examples("magtkd config schema --sweep > sweep.schema.json"))

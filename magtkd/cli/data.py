@@ -24,6 +24,7 @@ __all__ = ["data_app"]
 data_app = typer.Typer(
     no_args_is_help=True,
     help="Inspect conversations, convert a release, or generate synthetic ones.",
+    epilog=examples("magtkd data inspect meld.parquet"),
 )
 OutOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="Parquet file to write.")]
 

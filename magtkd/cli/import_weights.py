@@ -25,7 +25,7 @@ MODELS = ("magt", "sdt")
 def add_import(app: typer.Typer) -> None:
     """Add `import` to a command line."""
     shown = examples(
-        "magtkd import magt.pt experiments/published_meld.yaml --model magt data.path=meld.parquet"
+        "magtkd import magt.pt published_meld.yaml --model magt data.path=features.parquet"
     )
     app.command("import", epilog=shown)(import_weights)
 
@@ -65,8 +65,9 @@ def import_weights(
 ) -> None:
     """Turn published fusion weights into an artifact, and evaluate it on dev.
 
-    The stages that fusion reads are trained or reused first. To continue training from the
-    artifact, set fusion.initial.
+    The stages that fusion reads are trained or reused first.
+
+    To continue training from the artifact, set fusion.initial.
     """
     if model not in MODELS:
         raise ConfigError(f"--model {model!r}: use one of {', '.join(MODELS)}")

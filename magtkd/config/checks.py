@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from magtkd.config.names import names_of, sections_of
 from magtkd.config.reasons import nearest, reason
 from magtkd.config.sections import Config
-from magtkd.errors import ConfigError
+from magtkd.errors import ConfigError, and_more
 
 __all__ = ["validate", "with_values"]
 
@@ -42,11 +42,18 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
     where = ".".join(place) or "configuration"
     if first["type"] == "extra_forbidden":
         known = list(owner.model_fields)
-        hint = nearest(place[-1], known) or f"; known are {', '.join(known)}"
+        near = nearest(place[-1], known) or _elsewhere(model, place[-1])
+        hint = near or f"; known are {', '.join(known)}"
         if where in {"space", "search", "scheduler", "objective"}:
             hint = "; this is a sweep file, for `magtkd sweep`"
         return f"{where}: unknown key{hint}{more}"
     return f"{where}: {reason(first, owner)}{more}"
+
+
+def _elsewhere(model: type[BaseModel], last: str) -> str:
+    """A hint with the names of other sections that end with this key."""
+    found = [name for name in names_of(model) if name.rpartition(".")[2] == last]
+    return f"; there {'is' if len(found) == 1 else 'are'} {and_more(found, 5)}" if found else ""
 
 
 def _locate(

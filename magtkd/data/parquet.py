@@ -31,7 +31,7 @@ def read_parquet(path: str | Path) -> pa.Table:
         with Path(path).open("rb") as file:
             return pq.read_table(file)
     except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file; set data.path to the table") from None
+        raise DataError(f"{path}: there is no such file; give the path of the table") from None
     # Damaged pages surface as OSError or as ArrowInvalid; both only when the file could be opened.
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: {_reason(error, Path(path))}") from None

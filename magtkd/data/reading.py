@@ -50,7 +50,7 @@ def read_path(path: str | Path) -> Corpus:
         return make_corpus(read_parquet(path), str(path))
     if not os.path.exists(csv_path(Path(path), "train")):
         raise DataError(
-            f"{path}: a folder without {file_name('train')}; set data.path to a Parquet file or to "
+            f"{path}: a folder without {file_name('train')}; give a Parquet file or "
             "a folder with MELD's CSV files, or convert another release with magtkd data convert"
         )
     table, warnings = read_meld(path)

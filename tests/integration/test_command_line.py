@@ -51,7 +51,7 @@ def test_a_dry_run_writes_nothing(folder, run_command):
     shown = yaml.safe_load(out)
     assert shown["name"] == "toy"
     assert "# distinct configurations: unbounded (continuous range)" in out
-    assert "# teacher: 1 distinct, 0 trained" in out
+    assert "# teacher: 1 distinct, 0 exist" in out
     assert "# fusion: unbounded (continuous range)" in out
     assert [path.name for path in folder.iterdir()] == ["toy.yaml"]
 

@@ -37,6 +37,7 @@ def write(path: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
+        ({"depth": 2}, r"here: depth: unknown key; there is fusion\.depth$"),
         ({"teachr": {}}, r"here: teachr: unknown key; did you mean 'teacher'\?$"),
         ({"fusion": {"dept": 2}}, r"here: fusion\.dept: unknown key; did you mean 'depth'\?$"),
         (

@@ -19,8 +19,10 @@ def add_doctor(app: typer.Typer) -> None:
 
 
 def doctor(storage: StorageOption = "magtkd-results", as_json: JsonOption = False) -> None:
-    """Check versions, devices, storage, MLflow, Ray and the environment. The exit code is 1 where
-    there is a problem."""
+    """Check versions, devices, storage, MLflow, Ray and the environment.
+
+    The exit code is 1 where there is a problem.
+    """
     from tune.doctor import Outcome, run_checks
 
     console, checks = Console(), []

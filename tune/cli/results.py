@@ -20,6 +20,7 @@ from tune.redact import redact
 from tune.results import (
     FORMATS,
     best,
+    check_export,
     exported_config,
     files_of,
     mlflow_status,
@@ -59,6 +60,8 @@ def show_trials(
     chosen = next((one for one in FORMATS if one == format), None)
     if chosen is None:
         raise SweepError(f"--format {format!r}: use one of {', '.join(FORMATS)}")
+    if chosen == "parquet" and sys.stdout.isatty():
+        raise SweepError("--format parquet: not for a terminal; redirect it to a file")
     rows = trial_rows(read_sweep(SweepLayout.of(storage, name)))
     write_trials(rows, chosen, sys.stdout)
 
@@ -83,12 +86,15 @@ def show_best(
 ) -> None:
     """Show the best trials, ranked on dev.
 
-    Several objectives give their Pareto front. JSON is one object, or a list where --top or
-    several objectives ask for more than one.
+    Several objectives give their Pareto front.
+
+    JSON is one object, or a list with --top or several objectives.
     """
     layout = SweepLayout.of(storage, name)
     state = read_sweep(layout)
     rows = best(state, top)
+    if export is not None:
+        check_export(export)
     if reveal:
         reveal_test(layout, rows[0].trial, Store(storage))
         if state.is_tracked:
@@ -118,7 +124,7 @@ def _send_to_mlflow(layout: SweepLayout) -> None:
 def show_status(
     name: NameArgument, storage: StorageOption = "magtkd-results", as_json: JsonOption = False
 ) -> None:
-    """Show what a sweep is doing: what runs, what waits, what failed, what MLflow lacks."""
+    """Show what a sweep is doing: what runs, waits, failed, and what MLflow lacks."""
     layout = SweepLayout.of(storage, name)
     status = sweep_status(layout, storage)
     status = replace(status, mlflow=mlflow_status(layout, is_tracked=status.is_tracked))

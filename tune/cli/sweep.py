@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,7 @@ from magtkd.errors import SweepError
 from tune.config import SweepConfig, SweepOptions, load_sweep
 from tune.ledger import SweepEnd, SweepLayout, SweepState, TrialStatus
 from tune.redact import redact
-from tune.results import best, sweep_cost, write_trials
+from tune.results import StageCost, best, sweep_cost, write_trials
 
 if TYPE_CHECKING:
     from tune.driver import Preview
@@ -88,14 +89,17 @@ def _print_preview(sweep: SweepConfig, preview: Preview) -> None:
         if count.distinct is None:
             print(f"# {stage}: {unbounded}")
         else:
-            print(f"# {stage}: {least}{count.distinct} distinct, {least}{count.existing} trained")
+            print(f"# {stage}: {least}{count.distinct} distinct, {least}{count.existing} exist")
 
 
 def _print_end(state: SweepState, storage: str, *, tracked: bool) -> None:
     console = Console()
-    if any(trial.state == TrialStatus.COMPLETED for trial in state.trials.values()):
+    has_completed = any(trial.state == TrialStatus.COMPLETED for trial in state.trials.values())
+    if has_completed:
         write_trials(best(state, 5), "table", sys.stdout)
-    console.print(_cost_table(state))
+    costs = sweep_cost(state)
+    if costs:
+        console.print(_cost_table(costs))
     if state.closed == SweepEnd.INTERRUPTED:
         command = f"magtkd sweep --resume {state.name} --storage {storage}"
         console.print(f"interrupted; to resume: {command}", style="bold", soft_wrap=True)
@@ -104,12 +108,13 @@ def _print_end(state: SweepState, storage: str, *, tracked: bool) -> None:
         is_server = uri.startswith(("http://", "https://"))
         command = uri if is_server else f"mlflow ui --host 127.0.0.1 --backend-store-uri {uri}"
         print(f"MLflow: {command}   (choose Model training there)")
-    print(f"next: magtkd best {state.name} --storage {storage}")
+    if has_completed:
+        print(f"next: magtkd best {state.name} --storage {storage}")
 
 
-def _cost_table(state: SweepState) -> Table:
+def _cost_table(costs: Mapping[str, StageCost]) -> Table:
     table = Table("stage", "trained", "stopped", "reused", "seconds", "seconds saved by reuse")
-    for stage, cost in sweep_cost(state).items():
+    for stage, cost in costs.items():
         table.add_row(
             stage,
             str(cost.num_trained),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from magtkd.errors import SweepError
+from magtkd.errors import SweepError, and_more
 from tune.ledger.file import Ledger, fold, read_events
 from tune.ledger.layout import SweepLayout
 from tune.ledger.state import SweepState
@@ -65,9 +65,15 @@ def _taken(layout: SweepLayout) -> SweepError:
 
 
 def _unknown(layout: SweepLayout) -> SweepError:
+    if not layout.root.is_dir():
+        return SweepError(
+            f"sweep {layout.name!r}: there is no folder {layout.root}; give its --storage"
+        )
     names = layout.neighbours
-    near = difflib.get_close_matches(layout.name, names, n=3, cutoff=0.4) or names[:5]
-    hint = f"there are {', '.join(near)}" if near else "there is none yet"
-    if len(near) == 1:
-        hint = f"did you mean {near[0]!r}?"
+    near = difflib.get_close_matches(layout.name, names, n=3, cutoff=0.6)
+    if near:
+        hint = f"did you mean {' or '.join(map(repr, near))}?"
+    else:
+        verb = "is" if len(names) == 1 else "are"
+        hint = f"there {verb} {and_more(names, 5)}" if names else "there is none yet"
     return SweepError(f"sweep {layout.name!r}: not found in {layout.sweeps}; {hint}")

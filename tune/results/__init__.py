@@ -4,7 +4,7 @@ from tune.results.costs import StageCost, sweep_cost
 from tune.results.display import Display
 from tune.results.formats import FORMATS, write_trials
 from tune.results.rows import TrialRow, best, trial_rows
-from tune.results.selection import exported_config, reveal_test
+from tune.results.selection import check_export, exported_config, reveal_test
 from tune.results.status import Status, mlflow_status, sweep_status
 from tune.results.status_text import print_status
 from tune.results.trial_files import files_of
@@ -16,6 +16,7 @@ __all__ = [
     "Status",
     "TrialRow",
     "best",
+    "check_export",
     "exported_config",
     "files_of",
     "mlflow_status",

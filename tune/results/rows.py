@@ -104,7 +104,11 @@ def _pareto_front(scores: Mapping[int, tuple[float, ...]]) -> list[int]:
 
 
 def _none_completed(state: SweepState) -> str:
-    counts = ", ".join(f"{number} {name}" for name, number in sorted(state.count().items()))
+    is_over = state.closed is not None
+    counts = ", ".join(
+        f"{number} {'unfinished' if is_over and name == TrialStatus.RUNNING else name}"
+        for name, number in sorted(state.count().items())
+    )
     message = f"sweep {state.name!r}: no trial has completed: {counts or 'none was started'}"
     if state.closed == SweepEnd.INTERRUPTED:
         return f"{message}; resume it with --resume {state.name}"

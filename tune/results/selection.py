@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from magtkd.config import dump_yaml
 from magtkd.errors import DataError, SweepError
 from magtkd.metrics import Scores
@@ -9,7 +11,10 @@ from magtkd.scoring import score_split
 from magtkd.store import Store
 from tune.ledger import SweepLayout, SweepState, TestRevealed, open_ledger, read_sweep
 
-__all__ = ["exported_config", "reveal_test"]
+__all__ = ["check_export", "exported_config", "reveal_test"]
+
+_EXPORTED = "# Trial "
+"""How an exported configuration begins."""
 
 
 def exported_config(state: SweepState, number: int) -> str:
@@ -20,11 +25,26 @@ def exported_config(state: SweepState, number: int) -> str:
         (trial.dev.accuracy, trial.dev.weighted_f1) if trial.dev else (None, None)
     )
     lines = [
-        f"# Trial {number} of sweep {state.name}, {trial.state} after epoch {trial.epoch}:",
+        f"{_EXPORTED}{number} of sweep {state.name}, {trial.state} after epoch {trial.epoch}:",
         f"# dev accuracy {accuracy}, dev weighted F1 {weighted_f1}",
         f"# with {', '.join(f'{name} {version}' for name, version in state.versions.items())}.",
     ]
     return "\n".join(lines) + "\n" + dump_yaml(trial.candidate.config(state.sweep.base))
+
+
+def check_export(path: Path) -> None:
+    """Refuse to replace a file that is not an exported configuration.
+
+    Raises:
+        SweepError: it is another file.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        if file.read(len(_EXPORTED)) != _EXPORTED.encode():
+            raise SweepError(
+                f"--export {path}: exists, and `magtkd best` did not write it; name another file"
+            )
 
 
 def reveal_test(layout: SweepLayout, number: int, store: Store) -> Scores:

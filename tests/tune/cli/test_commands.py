@@ -282,6 +282,21 @@ def test_an_unknown_option(refused):
     assert "--storrage" in refused("sweep", "toy.yaml", "--storrage", "x")
 
 
+def test_an_export_replaces_only_an_export(call, swept, folder):
+    (folder / "mine.yaml").write_text("name: mine\n")
+    code, out, err = call("best", "toy", "--export", "mine.yaml")
+    assert (code, out) == (2, "")
+    assert "--export mine.yaml: exists, and `magtkd best` did not write it" in err
+    assert (folder / "mine.yaml").read_text() == "name: mine\n"
+    for _ in range(2):
+        assert call("best", "toy", "--export", "best.yaml")[0] == 0
+
+
+def test_parquet_is_not_written_to_a_terminal(refused, swept, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert refused("trials", "toy", "--format", "parquet").startswith("--format parquet: not for a")
+
+
 def test_an_export_that_cannot_be_written(call, swept, folder):
     (folder / "file").write_text("")
     code, out, err = call("best", "toy", "--export", "file/best.yaml")

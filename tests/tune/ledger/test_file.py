@@ -247,8 +247,10 @@ def test_an_unknown_name_gets_the_nearest(tmp_path: Path) -> None:
     write_small_sweep(SweepLayout(tmp_path, "mosi"))
     with pytest.raises(SweepError, match=r"'mosy': not found in .*; did you mean 'mosi'"):
         open_ledger(SweepLayout(tmp_path, "mosy"), resume=True)
-    with pytest.raises(SweepError, match=r"'xyz': not found in .*; did you mean 'mosi'"):
+    with pytest.raises(SweepError, match=r"'xyz': not found in .*; there is mosi"):
         read_sweep(SweepLayout(tmp_path, "xyz"))
+    with pytest.raises(SweepError, match=r"'mosi': there is no folder .*/absent; give its --stor"):
+        read_sweep(SweepLayout(tmp_path / "absent", "mosi"))
     assert not SweepLayout(tmp_path, "mosy").folder.exists()
 
 

@@ -109,7 +109,7 @@ def test_without_a_completed_trial_the_states_are_counted() -> None:
     with pytest.raises(SweepError, match="no trial has completed: 1 failed, 2 running; wait"):
         best(state)
     state.apply(SweepClosed(time=9, reason=SweepEnd.INTERRUPTED))
-    with pytest.raises(SweepError, match="2 running; resume it with --resume mosi"):
+    with pytest.raises(SweepError, match="2 unfinished; resume it with --resume mosi"):
         best(state)
 
 
