@@ -441,14 +441,14 @@ def check_leftovers(round_: Round, site: Site) -> list[Failure]:
             "lock_files": round_.storage.glob("locks/*"),
         }.items()
     }
-    return failures + check_set_aside(round_)
+    return failures + check_quarantine(round_)
 
 
-def check_set_aside(round_: Round) -> list[Failure]:
-    """Only what this script damaged was set aside, and the ledger says so."""
+def check_quarantine(round_: Round) -> list[Failure]:
+    """Only what this script damaged was quarantined, and the ledger has it."""
     warnings = [line.get("message", "") for line in round_.lines() if line["kind"] == "warning"]
     found = sorted(one.name for one in round_.storage.glob("damaged/*"))
-    round_.facts["damaged_set_aside"] = found
+    round_.facts["damaged_quarantined"] = found
     failures = []
     for name in found:
         stage, key, _ = name.split("-")

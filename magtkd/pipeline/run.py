@@ -97,7 +97,7 @@ def run_chain(
         report: called with the stage's name after each epoch.
         on_stage: called when a stage is there, trained or reused.
         warn: called with one line for each warning: settings that have no effect, a damaged
-            artifact, which is set aside and trained again, clips that could not be read.
+            artifact, which is quarantined and retrained, clips that could not be read.
 
     Raises:
         InputError: the configuration or its table is wrong.

@@ -8,7 +8,7 @@
         config.json          the section and the keys that the key was made of
         manifest.json        path, size and SHA-256 of each file above
 
-    ROOT/damaged/STAGE-KEY-*/    artifacts that did not match their checksums, set aside
+    ROOT/damaged/STAGE-KEY-*/    artifacts that did not match their checksums
     ROOT/sessions/               see `magtkd.store.checkpoints`
     ROOT/locks/                  who is training what, on this file system
     ROOT/tmp/                    what is being written
@@ -106,7 +106,7 @@ class Store(Files):
     def find(
         self, stage: str, key: str, *, weights: bool = True, warn: Callable[[str], None]
     ) -> Artifact | None:
-        """The artifact if there is one. A damaged one is set aside and counts as none.
+        """The artifact if there is one. A damaged one is quarantined and counts as none.
 
         Every file is checked, also the weights where they are not wanted.
 
@@ -125,12 +125,12 @@ class Store(Files):
                 raise damaged(f"{folder}/{MANIFEST}", "the file is missing", folder)
             artifact = self.read(stage, key)
         except ArtifactError as error:
-            place = self.set_aside(stage, key)
-            warn(f"{error.reason}; set aside as {place}, and trained again")
+            place = self.quarantine(stage, key)
+            warn(f"{error.reason}; quarantined as {place}; the stage is retrained")
             return None
         return artifact if weights else replace(artifact, weights=b"")
 
-    def set_aside(self, stage: str, key: str) -> str:
+    def quarantine(self, stage: str, key: str) -> str:
         """Take an artifact away from its key; returns where its files are now."""
         folder = self.folder(stage, key)
         place = f"{self._root}/damaged/{stage}-{key}-{uuid.uuid4().hex[:8]}"
@@ -251,5 +251,5 @@ class Store(Files):
         if self.exists(artifact.stage, artifact.key):
             self._remove(temporary)  # another writer was first, with the same content
         else:
-            self.set_aside(artifact.stage, artifact.key)  # it has lost its manifest
+            self.quarantine(artifact.stage, artifact.key)  # it has lost its manifest
             self._filesystem.move(temporary, final)

@@ -256,7 +256,7 @@ def test_a_damaged_artifact_is_trained_again_and_the_ledger_records_it(
         "audio",
         "fusion",
     ]
-    assert sum("set aside" in message for message in state.warnings) == 2
+    assert sum("quarantined" in message for message in state.warnings) == 2
 
 
 def test_a_stage_that_is_wrong_fails_the_trials_that_need_it(

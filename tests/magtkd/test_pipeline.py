@@ -414,7 +414,7 @@ FILES = ("features.arrow", "weights.safetensors", "metrics.json", "config.json")
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("file", FILES)
-def test_a_damaged_artifact_is_set_aside_and_trained_again(
+def test_a_damaged_artifact_is_quarantined_and_retrained(
     file: str, damage: str, tmp_path: Path, tiny_config: MakeConfig
 ) -> None:
     store, config = Store(tmp_path), tiny_config()
@@ -428,7 +428,7 @@ def test_a_damaged_artifact_is_set_aside_and_trained_again(
     assert after["video"].weights == before["video"].weights
     (message,) = warned
     assert message.startswith(f"{damaged}: the file is ")
-    assert message.endswith("and trained again")
+    assert message.endswith("the stage is retrained")
     (aside,) = (tmp_path / "damaged").iterdir()
     assert str(aside) in message
     assert store.read("video", before["video"].key).table == before["video"].table
@@ -443,7 +443,7 @@ def test_a_folder_that_has_lost_its_manifest_is_no_artifact(
     manifest.unlink()
     warned: list[str] = []
     assert run_chain(config, store, warn=warned.append)["video"].key == key
-    assert warned[0].startswith(f"{manifest}: the file is missing; set aside as ")
+    assert warned[0].startswith(f"{manifest}: the file is missing; quarantined as ")
     assert store.read("video", key).stage == "video"
     assert len(list((tmp_path / "damaged").iterdir())) == 1
 

@@ -92,7 +92,7 @@ def test_a_media_file_of_another_size_is_a_damaged_artifact(
     warned: list[str] = []
     assert store.find("video_media", "k", warn=warned.append) is None
     assert "media.bin: the file is " in warned[0]
-    assert warned[0].endswith("and trained again")
+    assert warned[0].endswith("the stage is retrained")
 
 
 def test_clips_at_an_address_are_copied_once(

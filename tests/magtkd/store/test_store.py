@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,12 +25,6 @@ class FolderWithoutRenaming(Store):
     @property
     def _is_local(self) -> bool:
         return False
-
-
-@pytest.fixture(params=[Store, FolderWithoutRenaming], ids=["folder", "objects"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    made: Store = request.param(tmp_path / "store")
-    return made
 
 
 def artifact(mark: int = 0, weights: bytes = b"weights") -> Artifact:
@@ -54,41 +47,12 @@ def listing(folder: Path) -> list[str]:
 # --- reading and writing ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("address", ["{folder}", "file://{folder}", "mock://root/below"])
-def test_round_trip(tmp_path: Path, address: str) -> None:
-    store = Store(address.format(folder=tmp_path / "store"))
-    store.check_writable()
-    assert not store.exists("teacher", KEY)
-    store.write(artifact(3))
-    assert store.exists("teacher", KEY)
-    assert store.read("teacher", KEY) == artifact(3)
-    assert store.read("teacher", KEY, weights=False) == artifact(3, b"")
-    assert store.read_metrics("teacher", KEY) == {"seconds": 3.0}
-
-
-def test_round_trip_without_renaming(store: Store) -> None:
-    store.write(artifact(3))
-    assert store.read("teacher", KEY) == artifact(3)
-    assert store.read_metrics("teacher", KEY) == {"seconds": 3.0}
-
-
-def test_artifact_without_weights(store: Store) -> None:
-    store.write(artifact(0))
-    assert store.read("teacher", KEY).weights == b""
-
-
 def test_nothing_else_is_left_in_the_folder(tmp_path: Path) -> None:
     Store(tmp_path).write(artifact(3))
     names = ["config.json", "features.arrow", "manifest.json", "metrics.json"]
     folder = f"artifacts/teacher/{KEY}"
     assert listing(tmp_path) == [f"{folder}/{name}" for name in (*names, "weights.safetensors")]
     assert not list((tmp_path / "tmp").iterdir())
-
-
-def test_the_first_of_two_writers_wins(store: Store) -> None:
-    store.write(artifact(1))
-    store.write(artifact(2))
-    assert store.read("teacher", KEY) == artifact(1)
 
 
 @pytest.mark.parametrize("kind", [Store, FolderWithoutRenaming])
@@ -109,12 +73,6 @@ def test_one_writer_overtakes_another(tmp_path: Path, kind: type[Store], moment:
     slow.write(artifact(1))
     assert slow.overtaken
     assert slow.read("teacher", KEY) in (artifact(1), artifact(2))
-
-
-def test_many_writers_at_once(store: Store) -> None:
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(store.write, [artifact(mark) for mark in range(1, 17)]))
-    assert store.read("teacher", KEY) in [artifact(mark) for mark in range(1, 17)]
 
 
 WRITER = """

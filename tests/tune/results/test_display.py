@@ -141,5 +141,5 @@ def test_what_a_resumed_sweep_did_before_does_not_count_for_the_time_left():
 def test_a_warning_of_the_ledger_is_shown():
     shown = Shown(num_trials=1, is_terminal=False)
     with shown.display:
-        shown.apply(Warned(time=2, message="x.arrow: the file is damaged; set aside as [y]"))
-    assert shown.text == "warning: x.arrow: the file is damaged; set aside as [y]\n"
+        shown.apply(Warned(time=2, message="x.arrow: the file is damaged; quarantined as [y]"))
+    assert shown.text == "warning: x.arrow: the file is damaged; quarantined as [y]\n"
