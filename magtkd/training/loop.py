@@ -32,7 +32,6 @@ SectionT = TypeVar("SectionT", bound=TrainingSection)
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
-
 ReportCallback = Callable[[Report], None]
 
 
