@@ -103,7 +103,7 @@ def shapes(output: str) -> set[str]:
 
 
 def test_the_make_commands_come_first() -> None:
-    first = next(find_blocks())
+    first = next(block for block in find_blocks() if block.language == "sh")
     assert first.commands == MAKE
 
 
