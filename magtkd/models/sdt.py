@@ -34,6 +34,11 @@ class Sdt(FusionModel):
 
     def check(self, section: Any) -> None:
         check_attention_sizes(section.hidden_dim, section.num_heads)
+        if not (section.fused_weight or section.modality_weight or section.distill_weight):
+            raise ValueError(
+                "fused_weight, modality_weight and distill_weight are all 0, which trains nothing; "
+                "set one of them above 0"
+            )
 
     def build(self, section: Any, sizes: Sizes) -> nn.Module:
         from magtkd.fusion import SDT

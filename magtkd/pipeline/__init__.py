@@ -10,7 +10,7 @@ from magtkd.pipeline.run import run_chain, stage_checkpoints, train_stage
 from magtkd.pipeline.source import Source, source_of
 from magtkd.pipeline.stage import OpenSession, Stage, Trainer
 from magtkd.pipeline.trainer import CORE_TRAINER, CoreTrainer, inputs_of
-from magtkd.pipeline.unread import is_read, unread_lines, unread_names, unread_settings
+from magtkd.pipeline.unread import unread_lines, unread_names, unread_settings
 
 __all__ = [
     "CORE_TRAINER",
@@ -26,7 +26,6 @@ __all__ = [
     "describe_stage",
     "find_stage",
     "inputs_of",
-    "is_read",
     "make_plan",
     "run_chain",
     "source_of",

@@ -179,6 +179,13 @@ class StudentStage(TrainedStage):
     def given(self, config: Config, source: Source) -> Given:
         return Given(has_teacher=TEACHER.is_there(config, source))
 
+    def keyed_section(self, config: Config, source: Source) -> dict[str, Any]:
+        section = super().keyed_section(config, source)
+        # Without distillation, it does not matter whether there is a teacher.
+        if section.get("distill") is None:
+            section.pop("distill", None)
+        return section
+
     def make_task(self, config: Config, inputs: Inputs, device: torch.device) -> Task[Any]:
         from magtkd.stages import student
 

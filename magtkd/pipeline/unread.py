@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from magtkd.config import Config, get_value, given_names, names_of, nearest
+from magtkd.config import Config, get_value, given_names, names_of
 from magtkd.data import MODALITIES
-from magtkd.errors import ConfigError
 from magtkd.pipeline.members import STAGES, find_stage
 from magtkd.pipeline.plan import stages_read
 from magtkd.pipeline.source import ANY_TABLE, Source
 
-__all__ = ["is_read", "unread_lines", "unread_names", "unread_settings"]
+__all__ = ["unread_lines", "unread_names", "unread_settings"]
 
 
 def unread_settings(config: Config, source: Source | None = None) -> dict[str, str]:
@@ -49,34 +48,6 @@ def unread_lines(unread: Mapping[str, str]) -> tuple[str, ...]:
         f"{', '.join(found)} {'has' if len(found) == 1 else 'have'} no effect: {why}"
         for why, found in names.items()
     )
-
-
-def is_read(config: Config, name: str, source: Source | None = None) -> bool:
-    """Whether another value under a dotted name could change a result, the other values being as
-    they are. What is in a section that is null counts as read where the section is: a value there
-    makes the section. `name` and `resources` count as read, though they change no result.
-
-    Args:
-        config: the configuration.
-        name: a dotted name, such as `fusion.depth`; or that of a section, which is read where
-            anything in it is.
-        source: the table; None for whether it is read with any table.
-
-    Raises:
-        ConfigError: there is no such name.
-        DataError: the table lacks what the configuration wants; see `make_plan`.
-    """
-    names = [known for known in names_of() if f"{known}.".startswith(f"{name}.")]
-    if not names:
-        raise ConfigError(f"{name}: no such name{nearest(name, names_of())}")
-    unread = unread_names(config, source)
-    return any(not _is_in(known, unread) for known in names)
-
-
-def _is_in(name: str, unread: Mapping[str, str]) -> bool:
-    """Whether a name or a section around it is not read; a section that is null has no names."""
-    parts = name.split(".")
-    return any(".".join(parts[:end]) in unread for end in range(1, len(parts) + 1))
 
 
 def unread_names(config: Config, source: Source | None = None) -> dict[str, str]:

@@ -120,6 +120,11 @@ def test_a_name_that_changes_no_stage_is_reported(tiny_sweep, run, tmp_path) -> 
     with_both = tiny_sweep("both", together)
     unread_by_both = preview_sweep(with_both, SweepOptions(storage=str(tmp_path))).unread
     assert not any("teacher" in line for line in unread_by_both)
+    # The configuration reads it, and no trial does.
+    fixed = {"fusion": {"depth": 3}}
+    concat = tiny_sweep("concat", {"fusion.model": {"choice": ["concat"]}}, **fixed)
+    (line,) = preview_sweep(concat, SweepOptions(storage=str(tmp_path))).unread
+    assert "fusion.depth" in line
     state = run(sweep, tmp_path)
     assert state.count() == {"completed": 1}
     assert tuple(state.warnings) == unread

@@ -127,6 +127,13 @@ def test_odd_width_and_divisors() -> None:
     assert config.fusion.hidden_dim == 9
 
 
+def test_a_loss_without_a_weight_is_refused() -> None:
+    weights = dict.fromkeys(("fused_weight", "modality_weight", "distill_weight"), 0)
+    with pytest.raises(ConfigError, match=r"fusion: fused_weight, .* are all 0, which trains noth"):
+        validate(Config, {"fusion": {"model": "sdt", **weights}}, "here")
+    validate(Config, {"fusion": {"model": "sdt", **weights, "modality_weight": 0.1}}, "here")
+
+
 def test_long_prompt() -> None:
     values = {"teacher.encoder": "tiny", "teacher.prompt_length": 129}
     with pytest.raises(ConfigError, match="prompt_length is 129; keep it at most half"):

@@ -25,13 +25,13 @@ from magtkd.pipeline import (
     Source,
     StageRecord,
     find_stage,
-    is_read,
     make_plan,
     members,
     run_chain,
     source_of,
 )
 from magtkd.store import Artifact, Store
+from tests.reads import is_read
 
 MakeConfig = Callable[..., Config]
 CLIPS = {"audio": "a0", "video": "b1"}

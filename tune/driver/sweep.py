@@ -107,5 +107,6 @@ def _older(state: SweepState) -> str:
     unfinished = sum(not trial.has_ended for trial in state.trials.values())
     return (
         f"the ledger was begun in format {state.format}, whose keys were made of settings that a "
-        f"stage does not read; {unfinished} unfinished trials train what their new keys lack"
+        f"stage does not read; trials that have not ended ({unfinished}) train what their new keys "
+        "lack"
     )

@@ -10,7 +10,7 @@ import json
 import typing
 import uuid
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -158,7 +158,7 @@ class TrialChanged(TrialEvent, frozen=True, kw_only=True, tag="trial_changed"):
 class EpochReported(TrialEvent, frozen=True, kw_only=True, tag="trial_report"):
     """One epoch's metrics; None for a metric that was not finite."""
 
-    epoch: int
+    epoch: Annotated[int, msgspec.Meta(ge=0)]
     metrics: dict[str, float | None]
 
 
@@ -223,6 +223,16 @@ def encode_event(event: Event) -> bytes:
         return _encoder.encode(_replace_surrogates(msgspec.to_builtins(event))) + b"\n"
 
 
+def _decode(line: bytes) -> Event:
+    try:
+        return _decoder.decode(line)
+    except msgspec.ValidationError:
+        known = _line_decoder.decode(line)
+        if known.kind in _TAGS:
+            raise
+        return UnknownEvent(time=known.time)
+
+
 def decode_event(line: bytes) -> Event:
     """The event of a line.
 
@@ -230,18 +240,12 @@ def decode_event(line: bytes) -> Event:
         ValueError: the line is none, or lacks what an event of its kind has.
     """
     try:
-        event = _decoder.decode(line)
-    except msgspec.ValidationError:
-        known = _line_decoder.decode(line)
-        if known.kind in _TAGS:
-            raise
-        return UnknownEvent(time=known.time)
-    except msgspec.DecodeError:
-        if b"\\ud" not in line.lower():
+        event = _decode(line)
+    except msgspec.DecodeError as error:
+        if isinstance(error, msgspec.ValidationError) or b"\\ud" not in line.lower():
             raise
         # Format 1 wrote lone surrogates, which UTF-8 has not.
-        tree = _replace_surrogates(json.loads(line))
-        event = msgspec.convert(tree, _KNOWN)
+        event = _decode(json.dumps(_replace_surrogates(json.loads(line))).encode())
     if event.time <= 0:
         raise ValueError("it has no time")
     return event

@@ -91,6 +91,7 @@ class SweepState:
         self.num_resumed = 0
         self.is_tracked = True
         self.warnings: list[str] = []
+        self._num_objectives = 1
 
     @cached_property
     def sweep(self) -> SweepConfig:
@@ -146,6 +147,9 @@ class SweepState:
         self.fingerprint, self.format = event.fingerprint, event.format
         self.versions, self.opened_time = event.versions, event.time
         self.is_tracked = event.tracked
+        # Not from `sweep`: a configuration of another version can still be shown.
+        objectives = event.config.get("objective")
+        self._num_objectives = len(objectives) if isinstance(objectives, list) else 1
 
     def _suggest(self, event: TrialSuggested) -> None:
         if event.trial in self.trials:
@@ -159,6 +163,17 @@ class SweepState:
             suggested_time=event.time,
             candidate=candidate,
         )
+
+    def _check_end(self, event: TrialEnded) -> None:
+        place = f"ledger of sweep {self.name!r}: trial {event.trial}"
+        if event.state == TrialStatus.RUNNING:
+            raise SweepError(f"{place}: ended as 'running'; restore the ledger from a copy")
+        got = event.objectives
+        if got is not None and len(got) != self._num_objectives:
+            raise SweepError(
+                f"{place}: ended with {len(got)} objectives, but the sweep has "
+                f"{self._num_objectives}; restore the ledger from a copy"
+            )
 
     def _apply_to_trial(self, event: TrialEvent) -> bool:
         trial = self.trials.get(event.trial)
@@ -175,6 +190,7 @@ class SweepState:
             case TrialChanged():
                 return _change(trial, event)
             case TrialEnded():
+                self._check_end(event)
                 return _end(trial, event)
             case TestRevealed():
                 return _reveal(trial, event)

@@ -53,7 +53,13 @@ def read_sweep(layout: SweepLayout) -> SweepState:
         raise _unknown(layout)
     state = fold(read_events(layout.ledger))
     if not state.sweep_id:
-        raise _unknown(layout)
+        # A driver that died before its first event left a ledger without a sweep.
+        if next(read_events(layout.ledger), None) is None:
+            raise _unknown(layout)
+        raise SweepError(
+            f"{layout.ledger}: does not begin with the opening of a sweep; restore the ledger from "
+            "a copy, or remove its folder"
+        )
     return state
 
 

@@ -48,8 +48,8 @@ def published_sizes(state: Mapping[str, Any]) -> dict[str, Any]:
     """
     layers = [int(found[1]) for found in map(LAYER.fullmatch, state) if found]
     first_layer = "t_t.transformer_inter.0.self_attn.proj_q.weight"
-    tellers = ["w_t.weight", "speaker_embeddings.weight"]
-    require_weights(state, tellers if layers else [*tellers, first_layer], "MAGT")
+    required = ["w_t.weight", "speaker_embeddings.weight"]
+    require_weights(state, required if layers else [*required, first_layer], "MAGT")
     num_classes, hidden_dim = state["w_t.weight"].shape
     return {
         "hidden_dim": hidden_dim,

@@ -56,10 +56,10 @@ def published_sizes(state: Mapping[str, Any]) -> dict[str, Any]:
     Raises ValueError when a weight that gives one is missing.
     """
     layers = [int(found[1]) for found in map(LAYER.fullmatch, state) if found]
-    tellers = [f"{name}.weight" for name in (*INPUTS.values(), "all_output_layer")]
-    tellers += ["speaker_embeddings.weight"]
-    tellers += [] if layers else ["t_t.transformer_inter.0.self_attn.linear_q.weight"]
-    require_weights(state, tellers, "SDT")
+    required = [f"{name}.weight" for name in (*INPUTS.values(), "all_output_layer")]
+    required += ["speaker_embeddings.weight"]
+    required += [] if layers else ["t_t.transformer_inter.0.self_attn.linear_q.weight"]
+    require_weights(state, required, "SDT")
     num_classes, hidden_dim = state["all_output_layer.weight"].shape
     gates = [np.asarray(state[name]) for name in state if GATE.fullmatch(name)]
     is_identity = all(np.array_equal(gate, np.eye(hidden_dim)) for gate in gates)

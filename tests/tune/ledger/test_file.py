@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import resource
@@ -33,6 +34,7 @@ from tune.ledger import (
     TrialEnded,
     TrialStatus,
     TrialSuggested,
+    UnknownEvent,
     Warned,
     decode_event,
     encode_event,
@@ -326,6 +328,41 @@ def test_time_never_goes_back(tmp_path: Path) -> None:
 
 
 # --- formats ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ended", "message"),
+    [
+        ({"state": "running"}, "trial 0: ended as 'running'; restore the ledger"),
+        ({"state": "completed", "objectives": [0.1, 0.2]}, "2 objectives, but the sweep has 1"),
+        ({"state": "completed", "objectives": []}, "0 objectives, but the sweep has 1"),
+    ],
+)
+def test_an_end_that_does_not_fit_is_refused(
+    tmp_path: Path, ended: dict[str, object], message: str
+) -> None:
+    layout = SweepLayout(tmp_path, "mosi")
+    with open_ledger(layout) as ledger:
+        ledger.append(SweepOpened(name="mosi", config=CONFIG))
+        time = ledger.append(TrialSuggested(trial=0, values={})).time
+    with layout.ledger.open("a") as file:
+        line = {"kind": "trial_ended", "time": time, "trial": 0, **ended}
+        file.write(json.dumps(line) + "\n")
+    with pytest.raises(SweepError, match=message):
+        read_sweep(layout)
+
+
+def test_a_ledger_without_its_opening_is_refused(tmp_path: Path) -> None:
+    layout = SweepLayout(tmp_path, "mosi")
+    with Ledger(layout) as ledger:
+        ledger.append(SweepResumed())
+    with pytest.raises(SweepError, match=r"ledger\.jsonl: does not begin with the opening"):
+        read_sweep(layout)
+
+
+def test_an_unknown_event_may_have_a_lone_surrogate() -> None:
+    line = b'{"kind":"of_tomorrow","time":3,"path":"\\udc80"}\n'
+    assert decode_event(line) == UnknownEvent(time=3)
 
 
 def test_a_ledger_of_a_later_format_is_refused_by_its_number(tmp_path: Path) -> None:
