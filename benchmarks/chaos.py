@@ -185,7 +185,7 @@ class Chaos:
         return Driver([*words, "--storage", str(self._round.storage)], log, self._site.environment)
 
     def _ended(self) -> bool:
-        """See to a driver that has ended; whether it did so without being told."""
+        """See to a driver that has ended; whether it did so unasked."""
         code, log = self._driver.code, self._driver.log.name
         for title in self._driver.end():
             self._round.failures.append(Failure("processes", None, f"{log}: left {title}"))
@@ -218,7 +218,7 @@ class Chaos:
         driver = Driver(words, self._round.folder / "sync.log", self._site.environment)
         driver.wait(120)
         driver.end()
-        self._round.notes.append(f"MLflow was told afterwards, exit code {driver.code}")
+        self._round.notes.append(f"MLflow was updated afterwards, exit code {driver.code}")
         if driver.code != 0:
             message = "sync failed"
             self._round.failures.append(Failure("mlflow", None, message, tuple(driver.said())))
@@ -244,8 +244,8 @@ class Chaos:
             titles = [f"{p.pid} {kills.title_of(p)[:80]}" for p in self._site.find("^ray::")]
             last = self._round.kills[-1] if self._round.kills else None
             message = f"{self._driver.log.name}: nothing for {STALLED_SECONDS:.0f} s after {last}"
-            told = (*map(checks.shown, self._round.lines()[-2:]), *titles, *self._driver.said(4))
-            self._round.failures.append(Failure("hangs", None, message, told))
+            lines = (*map(checks.shown, self._round.lines()[-2:]), *titles, *self._driver.said(4))
+            self._round.failures.append(Failure("hangs", None, message, lines))
             say(message)
             self._driver.end()
 
@@ -403,7 +403,7 @@ def check_round(round_: Round, site: Site) -> None:
             for state in ("completed", "stopped", "diverged", "failed", "running")
         },
         "repeated_epochs": checks.count_repeated(lines),
-        "stages_whose_training_nobody_told": silent,
+        "stages_trained_but_not_recorded": silent,
         "warnings": [line.get("message") for line in lines if line["kind"] == "warning"],
         "disk_bytes": kills.disk_bytes(round_.storage),
     }
@@ -424,8 +424,8 @@ def check_leftovers(round_: Round, site: Site) -> list[Failure]:
     failures = []
     sessions = [one for one in round_.storage.glob("sessions/**/*") if one.is_file()]
     if sessions:
-        told = ", ".join(str(one.relative_to(round_.storage)) for one in sessions[:4])
-        failures.append(Failure("leftovers", None, f"{len(sessions)} sessions: {told}"))
+        names = ", ".join(str(one.relative_to(round_.storage)) for one in sessions[:4])
+        failures.append(Failure("leftovers", None, f"{len(sessions)} sessions: {names}"))
     for lock in [*round_.storage.glob("locks/**/*"), *round_.storage.glob("sweeps/*/*lock")]:
         if lock.is_file() and (holder := kills.holder_of(lock)) is not None:
             failures.append(Failure("leftovers", None, f"{lock} is held: {holder}"))
@@ -568,7 +568,7 @@ def publish(options: argparse.Namespace, result: dict[str, Any], rounds: Sequenc
             for round_ in rounds
         ],
     }
-    columns = ["killed", "times", "what happened", "s until it got on, median", "most", "repeated"]
+    columns = ["killed", "times", "what happened", "s to next event, median", "most", "repeated"]
     title = f"{len(every)} kills in {len(rounds)} sweeps, seed {options.seed}"
     common.publish(title, result, columns, rows, options.out)
     for round_ in rounds:

@@ -128,8 +128,8 @@ def _config(lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def _objective(lines: Sequence[Line]) -> dict[str, Any]:
-    told = _config(lines)["objective"]
-    return dict(told[0] if isinstance(told, list) else told)
+    objective = _config(lines)["objective"]
+    return dict(objective[0] if isinstance(objective, list) else objective)
 
 
 # --- trials, epochs, stages -------------------------------------------------------------------
@@ -146,11 +146,11 @@ def check_trials(lines: Sequence[Line], num_trials: int) -> list[Failure]:
         for kind in ("trial_suggested", "trial_ended"):
             found = trial.of(kind)
             if len(found) != 1:
-                told = tuple(map(shown, found or trial.lines[-2:]))
-                failures.append(Failure("trials", trial.number, f"{len(found)} {kind}", told))
+                evidence = tuple(map(shown, found or trial.lines[-2:]))
+                failures.append(Failure("trials", trial.number, f"{len(found)} {kind}", evidence))
         if trial.lines[0]["kind"] != "trial_suggested":
-            told = (shown(trial.lines[0]),)
-            failures.append(Failure("trials", trial.number, "something before it began", told))
+            evidence = (shown(trial.lines[0]),)
+            failures.append(Failure("trials", trial.number, "something before it began", evidence))
         failures += _after_end(trial)
     closed = [line for line in lines if line["kind"] != "warning"][-1]
     if (closed["kind"], closed.get("reason")) != ("sweep_closed", "finished"):
@@ -165,8 +165,8 @@ def _after_end(trial: Trial) -> list[Failure]:
     late = [line for line in trial.lines if end and line["line"] > end["line"]]
     if end is None or not late:
         return []
-    told = (shown(end), *map(shown, late))
-    return [Failure("trials", trial.number, f"{len(late)} lines after its end", told)]
+    evidence = (shown(end), *map(shown, late))
+    return [Failure("trials", trial.number, f"{len(late)} lines after its end", evidence)]
 
 
 def check_epochs(lines: Sequence[Line]) -> list[Failure]:
@@ -186,9 +186,9 @@ def check_epochs(lines: Sequence[Line]) -> list[Failure]:
         for line in trial.repeated:
             first = trial.reports[line["epoch"]]
             if line["metrics"] != first["metrics"] and not changed:
-                told = (shown(first, 400), shown(line, 400))
+                evidence = (shown(first, 400), shown(line, 400))
                 message = f"epoch {line['epoch']} was repeated with other metrics"
-                failures.append(Failure("epochs", trial.number, message, told))
+                failures.append(Failure("epochs", trial.number, message, evidence))
         failures += _all_epochs(lines, trial)
     return failures
 
@@ -223,10 +223,10 @@ def check_stages(
     trained: dict[tuple[str, str], list[Line]] = defaultdict(list)
     keys: set[tuple[str, str]] = set()
     for line in lines:
-        for stage, told in line.get("stages", {}).items() if "trial" in line else ():
-            keys.add((stage, told["key"]))
-            if told["outcome"] == "trained":
-                trained[stage, told["key"]].append(line)
+        for stage, record in line.get("stages", {}).items() if "trial" in line else ():
+            keys.add((stage, record["key"]))
+            if record["outcome"] == "trained":
+                trained[stage, record["key"]].append(line)
     excused = set(damaged)
     failures = [
         Failure("stages", None, f"{stage} {key} was trained {len(found)} times", _told(found))
@@ -287,11 +287,11 @@ def check_ends(
         # A driver that was started anew counts from nought, and nobody's work is in MLflow.
         ended = [index for index, kill in enumerate(hits) if kill["kind"] not in WORK]
         hits = hits[max(ended, default=-1) + 1 :]
-        said = f"{len(hits)} kills since it last got on: {', '.join(k['kind'] for k in hits)}"
+        reason = f"{len(hits)} kills since its last progress: {', '.join(k['kind'] for k in hits)}"
         if len(hits) > max_failures:
-            excused.append(f"trial {trial.number}: {trial.end.get('message')}; {said}")
+            excused.append(f"trial {trial.number}: {trial.end.get('message')}; {reason}")
         else:
-            failures.append(Failure("failed", trial.number, said, (shown(trial.end, 600),)))
+            failures.append(Failure("failed", trial.number, reason, (shown(trial.end, 600),)))
     return failures, excused
 
 
@@ -305,11 +305,11 @@ def check_same(lines: Sequence[Line], other: Sequence[Line]) -> list[Failure]:
         for what, read in _COMPARED.items():
             left, right = read(ours[number]), read(theirs[number])
             if left != right:
-                told = (
+                evidence = (
                     f"disturbed:   {_difference(left, right)}",
                     f"undisturbed: {_difference(right, left)}",
                 )
-                failures.append(Failure("same", number, f"{what} differ", told))
+                failures.append(Failure("same", number, f"{what} differ", evidence))
     return failures
 
 
@@ -326,9 +326,9 @@ _COMPARED: dict[str, Callable[[Trial], Any]] = {
         (trial.end or {}).get(name) for name in ("state", "epoch", "dev", "objectives")
     ],
     "keys": lambda trial: {
-        stage: told["key"]
+        stage: record["key"]
         for line in trial.of("trial_stages")
-        for stage, told in line["stages"].items()
+        for stage, record in line["stages"].items()
     },
 }
 
@@ -466,7 +466,7 @@ def check_mlflow(lines: Sequence[Line], uri: str) -> list[Failure]:
     failures = _differences(None, {"status": (parent.info.status, "FINISHED")})
     for trial in trials.values():
         run = runs[str(trial.number)]
-        failures += _differences(trial.number, _told_of_run(run, trial, parent.info.run_id))
+        failures += _differences(trial.number, _expected_of_run(run, trial, parent.info.run_id))
         failures += _check_series(client, run, trial)
     return failures
 
@@ -479,9 +479,9 @@ def _differences(number: int | None, pairs: Mapping[str, tuple[Any, Any]]) -> li
     ]
 
 
-def _told_of_run(run: Any, trial: Trial, parent: str) -> dict[str, tuple[Any, Any]]:
+def _expected_of_run(run: Any, trial: Trial, parent: str) -> dict[str, tuple[Any, Any]]:
     tags, first = run.data.tags, trial.lines[0]
-    told: dict[str, tuple[Any, Any]] = {
+    wanted: dict[str, tuple[Any, Any]] = {
         "status": (run.info.status, STATUS.get(trial.state)),
         "state tag": (tags.get("magtkd.state"), trial.state),
         "parent": (tags.get("mlflow.parentRunId"), parent),
@@ -490,9 +490,9 @@ def _told_of_run(run: Any, trial: Trial, parent: str) -> dict[str, tuple[Any, An
         "parameters": (set(run.data.params), set(first["values"])),
     }
     for line in trial.of("trial_stages"):
-        for stage, said in line["stages"].items():
-            told[f"key of {stage}"] = (tags.get(f"stage.{stage}.key"), said["key"])
-    return told
+        for stage, record in line["stages"].items():
+            wanted[f"key of {stage}"] = (tags.get(f"stage.{stage}.key"), record["key"])
+    return wanted
 
 
 def _check_series(client: Any, run: Any, trial: Trial) -> list[Failure]:

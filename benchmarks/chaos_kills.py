@@ -109,7 +109,7 @@ def _status(process: psutil.Process) -> str:
 
 
 def title_of(process: psutil.Process) -> str:
-    """What the process says that it is; empty where it is gone."""
+    """The command line of the process; empty where it is gone."""
     try:
         return " ".join(process.cmdline()).strip()
     except psutil.Error:
@@ -130,7 +130,7 @@ def _free_port() -> int:
 
 
 class Driver:
-    """`magtkd sweep` in a process of its own; what it says goes to a file."""
+    """`magtkd sweep` in a process of its own; its output goes to a file."""
 
     def __init__(self, words: list[str], log: Path, environment: dict[str, str]) -> None:
         self.log, self.started = log, now()
@@ -158,7 +158,7 @@ class Driver:
         return self._process.pid
 
     def look(self) -> None:
-        """Note whom it has started: once it is dead, nobody knows whose these were."""
+        """Note which processes it has started: once it is dead, they have another parent."""
         with contextlib.suppress(psutil.Error):
             self._seen.update(self._handle.children(recursive=True))
 
@@ -244,8 +244,12 @@ class Site:
     @property
     def environment(self) -> dict[str, str]:
         """What a driver is given."""
-        told = {**os.environ, "MLFLOW_TRACKING_URI": self.uri, "COLUMNS": "200"}
-        return told if self.cluster is None else {**told, "RAY_ADDRESS": self.cluster.address}
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": self.uri, "COLUMNS": "200"}
+        return (
+            environment
+            if self.cluster is None
+            else {**environment, "RAY_ADDRESS": self.cluster.address}
+        )
 
     @property
     def uri(self) -> str:
@@ -414,12 +418,12 @@ def whole_artifacts(storage: Path) -> dict[tuple[str, str], bool]:
 
 
 def holder_of(lock: Path) -> str | None:
-    """What a lock file says of the process that holds it; None where nobody does."""
+    """What a lock file has on the process that holds it; None where none does."""
     with lock.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return file.read().decode(errors="replace") or "somebody"
+            return file.read().decode(errors="replace") or "unknown"
     return None
 
 

@@ -31,7 +31,7 @@ MODEL_RATE, MAX_SAMPLES, NUM_FRAMES, IMAGE_SIZE = 16_000, 400_000, 8, 224
 
 
 def write_clip(path: Path, generator: np.random.Generator) -> None:
-    """Blurred noise that moves to the right, and a noise one can hear."""
+    """Blurred noise that moves to the right, and audible noise."""
     small = generator.integers(0, 256, (SIZE[1] // 16, SIZE[0] // 16, 3), np.uint8)
     picture = small.repeat(16, axis=0).repeat(16, axis=1)
     with av.open(str(path), "w") as container:

@@ -145,7 +145,7 @@ def in_process(
     arguments: Sequence[str] = (),
     timeout: float = 7200,
 ) -> dict[str, Any]:
-    """Run a variant in a process of its own: environment and caches are nobody else's.
+    """Run a variant in a process of its own: with an environment and caches of its own.
 
     The script is called with `--child JSON`; the last line that it prints is its answer.
     """
@@ -175,7 +175,7 @@ def command_line(*words: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Without what would make a benchmark use somebody's cluster or tracking server."""
+    """Without what would make a benchmark use a cluster or tracking server of the environment."""
     return {
         name: value
         for name, value in os.environ.items()

@@ -97,9 +97,11 @@ def main() -> None:
     for encoder in options.encoders:
         for option in OPTIONS:
             child = {"encoder": encoder, "option": option, "batch": options.batch}
-            told = common.in_process(__file__, child)
-            result["measured"].append(child | told)
-            rows.append([encoder, option, *(told[k] for k in ("peak_gib", "samples_per_second"))])
+            measured = common.in_process(__file__, child)
+            result["measured"].append(child | measured)
+            rows.append(
+                [encoder, option, *(measured[k] for k in ("peak_gib", "samples_per_second"))]
+            )
     device = result["measured"][0]["device"]
     columns = ["encoder", "option", "peak GiB", "samples/s"]
     title = f"memory of a step ({device}, batch {options.batch})"

@@ -56,7 +56,7 @@ def has_peft() -> bool:
 
 
 def values_of(kind: str, folder: Path, sizes: Values | None = None) -> dict[str, Any]:
-    """The section of a stage with an encoder of a kind, small unless `sizes` says otherwise."""
+    """The section of a stage with an encoder of a kind, small unless `sizes` differs."""
     values: dict[str, Any] = dict(STEP, hidden_dim=16)
     if kind in {"features", "tiny", "minilm"}:
         values["encoder"] = kind

@@ -68,7 +68,7 @@ def _is_there(package: Package) -> bool:
     try:
         version = importlib.metadata.version(package.name)
     except importlib.metadata.PackageNotFoundError:
-        return True  # vendored by somebody; its import will tell
+        return True  # vendored; its import will show
     numbers = re.match(r"[\d.]+", version)
     return tuple(map(int, numbers[0].strip(".").split("."))) >= package.least if numbers else True
 

@@ -127,16 +127,16 @@ def main() -> None:
             result["prompts"][length] = common.in_process(__file__, child)
     limit = result["limit"]["flops"]
     rows = []
-    for length, told in result["prompts"].items():
-        speed = told["utterances_per_second"]
-        told["share_of_limit"] = speed * told["megaflops_an_utterance"] * 1e6 / limit
+    for length, measured in result["prompts"].items():
+        speed = measured["utterances_per_second"]
+        measured["share_of_limit"] = speed * measured["megaflops_an_utterance"] * 1e6 / limit
         rows.append(
             [
                 length,
-                *(f"{100 * told[name]:.1f}" for name in ("teacher_dev", "dev", "test")),
+                *(f"{100 * measured[name]:.1f}" for name in ("teacher_dev", "dev", "test")),
                 speed,
-                f"{100 * told['share_of_limit']:.0f} %",
-                f"{told['peak_memory_mb']:.0f}",
+                f"{100 * measured['share_of_limit']:.0f} %",
+                f"{measured['peak_memory_mb']:.0f}",
             ]
         )
     columns = [

@@ -111,11 +111,11 @@ def rebuild(storage: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def measured() -> Iterator[dict[str, Any]]:
-    told: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     started = time.perf_counter()
-    yield told
-    told["seconds"] = time.perf_counter() - started
-    told["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    yield measured
+    measured["seconds"] = time.perf_counter() - started
+    measured["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def best(storage: str) -> dict[str, Any]:
@@ -142,14 +142,14 @@ def run(num_trials: int) -> dict[str, Any]:
 
     threading.Thread(target=watch, daemon=True).start()
     with common.scratch() as storage:
-        told = common.run_timed(sweep, storage, trainer=StubTrainer(), tracking_uri="")
+        measured = common.run_timed(sweep, storage, trainer=StubTrainer(), tracking_uri="")
     over.set()
-    state = told.state
+    state = measured.state
     assert state.count() == {"completed": num_trials}, state.count()
     ended = sorted((trial.ended_time or 0) / 1000 for trial in state.trials.values())
     marks = [ended[math.ceil(part * (num_trials - 1) / NUM_PARTS)] for part in range(NUM_PARTS + 1)]
     return {
-        "seconds": told.seconds,
+        "seconds": measured.seconds,
         "milliseconds_a_trial": [
             1000 * (end - start) / (num_trials / NUM_PARTS)
             for start, end in itertools.pairwise(marks)
@@ -183,9 +183,9 @@ def main() -> None:
     rows: list[list[Any]] = []
 
     def add(name: str, what: str, of: Any) -> None:
-        told = common.in_process(__file__, {"what": what, "of": of})
-        result[name] = told
-        rows.append([name, told["seconds"], told.get("peak_mb", "")])
+        measured = common.in_process(__file__, {"what": what, "of": of})
+        result[name] = measured
+        rows.append([name, measured["seconds"], measured.get("peak_mb", "")])
 
     for sampler in SAMPLERS:
         with common.scratch() as storage:
@@ -198,13 +198,13 @@ def main() -> None:
             add(f"resume: state, study ({sampler}), rungs", "rebuild", str(storage))
     if options.run:
         add(f"run {options.run} trials of empty stages", "run", options.run)
-        told = result[f"run {options.run} trials of empty stages"]
+        measured = result[f"run {options.run} trials of empty stages"]
         for part in range(NUM_PARTS):
             rows.append(
                 [
                     f"  fifth {part + 1}: ms a trial; driver's MB",
-                    told["milliseconds_a_trial"][part],
-                    told["driver_mb"][part],
+                    measured["milliseconds_a_trial"][part],
+                    measured["driver_mb"][part],
                 ]
             )
     title = f"scale ({options.trials} trials x {options.reports} reports)"

@@ -5,7 +5,7 @@
     python benchmarks/tracking.py --trials 4 --rounds 1
     python benchmarks/tracking.py --concurrent 8 --server --latency 0.2
 
-Each store is a fresh SQLite file. Making its tables takes the same for both and is told apart. For
+Each store is a fresh SQLite file. Making its tables takes the same for both and is shown apart. For
 Ray's callback the sweep runs without ours, and `ray.tune.RunConfig` is replaced in the benchmark's
 process by one that adds the callback: Ray logs what the same trials report.
 
@@ -83,7 +83,7 @@ def sweep_once(
     variant: str, trials: int, epochs: int, concurrent: int, data: str, store: str, server: str
 ) -> dict[str, Any]:
     """Run the sweep with one kind of tracking: in a server, or in a copy of an empty store."""
-    # A name of its own, since a server keeps what it was told.
+    # A name of its own, since a server keeps what it was sent.
     name = f"{EXPERIMENT}-{os.getpid()}" if server else EXPERIMENT
     sweep = common.sweep_with(
         "mosi.yaml" if data else "quickstart.yaml",
