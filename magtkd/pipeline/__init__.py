@@ -10,7 +10,7 @@ from magtkd.pipeline.run import run_chain, stage_checkpoints, train_stage
 from magtkd.pipeline.source import Source, source_of
 from magtkd.pipeline.stage import OpenSession, Stage, Trainer
 from magtkd.pipeline.trainer import CORE_TRAINER, CoreTrainer, inputs_of
-from magtkd.pipeline.unread import unread_lines, unread_names, unread_settings
+from magtkd.pipeline.unread import given_settings, unread_lines, unread_names, unread_settings
 
 __all__ = [
     "CORE_TRAINER",
@@ -25,6 +25,7 @@ __all__ = [
     "Trainer",
     "describe_stage",
     "find_stage",
+    "given_settings",
     "inputs_of",
     "make_plan",
     "run_chain",

@@ -14,15 +14,27 @@ from magtkd.pipeline.members import STAGES, find_stage
 from magtkd.pipeline.plan import stages_read
 from magtkd.pipeline.source import ANY_TABLE, Source
 
-__all__ = ["unread_lines", "unread_names", "unread_settings"]
+__all__ = ["given_settings", "unread_lines", "unread_names", "unread_settings"]
 
 
-def unread_settings(config: Config, source: Source | None = None) -> dict[str, str]:
-    """The settings that were given and are not read: dotted names, each with the reason.
+def given_settings(config: Config) -> set[str]:
+    """The dotted names of the settings that were given.
 
     A setting counts as given where it is written in a file, on the command line or in a search
     space and differs from the default: a resolved configuration has all defaults written down. What
     a recipe sets does not count.
+    """
+    given, defaults = given_names(config), Config()
+    return {
+        name
+        for name in names_of()
+        if name in given and get_value(config, name) != get_value(defaults, name)
+    }
+
+
+def unread_settings(config: Config, source: Source | None = None) -> dict[str, str]:
+    """The settings that were given (`given_settings`) and are not read: dotted names, each with
+    the reason.
 
     Args:
         config: the configuration.
@@ -31,12 +43,8 @@ def unread_settings(config: Config, source: Source | None = None) -> dict[str, s
     Raises:
         DataError: the table lacks what the configuration wants; see `make_plan`.
     """
-    unread, given, defaults = unread_names(config, source), given_names(config), Config()
-    return {
-        name: unread[name]
-        for name in names_of()
-        if name in unread and name in given and get_value(config, name) != get_value(defaults, name)
-    }
+    unread, given = unread_names(config, source), given_settings(config)
+    return {name: unread[name] for name in names_of() if name in unread and name in given}
 
 
 def unread_lines(unread: Mapping[str, str]) -> tuple[str, ...]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import ray
 
-from magtkd.config import Config, get_value, given_names, names_of, nearest
+from magtkd.config import names_of, nearest
 from magtkd.data import Corpus, read_corpus
 from magtkd.errors import InputError, SweepError
-from magtkd.pipeline import Source, source_of, unread_lines, unread_names
+from magtkd.pipeline import Source, given_settings, source_of, unread_lines, unread_names
 from magtkd.store import Store
 from tune.cluster import check_resources, ray_cluster
 from tune.config import SweepConfig, SweepOptions
@@ -109,12 +109,7 @@ def unread_in_sweep(sweep: SweepConfig, source: Source) -> tuple[str, ...]:
     seen: set[str] = set()
     reasons: dict[str, str] = {}
     searched = {tied for name, entry in sweep.search_space.entries for tied in (name, *entry.tie)}
-    defaults = Config()
-    given = searched | {
-        name
-        for name in given_names(sweep.base) & set(names_of())
-        if get_value(sweep.base, name) != get_value(defaults, name)
-    }
+    given = searched | given_settings(sweep.base)
     for values in sweep.search_space.probe(sweep.base, MAX_PROBED):
         # A hint and no check: where values are not legal together, that shows nothing here.
         with contextlib.suppress(InputError):
