@@ -69,7 +69,7 @@ def test_it_is_resumed(layout: SweepLayout, check_agreement: Callable[..., Any])
     }
     assert not trained & old
     (line,) = [warning for warning in state.warnings if "format 1" in warning]
-    assert "2 unfinished trials" in line
+    assert "not ended (2)" in line
     # Once: a second resume has nothing to add.
     num_events = len(list(read_events(layout.ledger)))
     resume_sweep(layout.name, SweepOptions(storage=str(layout.root)))
