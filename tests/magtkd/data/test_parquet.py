@@ -26,7 +26,7 @@ def test_round_trip_keeps_the_fingerprint(tmp_path: Path, make_table: MakeTable)
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.parquet: there is no such file; set data\.path"):
+    with pytest.raises(DataError, match=r"none\.parquet: there is no such file; give "):
         read_path(tmp_path / "none.parquet")
 
 
@@ -59,7 +59,7 @@ def test_damaged_pages_are_refused(tmp_path: Path, make_table: MakeTable) -> Non
 
 
 def test_folder_and_unreadable_place_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a folder without train_sent_emo\.csv; set data\.path"):
+    with pytest.raises(DataError, match=r"a folder without train_sent_emo\.csv; give "):
         read_path(tmp_path)
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         read_parquet(tmp_path)
