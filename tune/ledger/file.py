@@ -86,7 +86,9 @@ def first_event(path: str | Path) -> SweepOpened | None:
     """
     event = next(read_events(path), None)
     if event is not None and not isinstance(event, SweepOpened):
-        raise SweepError(f"{path}: line 1: not the opening of a sweep; restore it from a copy")
+        raise SweepError(
+            f"{path}: does not begin with the opening of a sweep; restore it from a copy"
+        )
     return event
 
 

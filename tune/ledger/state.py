@@ -91,7 +91,6 @@ class SweepState:
         self.num_resumed = 0
         self.is_tracked = True
         self.warnings: list[str] = []
-        self._num_objectives = 1
 
     @cached_property
     def sweep(self) -> SweepConfig:
@@ -147,9 +146,6 @@ class SweepState:
         self.fingerprint, self.format = event.fingerprint, event.format
         self.versions, self.opened_time = event.versions, event.time
         self.is_tracked = event.tracked
-        # Not from `sweep`: a configuration of another version can still be shown.
-        objectives = event.config.get("objective")
-        self._num_objectives = len(objectives) if isinstance(objectives, list) else 1
 
     def _suggest(self, event: TrialSuggested) -> None:
         if event.trial in self.trials:
@@ -168,11 +164,13 @@ class SweepState:
         place = f"ledger of sweep {self.name!r}: trial {event.trial}"
         if event.state == TrialStatus.RUNNING:
             raise SweepError(f"{place}: ended as 'running'; restore the ledger from a copy")
-        got = event.objectives
-        if got is not None and len(got) != self._num_objectives:
+        # Not from `sweep`: a configuration of another version can still be shown.
+        objectives, got = self.config.get("objective"), event.objectives
+        wanted = len(objectives) if isinstance(objectives, list) else 1
+        if got is not None and len(got) != wanted:
             raise SweepError(
-                f"{place}: ended with {len(got)} objectives, but the sweep has "
-                f"{self._num_objectives}; restore the ledger from a copy"
+                f"{place}: ended with {len(got)} objectives, but the sweep has {wanted}; restore "
+                "the ledger from a copy"
             )
 
     def _apply_to_trial(self, event: TrialEvent) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from magtkd.errors import SweepError, and_more
-from tune.ledger.file import Ledger, fold, read_events
+from tune.ledger.file import Ledger, first_event, fold, read_events
 from tune.ledger.layout import SweepLayout
 from tune.ledger.state import SweepState
 
@@ -20,13 +20,9 @@ def open_ledger(layout: SweepLayout, *, resume: bool = False) -> Ledger:
             process is running it.
         StorageError: the folder cannot be written.
     """
-    if resume and not layout.ledger.is_file():
-        raise _unknown(layout)
+    if resume:
+        _check_opened(layout)
     ledger = Ledger(layout)
-    # A driver that died before its first event left a ledger without a sweep.
-    if resume and not ledger.num_bytes:
-        ledger.close()
-        raise _unknown(layout)
     if not resume and ledger.num_bytes:
         ledger.close()
         raise _taken(layout)
@@ -49,18 +45,14 @@ def read_sweep(layout: SweepLayout) -> SweepState:
     Raises:
         SweepError: there is no such sweep, or its ledger is damaged.
     """
-    if not layout.ledger.is_file():
+    _check_opened(layout)
+    return fold(read_events(layout.ledger))
+
+
+def _check_opened(layout: SweepLayout) -> None:
+    # A driver that died before its first event left a ledger without a sweep.
+    if not layout.ledger.is_file() or first_event(layout.ledger) is None:
         raise _unknown(layout)
-    state = fold(read_events(layout.ledger))
-    if not state.sweep_id:
-        # A driver that died before its first event left a ledger without a sweep.
-        if next(read_events(layout.ledger), None) is None:
-            raise _unknown(layout)
-        raise SweepError(
-            f"{layout.ledger}: does not begin with the opening of a sweep; restore the ledger from "
-            "a copy, or remove its folder"
-        )
-    return state
 
 
 def _taken(layout: SweepLayout) -> SweepError:

@@ -358,6 +358,8 @@ def test_a_ledger_without_its_opening_is_refused(tmp_path: Path) -> None:
         ledger.append(SweepResumed())
     with pytest.raises(SweepError, match=r"ledger\.jsonl: does not begin with the opening"):
         read_sweep(layout)
+    with pytest.raises(SweepError, match=r"ledger\.jsonl: does not begin with the opening"):
+        open_ledger(layout, resume=True)
 
 
 def test_an_unknown_event_may_have_a_lone_surrogate() -> None:
