@@ -25,7 +25,10 @@ class Outcome(StrEnum):
 class StageRecord:
     """How a run got a stage, the seconds that it spent on it, and for a reused stage the
     seconds that it `saved`, which is what its training had taken (None where that is unknown). For
-    a trained one, utterances a second and the most bytes of memory, where they were measured."""
+    a trained one, utterances a second and the most bytes of memory, where they were measured.
+
+    `device` is the kind of device that trained it, whenever that was, of which it had `share` (of
+    a GPU, or CPUs); `host` is where this run trained it. None where that was not recorded."""
 
     key: str
     outcome: Outcome
@@ -33,9 +36,20 @@ class StageRecord:
     saved: float | None = None
     samples_per_second: float | None = None
     peak_memory: int | None = None
+    device: str | None = None
+    share: float | None = None
+    host: str | None = None
 
 
 def trained_record(key: str, metrics: Mapping[str, Any]) -> StageRecord:
     """The record of a stage that was trained just now, from its artifact's metrics."""
-    measured = {name: metrics.get(name) for name in ("samples_per_second", "peak_memory")}
-    return StageRecord(key, Outcome.TRAINED, metrics["seconds"], **measured)
+    return StageRecord(
+        key,
+        Outcome.TRAINED,
+        metrics["seconds"],
+        samples_per_second=metrics.get("samples_per_second"),
+        peak_memory=metrics.get("peak_memory"),
+        device=metrics.get("device"),
+        share=metrics.get("share"),
+        host=metrics.get("host"),
+    )

@@ -111,19 +111,19 @@ def test_a_name_that_changes_no_stage_is_reported(tiny_sweep, run, tmp_path) -> 
     space = {"audio.distill.temperature": {"float": [1.0, 8.0]}, "fusion.epochs": {"int": [1, 2]}}
     search = {"sampler": "random", "num_trials": 1, "max_concurrent": 1}
     sweep = tiny_sweep("idle", space, search=search, fusion={"inputs": "table"})
-    unread = preview_sweep(sweep, SweepOptions(storage=str(tmp_path))).unread
+    unread = preview_sweep(sweep, SweepOptions(storage=str(tmp_path))).notes
     (line,) = [line for line in unread if "audio.distill.temperature" in line]
     assert line.endswith(" no effect: there is no stage audio: the chain is data, fusion")
     assert not any("fusion.epochs" in line for line in unread)
     # One of these names is legal only beside the value that the other takes.
     together = {"teacher.encoder": {"choice": ["tiny"]}, "teacher.prompt_length": {"int": [0, 2]}}
     with_both = tiny_sweep("both", together)
-    unread_by_both = preview_sweep(with_both, SweepOptions(storage=str(tmp_path))).unread
+    unread_by_both = preview_sweep(with_both, SweepOptions(storage=str(tmp_path))).notes
     assert not any("teacher" in line for line in unread_by_both)
     # The configuration reads it, and no trial does.
     fixed = {"fusion": {"depth": 3}}
     concat = tiny_sweep("concat", {"fusion.model": {"choice": ["concat"]}}, **fixed)
-    (line,) = preview_sweep(concat, SweepOptions(storage=str(tmp_path))).unread
+    (line,) = preview_sweep(concat, SweepOptions(storage=str(tmp_path))).notes
     assert "fusion.depth" in line
     state = run(sweep, tmp_path)
     assert state.count() == {"completed": 1}

@@ -82,7 +82,7 @@ def _print_preview(sweep: SweepConfig, preview: Preview) -> None:
     number = preview.num_configurations
     unbounded = "unbounded (continuous range)"
     print(f"# distinct configurations: {unbounded if number is None else number}")
-    for line in preview.unread:
+    for line in preview.notes:
         print(f"# {line}")
     least = "" if preview.is_whole else "at least "
     for stage, count in preview.stages.items():

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from magtkd.config import Config, Section, load_config, nearest, reason
+from magtkd.config import Config, Section, StageResources, load_config, nearest, reason
 from magtkd.errors import SweepError
 from tune.samplers import SAMPLERS
 from tune.samplers import Sampler as SamplerMember
@@ -154,6 +154,23 @@ class SweepConfig(Config):
             num_trials=self.search.num_trials,
             max_concurrent=self.search.max_concurrent,
             seed=self.search.seed,
+        )
+
+    @property
+    def with_encoder(self) -> set[str]:
+        """The stages that train a transformers encoder in some trial."""
+        stages = ("teacher", "audio", "video")
+        searched = {name for name, _ in self.search_space.entries}
+        return {
+            stage
+            for stage in stages
+            if getattr(self, stage).encoder != "features" or f"{stage}.encoder" in searched
+        }
+
+    def with_resources(self, resources: StageResources) -> SweepConfig:
+        """The same sweep with other resources."""
+        return SweepConfig.model_validate(
+            self.model_dump(mode="json") | {"resources": resources.model_dump(mode="json")}
         )
 
     @property

@@ -114,7 +114,9 @@ def drive(
     _tidy(work)
     console = console or Console(stderr=True)
     with ExitStack() as stack:
-        engine = stack.enter_context(start_engine(source, work.state.sweep_id, options))
+        engine = stack.enter_context(
+            start_engine(source, work.state.sweep_id, options, sweep.resources)
+        )
         engine.warm_up.remote(sweep.base, sweep.search.max_concurrent)
         display = stack.enter_context(Display(work.state, work.study.max_trials, console))
         tracker = _start_tracker(work, display.note)

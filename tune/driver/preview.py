@@ -6,18 +6,22 @@ import contextlib
 import itertools
 from dataclasses import dataclass
 
-import ray
-
 from magtkd.config import names_of, nearest
 from magtkd.data import Corpus, read_corpus
 from magtkd.errors import InputError, SweepError
 from magtkd.pipeline import Source, given_settings, source_of, unread_lines, unread_names
 from magtkd.store import Store
-from tune.cluster import check_resources, ray_cluster
+from tune.cluster import (
+    check_resources,
+    live_nodes,
+    node_types,
+    ray_cluster,
+    with_gpu_shares,
+)
 from tune.config import SweepConfig, SweepOptions
 from tune.space import Candidate
 
-__all__ = ["Preview", "check_labels", "preview_sweep", "unread_in_sweep"]
+__all__ = ["Preview", "check_labels", "fitted", "preview_sweep", "unread_in_sweep"]
 
 MAX_PREVIEWED = 10_000
 MAX_PROBED = 300
@@ -37,13 +41,13 @@ class Preview:
     """What a sweep would do.
 
     `num_configurations` is None where a continuous range makes them unbounded. Where `is_whole` is
-    false there are too many to count, and more of each than `stages` has. `unread` are lines on
-    settings that have no effect."""
+    false there are too many to count, and more of each than `stages` has. `notes` are lines on
+    settings that have no effect, and on resources that were chosen."""
 
     num_configurations: int | None
     stages: dict[str, StageCount]
     is_whole: bool
-    unread: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def check_labels(sweep: SweepConfig, corpus: Corpus) -> None:
@@ -75,7 +79,7 @@ def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
     # A stage whose keys follow a continuous range has others at another of its values.
     others = keys if number is not None else _distinct_keys(sweep, source, 1)[0]
     with ray_cluster():
-        check_resources(sweep.resources, ray.cluster_resources())
+        _, gpu_line = fitted(sweep)
     stages = {
         stage: StageCount(
             len(found) if found == others.get(stage) else None,
@@ -83,7 +87,23 @@ def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
         )
         for stage, found in keys.items()
     }
-    return Preview(number, stages, is_whole, unread_in_sweep(sweep, source))
+    lines = (*unread_in_sweep(sweep, source), *([gpu_line] if gpu_line else ()))
+    return Preview(number, stages, is_whole, lines)
+
+
+def fitted(sweep: SweepConfig) -> tuple[SweepConfig, str]:
+    """A sweep with its resources as they are on this cluster.
+
+    Returns:
+        the sweep, and one line on what was chosen by default; empty where nothing was.
+
+    Raises:
+        SweepError: a stage's worker fits no node.
+    """
+    nodes, types = live_nodes(), node_types(sweep.resources.node_types)
+    resources, line = with_gpu_shares(sweep.resources, sweep.with_encoder, [*nodes, *types])
+    check_resources(resources, nodes, types)
+    return sweep.with_resources(resources), line
 
 
 def _distinct_keys(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 from dataclasses import replace
 
-import ray
 from rich.console import Console
 
 from magtkd.config import dump_yaml
@@ -13,10 +12,10 @@ from magtkd.data import read_corpus
 from magtkd.errors import SweepError
 from magtkd.pipeline import make_plan, source_of
 from magtkd.store import Store
-from tune.cluster import check_resources, ray_cluster
+from tune.cluster import ray_cluster
 from tune.config import SweepConfig, SweepOptions, check_sweep
 from tune.driver.drive import drive
-from tune.driver.preview import check_labels, unread_in_sweep
+from tune.driver.preview import check_labels, fitted, unread_in_sweep
 from tune.ledger import (
     FORMAT,
     Event,
@@ -57,7 +56,7 @@ def run_sweep(
     unread = unread_in_sweep(sweep, source)
     Store(options.storage).check_writable()
     with ray_cluster():
-        check_resources(sweep.resources, ray.cluster_resources())
+        fitting, gpu_line = fitted(sweep)
         with open_ledger(layout) as ledger:
             opened = SweepOpened(
                 name=sweep.name,
@@ -69,8 +68,9 @@ def run_sweep(
             )
             events: list[Event] = [ledger.append(opened)]
             layout.sweep_file.write_text(dump_yaml(sweep), encoding="utf-8")
-            events += [ledger.append(Warned(message=line)) for line in unread]
-            return drive(sweep, source, options, ledger=ledger, events=events, console=console)
+            notes = [*unread, gpu_line] if gpu_line else unread
+            events += [ledger.append(Warned(message=line)) for line in notes]
+            return drive(fitting, source, options, ledger=ledger, events=events, console=console)
 
 
 def resume_sweep(name: str, options: SweepOptions, console: Console | None = None) -> SweepState:
@@ -96,11 +96,13 @@ def resume_sweep(name: str, options: SweepOptions, console: Console | None = Non
             )
         Store(options.storage).check_writable()
         with ray_cluster():
-            check_resources(sweep.resources, ray.cluster_resources())
+            fitting, gpu_line = fitted(sweep)
             events.append(ledger.append(SweepResumed(format=FORMAT)))
             if state.format < FORMAT:
                 events.append(ledger.append(Warned(message=_older(state))))
-            return drive(sweep, source, options, ledger=ledger, events=events, console=console)
+            if gpu_line and gpu_line not in state.warnings:
+                events.append(ledger.append(Warned(message=gpu_line)))
+            return drive(fitting, source, options, ledger=ledger, events=events, console=console)
 
 
 def _older(state: SweepState) -> str:

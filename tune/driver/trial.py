@@ -27,6 +27,7 @@ from tune.engine import (
     Failure,
     FailureKind,
     FusionFound,
+    Moved,
     SessionOpened,
     Step,
     TrialRequest,
@@ -154,8 +155,14 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
             case SessionOpened() as opened if self._past:
                 return self._trained(opened, self._past.popleft(), opened.seconds)
             case SessionOpened() as opened:
-                step = fetch(opened.worker.advance.remote(opened.session))
-                return self._failed(step) if isinstance(step, Failure) else self._next(opened, step)
+                match fetch(opened.worker.advance.remote(opened.session)):
+                    case Moved():
+                        self._opened = None
+                        return self._step()
+                    case Failure() as failure:
+                        return self._failed(failure)
+                    case Step() as step:
+                        return self._next(opened, step)
         raise AssertionError
 
     def _open(self) -> Failure | None:
@@ -217,7 +224,8 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
         seconds: float,
         final: Mapping[str, Any] | None = None,
     ) -> TrialResult:
-        fusion = trained_record(opened.fusion_key, {**(final or {}), "seconds": seconds})
+        metrics = {**opened.place, **(final or {}), "seconds": seconds}
+        fusion = trained_record(opened.fusion_key, metrics)
         return self._result(report, fusion=_rounded(fusion))
 
     def _next_found(self, found: FusionFound) -> TrialResult:
@@ -231,11 +239,16 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         session, trained = self._checkpoint, self._epoch
-        if isinstance(self._opened, SessionOpened):
+        while isinstance(self._opened, SessionOpened):
             opened = self._opened
-            session = fetch(opened.worker.checkpoint.remote(opened.session))
-            # Epochs of an earlier driver that are still to be reported are trained already.
-            trained = opened.reports[-1].epoch if self._past else trained
+            found = fetch(opened.worker.checkpoint.remote(opened.session))
+            if not isinstance(found, Moved):
+                session = found
+                # Epochs of an earlier driver that are still to be reported are trained already.
+                trained = opened.reports[-1].epoch if self._past else trained
+                break
+            if self._open() is not None:
+                break  # it is opened again at the last checkpoint in the store
         saved = _Checkpoint(candidate=self._candidate, epoch=self._epoch, trained=trained)
         Path(checkpoint_dir, "session.safetensors").write_bytes(session or b"")
         Path(checkpoint_dir, "trial.json").write_bytes(msgspec.json.encode(saved))

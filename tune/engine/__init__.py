@@ -1,6 +1,6 @@
 """The engine: trains each stage once, on workers, and places fusion sessions."""
 
-from tune.engine.actor import find_engine, start_engine
+from tune.engine.actor import start_engine
 from tune.engine.claims import remove_free_claims
 from tune.engine.handles import (
     EngineHandle,
@@ -10,11 +10,13 @@ from tune.engine.handles import (
     SessionOpened,
     WorkerHandle,
     fetch,
+    find_engine,
 )
 from tune.engine.messages import (
     EngineActivity,
     Failure,
     FailureKind,
+    Moved,
     PoolCounts,
     Step,
     TrialRequest,
@@ -27,6 +29,7 @@ __all__ = [
     "Failure",
     "FailureKind",
     "FusionFound",
+    "Moved",
     "Opened",
     "PoolCounts",
     "Ref",

@@ -1,4 +1,4 @@
-"""The engine as a Ray actor: starting it beside the driver, and finding it by its sweep."""
+"""The engine as a Ray actor: starting it beside the driver."""
 
 from __future__ import annotations
 
@@ -8,29 +8,26 @@ from typing import Any
 
 import ray
 
+from magtkd.config import StageResources
 from magtkd.pipeline import Source
 from magtkd.store import Store
 from tune.cluster import driver_node
 from tune.config import SweepOptions
 from tune.engine.engine import Engine
-from tune.engine.handles import EngineHandle
+from tune.engine.handles import NAMESPACE, EngineHandle, engine_name
 
-__all__ = ["EngineActor", "find_engine", "start_engine"]
-
-NAMESPACE = "magtkd"
+__all__ = ["EngineActor", "start_engine"]
 
 EngineActor: Any = ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=0)(Engine)
 
 
-def _actor_name(sweep_id: str) -> str:
-    return f"engine-{sweep_id}"
-
-
 @contextmanager
-def start_engine(source: Source, sweep_id: str, options: SweepOptions) -> Iterator[EngineHandle]:
+def start_engine(
+    source: Source, sweep_id: str, options: SweepOptions, resources: StageResources
+) -> Iterator[EngineHandle]:
     """A sweep's engine on the driver's node, for as long as the block lasts."""
     engine = EngineActor.options(
-        name=_actor_name(sweep_id), namespace=NAMESPACE, scheduling_strategy=driver_node()
+        name=engine_name(sweep_id), namespace=NAMESPACE, scheduling_strategy=driver_node()
     ).remote(
         Store(options.storage).address,
         source,
@@ -38,18 +35,9 @@ def start_engine(source: Source, sweep_id: str, options: SweepOptions) -> Iterat
         reuse=options.reuse,
         max_failures=options.max_failures,
         trainer=options.trainer,
+        resources=resources,
     )
     try:
         yield engine
     finally:
         ray.kill(engine)  # and with it its workers, which it owns
-
-
-def find_engine(sweep_id: str) -> EngineHandle:
-    """The engine of a sweep that runs.
-
-    Raises:
-        ValueError: there is none.
-    """
-    engine: EngineHandle = ray.get_actor(_actor_name(sweep_id), namespace=NAMESPACE)
-    return engine

@@ -12,26 +12,38 @@ import math
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ray
+from ray.exceptions import RayError
 
-from magtkd.config import Config, Resources
+from magtkd.config import Config, StageResources
 from magtkd.errors import ArtifactError
-from magtkd.pipeline import CORE_TRAINER, Plan, Source, StageRecord, Trainer, make_plan
+from magtkd.pipeline import (
+    CORE_TRAINER,
+    Plan,
+    Source,
+    StageRecord,
+    Trainer,
+    find_stage,
+    make_plan,
+)
 from magtkd.store import Artifact, Store
-from tune.cluster import Shape, shape_of
+from tune.cluster import Node, Shape, live_nodes, node_types, shape_of
 from tune.engine.handles import FusionFound, Opened, Ref, SessionOpened, WorkerHandle
 from tune.engine.messages import (
     EngineActivity,
     Failure,
     FailureKind,
+    NodeActivity,
     PoolCounts,
     SessionRequest,
+    StageProgress,
     TrialRequest,
+    WantedWorkers,
     WorkerSession,
 )
-from tune.engine.pool import Pool, PoolWorker, WorkerDiedError
+from tune.engine.pool import Pool, PoolWorker, Wanted, WorkerDiedError
 from tune.engine.turns import FusionTurns
 from tune.engine.upstream import PlannedTrial, StageFailedError, Upstream, found_record
 from tune.engine.worker import WorkerActor
@@ -40,13 +52,28 @@ from tune.ledger import session_name, sessions_folder
 __all__ = ["Engine"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Held:
-    """A session on a worker, and a call that lets the next trial with the same fusion begin."""
+    """A session on a worker: who asked for it, what was answered, and a call that lets the next
+    trial with the same fusion begin."""
 
     worker: PoolWorker
-    session: str
+    asking: PlannedTrial
+    request: SessionRequest
+    opened: SessionOpened
     end_turn: Callable[[], None]
+
+    @property
+    def session(self) -> str:
+        """Its name."""
+        return self.request.session
+
+
+@dataclass(frozen=True)
+class _Exported:
+    """A session that left its worker, and did not come up on another one."""
+
+    checkpoint: bytes
 
 
 class Engine:
@@ -59,6 +86,7 @@ class Engine:
         reuse: look for artifacts, and share what is trained between trials.
         max_failures: how often the work of a worker that died is retried.
         trainer: opens sessions; see `Worker`.
+        resources: how far the workers may spread.
     """
 
     def __init__(
@@ -70,12 +98,22 @@ class Engine:
         reuse: bool = True,
         max_failures: int = 3,
         trainer: Trainer = CORE_TRAINER,
+        resources: StageResources | None = None,
     ) -> None:
         self._store = Store(storage)
         self._source, self._sweep_id, self._reuse = source, sweep_id, reuse
         self._max_failures, self._trainer = max_failures, trainer
-        self._totals, self._totals_time = dict[str, float](), -math.inf
-        self._pool = Pool(self._start_worker, ray.kill, self._cluster_totals)
+        self._nodes, self._nodes_time = tuple[Node, ...](), -math.inf
+        limits = resources or StageResources()
+        self._node_types = node_types(limits.node_types)
+        self._pool = Pool(
+            self._start_worker,
+            ray.kill,
+            self._live_nodes,
+            self._move,
+            max_workers=limits.max_workers,
+            idle_seconds=limits.idle_seconds,
+        )
         self._warnings: list[str] = []
         self._upstream = Upstream(
             self._store,
@@ -87,35 +125,37 @@ class Engine:
         )
         self._turns = FusionTurns(self._store)
         self._held: dict[int, _Held] = {}
+        self._moves: dict[int, asyncio.Future[SessionOpened | _Exported | None]] = {}
         self._latest: dict[int, str] = {}
         self._doing: dict[int, str] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
-    def _cluster_totals(self) -> dict[str, float]:
-        """The cluster's resources, asked at most once a second: asking holds up the event loop."""
-        if time.monotonic() - self._totals_time > 1.0:
-            self._totals, self._totals_time = ray.cluster_resources(), time.monotonic()
-        return self._totals
+    def _live_nodes(self) -> tuple[Node, ...]:
+        """The nodes, asked for at most once a second: asking holds up the event loop."""
+        if time.monotonic() - self._nodes_time > 1.0:
+            self._nodes, self._nodes_time = live_nodes(), time.monotonic()
+        return self._nodes
 
     def _start_worker(self, shape: Shape) -> WorkerHandle:
-        amounts = dict(shape)
-        handle: WorkerHandle = WorkerActor.options(
-            num_cpus=amounts.get("CPU", 0),
-            num_gpus=amounts.get("GPU", 0),
-            memory=amounts.get("memory"),
-        ).remote(
-            self._store.address,
-            Resources(cpu=amounts["CPU"]).num_threads,
-            self._trainer,
-            self._sweep_id,
+        handle: WorkerHandle = WorkerActor.options(**shape.options()).remote(
+            self._store.address, shape, self._trainer, self._sweep_id
         )
         return handle
 
     # --- what the driver calls ----------------------------------------------------------------
 
     async def warm_up(self, config: Config, num_workers: int) -> None:
-        """Start workers while the first trials are still being set up."""
-        self._pool.warm_up(shape_of(config.resources.fusion), num_workers)
+        """Start workers for the first stage that is to be trained, while the first trials are still
+        being set up: as many as there may be trials where fusion takes workers of the same shape,
+        else one."""
+        fusion = shape_of(config.resources.fusion)
+        for stage, key in make_plan(config, self._source).keys.items():
+            resources = find_stage(stage).resources(config)
+            if resources is None or await asyncio.to_thread(self._store.exists, stage, key):
+                continue
+            shape = shape_of(resources)
+            self._pool.warm_up(shape, num_workers if shape == fusion else 1)
+            return
 
     async def counts(self) -> PoolCounts:
         """What the workers do, and how many requests wait."""
@@ -123,11 +163,34 @@ class Engine:
 
     async def describe(self) -> EngineActivity:
         """What each trial does or waits for, and what the workers do."""
-        trials = dict.fromkeys(self._held, "trains fusion") | self._doing
+        trials = {
+            trial: f"trains fusion on {held.worker.host}" for trial, held in self._held.items()
+        } | self._doing
         for number in list(trials):
             trials[number] = self._upstream.waits_for(number) or trials[number]
+        on_nodes, none = self._pool.on_nodes(), PoolCounts()
         return EngineActivity(
-            trials=trials, workers=self._pool.counts(), warnings=list(self._warnings)
+            trials=trials,
+            workers=self._pool.counts(),
+            nodes=tuple(
+                NodeActivity(
+                    name=node.name, has=str(node), workers=on_nodes.get(node.node_id, none)
+                )
+                for node in self._live_nodes()
+            ),
+            wanted=tuple(self._described(wanted) for wanted in self._pool.wanted()),
+            warnings=list(self._warnings),
+        )
+
+    def _described(self, wanted: Wanted) -> WantedWorkers:
+        live = next((one for one in self._live_nodes() if one.fits(wanted.shape)), None)
+        node = live or next((one for one in self._node_types if one.fits(wanted.shape)), None)
+        return WantedWorkers(
+            shape=str(wanted.shape),
+            number=wanted.number,
+            seconds=wanted.seconds,
+            from_node=node.name if node is not None else "",
+            is_live=live is not None,
         )
 
     async def save(self) -> int:
@@ -142,13 +205,26 @@ class Engine:
         folder = sessions_folder(self._sweep_id, trial)
         await asyncio.to_thread(self._store.remove_folder, folder)
 
+    # --- what workers call --------------------------------------------------------------------
+
+    async def on_progress(self, key: str, progress: StageProgress) -> None:
+        """An epoch of a stage is over."""
+        self._upstream.on_progress(key, progress)
+
     # --- what trials call ---------------------------------------------------------------------
 
     async def open(self, request: TrialRequest) -> Opened:
         """Everything a trial needs for its next epoch; waits until it is there."""
         if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().create_task(self._end_idle_workers())
+            self._sweeper = asyncio.get_running_loop().create_task(self._look_again())
         trial = request.trial
+        if (move := self._moves.get(trial)) is not None:
+            moved = await move
+            self._moves.pop(trial, None)
+            if isinstance(moved, SessionOpened):
+                return moved
+            if moved is not None:
+                request = replace(request, checkpoint=moved.checkpoint)
         await self._save_and_close(trial)  # an actor of this trial that died may have left one open
         session = self._latest[trial] = uuid.uuid4().hex
         asking = PlannedTrial(trial, request.config, make_plan(request.config, self._source))
@@ -160,7 +236,7 @@ class Engine:
             if key is not None and (found := await self._reused(plan)) is not None:
                 end_turn()
                 return found
-            opened, worker = await self._open_session(asking, session, request)
+            held = await self._open_session(asking, session, request, end_turn)
         except StageFailedError as error:
             end_turn()
             return error.failure
@@ -169,18 +245,18 @@ class Engine:
             raise
         finally:
             self._doing.pop(trial, None)
-        held = _Held(worker, session, end_turn)
         if self._latest.get(trial) == session:
             self._held[trial] = held
         else:  # the trial ended, or was opened again, while its stages were being trained
             await self._end_session(held)
-        return opened
+        return held.opened
 
     async def close(self, trial: int, session: str | None = None) -> None:
         """End a trial's session, if it has one; where one is named, that one and no later one."""
         if session is not None and self._latest.get(trial) != session:
             return
         self._latest.pop(trial, None)
+        self._moves.pop(trial, None)
         if trial in self._held:
             await self._end_session(self._held.pop(trial))
 
@@ -229,8 +305,12 @@ class Engine:
         return records
 
     async def _open_session(
-        self, asking: PlannedTrial, session: str, request: TrialRequest
-    ) -> tuple[SessionOpened, PoolWorker]:
+        self,
+        asking: PlannedTrial,
+        session: str,
+        request: TrialRequest,
+        end_turn: Callable[[], None],
+    ) -> _Held:
         trial, config, plan = asking.trial, asking.config, asking.plan
         shape = shape_of(config.resources.fusion)
         wanted = SessionRequest(
@@ -244,33 +324,88 @@ class Engine:
         async def work(
             names: list[str], tables: list[Ref[Artifact]]
         ) -> tuple[PoolWorker, WorkerSession | Failure]:
-            async def open_on(handle: WorkerHandle) -> WorkerSession | Failure:
-                self._doing[trial] = "opens its fusion session"
-                return await handle.open.remote(wanted, names, *tables)
+            async def open_on(worker: PoolWorker) -> WorkerSession | Failure:
+                self._doing[trial] = f"opens its fusion session on {worker.host}"
+                return await worker.handle.open.remote(wanted, names, *tables)
 
             self._doing[trial] = "waits for a worker"
             return await self._pool.on_worker(shape, open_on, self._max_failures, session)
 
         try:
-            (worker, held), records = await self._upstream.given(asking, plan.upstream, work)
+            (worker, found), records = await self._upstream.given(asking, plan.upstream, work)
         except WorkerDiedError as error:
             failure = Failure(FailureKind.FAILED, f"fusion: {error}")
             raise StageFailedError(failure) from None
-        if isinstance(held, Failure):
+        if isinstance(found, Failure):
             self._pool.release(worker, session)
-            raise StageFailedError(held)
+            raise StageFailedError(found)
         opened = SessionOpened(
             records=records,
             fusion_key=plan.fusion_key,
-            reports=held.reports,
-            seconds=held.seconds,
+            reports=found.reports,
+            seconds=found.seconds,
+            place=found.place,
             worker=worker.handle,
             session=session,
         )
-        return opened, worker
+        # A checkpoint may be large, and is not needed again: the store has later ones.
+        kept = replace(wanted, checkpoint=None)
+        return _Held(worker=worker, asking=asking, request=kept, opened=opened, end_turn=end_turn)
 
-    async def _end_idle_workers(self) -> None:
+    # --- sessions that move -------------------------------------------------------------------
+
+    async def _move(self, session: str, source: PoolWorker, target: PoolWorker) -> bool:
+        """Move a session between workers; its trial learns of it when it asks for the next epoch.
+        Whether the session is on the target now."""
+        found = [trial for trial, held in self._held.items() if held.session == session]
+        if not found:
+            return False
+        trial = found[0]
+        held = self._held[trial]
+        move = self._moves[trial] = asyncio.get_running_loop().create_future()
+        moved: SessionOpened | _Exported | None = None
+        try:
+            checkpoint = await source.handle.export.remote(session)
+            if checkpoint is not None:
+                moved = _Exported(checkpoint)
+                moved = await self._reopen(held, checkpoint, target) or moved
+        except (RayError, StageFailedError):
+            pass  # the trial opens its session anew, at what was exported or the last checkpoint
+        if not isinstance(moved, SessionOpened) or self._held.get(trial) is not held:
+            if isinstance(moved, SessionOpened):  # the trial has ended meanwhile
+                target.handle.close.remote(session)
+                moved = None
+            if moved is None:
+                self._moves.pop(trial, None)
+            move.set_result(moved)
+            return False
+        self._held[trial] = replace(held, worker=target, opened=moved)
+        move.set_result(moved)
+        return True
+
+    async def _reopen(
+        self, held: _Held, checkpoint: bytes, target: PoolWorker
+    ) -> SessionOpened | None:
+        """A session on another worker, at a checkpoint; None where it does not come up there."""
+        wanted = replace(held.request, checkpoint=checkpoint)
+
+        async def work(names: list[str], tables: list[Ref[Artifact]]) -> WorkerSession | Failure:
+            return await target.handle.open.remote(wanted, names, *tables)
+
+        plan = held.asking.plan
+        found, _ = await self._upstream.given(held.asking, plan.upstream, work)
+        if isinstance(found, Failure):
+            return None
+        return replace(
+            held.opened,
+            reports=found.reports,
+            seconds=found.seconds,
+            place=found.place,
+            worker=target.handle,
+        )
+
+    async def _look_again(self) -> None:
         while True:
-            await asyncio.sleep(2)
-            self._pool.end_idle()
+            await asyncio.sleep(1)
+            self._pool.look_again()
             await self._pool.discard_dead()

@@ -18,16 +18,20 @@ from magtkd.store import Artifact
 from tune.engine.messages import (
     EngineActivity,
     Failure,
+    Moved,
     PoolCounts,
     SessionRequest,
     StageDone,
+    StageProgress,
     StageRequest,
     Step,
     TrialRequest,
+    WorkerPlace,
     WorkerSession,
 )
 
 __all__ = [
+    "NAMESPACE",
     "EngineHandle",
     "FusionFound",
     "Method",
@@ -35,8 +39,13 @@ __all__ = [
     "Ref",
     "SessionOpened",
     "WorkerHandle",
+    "engine_name",
     "fetch",
+    "find_engine",
 ]
+
+NAMESPACE = "magtkd"
+"""Of the actors that have a name."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -75,15 +84,19 @@ class WorkerHandle(Protocol):
     """A `Worker`'s."""
 
     @property
-    def ready(self) -> Method[[], bool]: ...
+    def ready(self) -> Method[[], WorkerPlace]: ...
+    @property
+    def load(self) -> Method[[], None]: ...
     @property
     def train(self) -> TrainMethod: ...
     @property
     def open(self) -> OpenMethod: ...
     @property
-    def advance(self) -> Method[[str], Step | Failure]: ...
+    def advance(self) -> Method[[str], Step | Failure | Moved]: ...
     @property
-    def checkpoint(self) -> Method[[str], bytes]: ...
+    def export(self) -> Method[[str], bytes | None]: ...
+    @property
+    def checkpoint(self) -> Method[[str], bytes | Moved]: ...
     @property
     def save(self) -> Method[[str], None]: ...
     @property
@@ -101,6 +114,8 @@ class SessionOpened:
     """Of fusion's epochs so far."""
     seconds: float
     """What these took."""
+    place: dict[str, Any]
+    """Where they are trained, by the names of an artifact's metrics."""
     worker: WorkerHandle
     session: str
 
@@ -130,6 +145,8 @@ class EngineHandle(Protocol):
     @property
     def warm_up(self) -> Method[[Config, int], None]: ...
     @property
+    def on_progress(self) -> Method[[str, StageProgress], None]: ...
+    @property
     def counts(self) -> Method[[], PoolCounts]: ...
     @property
     def describe(self) -> Method[[], EngineActivity]: ...
@@ -143,6 +160,23 @@ class EngineHandle(Protocol):
     def close(self) -> Method[[int, str], None]: ...
     @property
     def worker_died(self) -> Method[[int], None]: ...
+
+
+def engine_name(sweep_id: str) -> str:
+    """The name of a sweep's engine among Ray's actors in `NAMESPACE`."""
+    return f"engine-{sweep_id}"
+
+
+def find_engine(sweep_id: str) -> EngineHandle:
+    """The engine of a sweep that runs.
+
+    Raises:
+        ValueError: there is none.
+    """
+    import ray
+
+    engine: EngineHandle = ray.get_actor(engine_name(sweep_id), namespace=NAMESPACE)
+    return engine
 
 
 def fetch(ref: Ref[T], timeout: float | None = None) -> T:

@@ -19,12 +19,17 @@ __all__ = [
     "EngineActivity",
     "Failure",
     "FailureKind",
+    "Moved",
+    "NodeActivity",
     "PoolCounts",
     "SessionRequest",
     "StageDone",
+    "StageProgress",
     "StageRequest",
     "Step",
     "TrialRequest",
+    "WantedWorkers",
+    "WorkerPlace",
     "WorkerSession",
     "failure_of",
 ]
@@ -93,6 +98,19 @@ class SessionRequest:
 # --- from a worker ----------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, kw_only=True)
+class WorkerPlace:
+    """Where a worker came up: the node's id by Ray, and its host name."""
+
+    node_id: str
+    host: str
+
+
+@dataclass(frozen=True)
+class Moved:
+    """The session went to another worker; ask the engine for it again."""
+
+
 @dataclass(frozen=True)
 class StageDone:
     """A stage that was trained; `num_bytes` is the size of its table; `warnings` is what a person
@@ -104,12 +122,27 @@ class StageDone:
 
 
 @dataclass(frozen=True)
+class StageProgress:
+    """A stage in training: its last epoch so far, of how many, and what dev selects by."""
+
+    epoch: int
+    num_epochs: int
+    metric: str
+    value: float | None
+
+    def __str__(self) -> str:
+        value = "" if self.value is None else f", {self.metric} {self.value:.4f}"
+        return f"epoch {self.epoch}/{self.num_epochs}{value},"
+
+
+@dataclass(frozen=True)
 class WorkerSession:
     """A session that a worker opened: the reports of its epochs so far, and the seconds that these
-    took."""
+    took; `place` is what its artifact's metrics say of where it was trained."""
 
     reports: list[Report]
     seconds: float
+    place: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -128,13 +161,45 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class PoolCounts:
-    """How many workers train, hold sessions, are idle or starting, and requests that wait."""
+    """How many workers train, hold sessions, are idle, are starting, or are pending since no node
+    has room for them; and how many requests wait."""
 
     training: int = 0
     holding: int = 0
     idle: int = 0
     starting: int = 0
+    pending: int = 0
     waiting: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeActivity:
+    """A node that is alive: its host name, what it has in words, and what the workers there do."""
+
+    name: str
+    has: str
+    workers: PoolCounts
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedWorkers:
+    """Workers that no node has room for: how many of what, and for how long."""
+
+    shape: str
+    number: int
+    seconds: float
+    from_node: str
+    """The node type that the autoscaler can add for them, or a live node that is large enough;
+    empty where there is none, and the sweep waits for a node."""
+    is_live: bool
+
+    def __str__(self) -> str:
+        workers = f"{self.number} worker{'s' if self.number > 1 else ''} of {self.shape}"
+        if self.is_live:
+            return f"{workers}: wait for room for {self.seconds:.0f} s"
+        if self.from_node:
+            return f"{workers}: wait for a node of type {self.from_node} for {self.seconds:.0f} s"
+        return f"{workers}: wait for a node that is large enough for {self.seconds:.0f} s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +209,8 @@ class EngineActivity:
     trials: dict[int, str]
     """What each trial does or waits for, in words."""
     workers: PoolCounts
+    nodes: tuple[NodeActivity, ...] = ()
+    wanted: tuple[WantedWorkers, ...] = ()
     warnings: list[str] = field(default_factory=list)
     """What a person should know, since the engine started."""
 

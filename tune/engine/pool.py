@@ -1,8 +1,12 @@
-"""The pool of workers: which request is served next, and which idle workers are ended for it.
+"""The pool of workers: which request is served next, and for which of them workers wait in Ray.
 
-Requests are served in order. One that lacks a resource keeps later ones from taking more of that
-resource, so a teacher that needs the whole GPU is not starved by trials that need a tenth of it;
-workers with nothing to do that hold it are ended, and sessions already open run to their end.
+Each request that finds no worker has one that is pending in Ray, with its true shape, so that an
+autoscaler sees what is wanted; whichever worker comes up first is taken. Requests are served in
+order. One that lacks a resource keeps later ones of other shapes from taking any of that resource,
+so a teacher that needs a whole GPU is not starved by trials that need a tenth of it; workers with
+nothing to do that hold it are ended, and sessions already open run to their end. Sessions that find
+no room share a worker; each of them but the first still counts as wanting one of its own, and moves
+there once it comes up.
 """
 
 from __future__ import annotations
@@ -10,25 +14,29 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
 from magtkd.errors import first_line
-from tune.cluster import Shape
+from tune.cluster import Node, Shape
 from tune.engine.handles import WorkerHandle
-from tune.engine.messages import PoolCounts
+from tune.engine.messages import PoolCounts, WorkerPlace
+from tune.engine.room import Room
 
-__all__ = ["Pool", "PoolWorker", "WorkerDiedError", "reason_of"]
+__all__ = ["Pool", "PoolWorker", "Wanted", "WorkerDiedError", "reason_of"]
 
 T = TypeVar("T")
 
-IDLE_SECONDS = 10.0
-"""How long a worker with nothing to do is kept while no request waits."""
 DEAD_SECONDS = 1.0
 """How long to wait for idle workers to answer."""
+OVERDUE_SECONDS = 15.0
+"""How long a worker that should find room may take to come up before sessions share another."""
+SLOT = "worker"
+"""What a worker takes of `resources.max_workers`, as if it were one more resource."""
 
 
 def reason_of(error: RayError) -> str:
@@ -44,19 +52,48 @@ class WorkerDiedError(Exception):
 
 @dataclass(eq=False, kw_only=True)
 class PoolWorker:
-    """A worker process: `is_training` a stage, or holding `sessions`, or idle."""
+    """A worker process: on its way up while it has no `place`; else `is_training` a stage, or
+    holding `sessions`, or idle."""
 
     handle: WorkerHandle
     shape: Shape
-    is_ready: bool = False
+    place: WorkerPlace | None = None
+    has_room: bool = True
+    """While on its way up: whether a node has room for it, as far as is known."""
     is_training: bool = False
     sessions: set[str] = field(default_factory=set)
-    idle_since: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=time.monotonic)
+    """When it was asked for, or last had something to do."""
+
+    @property
+    def host(self) -> str:
+        """The host on which it is up."""
+        return self.place.host if self.place is not None else ""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is up."""
+        return self.place is not None
 
     @property
     def is_idle(self) -> bool:
         """Whether it is up and has nothing to do."""
         return self.is_ready and not self.is_training and not self.sessions
+
+    @property
+    def is_coming_soon(self) -> bool:
+        """Whether it is on its way up, and not for long."""
+        return self.has_room and time.monotonic() - self.since < OVERDUE_SECONDS
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Workers of a shape that wait for a node: how many, and seconds since the first was asked
+    for."""
+
+    shape: Shape
+    number: int
+    seconds: float
 
 
 @dataclass(eq=False)
@@ -70,33 +107,43 @@ class Pool:
     """Starts, hands out and ends workers, in one event loop.
 
     Args:
-        start: starts a worker process of a shape and returns its handle.
-        end: ends one.
-        totals: the cluster's resources, queried each time.
+        start: asks for a worker process of a shape and returns its handle.
+        end: ends one, or takes the demand for it back.
+        nodes: the nodes that are alive, queried each time.
+        move: moves a session from one worker to another; whether that went well.
+        max_workers: the most workers at a time.
+        idle_seconds: how long a worker with nothing to do is kept while no request waits.
     """
 
     def __init__(
         self,
         start: Callable[[Shape], WorkerHandle],
         end: Callable[[WorkerHandle], None],
-        totals: Callable[[], Mapping[str, float]],
+        nodes: Callable[[], Sequence[Node]],
+        move: Callable[[str, PoolWorker, PoolWorker], Awaitable[bool]],
+        *,
+        max_workers: int | None = None,
+        idle_seconds: float = 10.0,
     ) -> None:
-        self._start, self._end, self._totals = start, end, totals
+        self._start, self._end, self._nodes, self._move = start, end, nodes, move
+        self._max_workers, self._idle_seconds = max_workers, idle_seconds
         self._workers: list[PoolWorker] = []
         self._queue: list[_Request] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._moving = False
 
     def warm_up(self, shape: Shape, num_workers: int) -> None:
         """Start workers that will be wanted soon, as far as there is room."""
-        totals = self._totals()
+        room = self._room()
         for _ in range(num_workers):
-            if not self._lacking(shape, totals):
-                self._start_worker(shape)
+            if self._has_slot and room.has(shape):
+                room.take(shape)
+                self._start_worker(shape, loads=True)
 
     async def on_worker(
         self,
         shape: Shape,
-        work: Callable[[WorkerHandle], Awaitable[T]],
+        work: Callable[[PoolWorker], Awaitable[T]],
         max_failures: int,
         session: str | None = None,
     ) -> tuple[PoolWorker, T]:
@@ -104,7 +151,7 @@ class Pool:
 
         Args:
             shape: what the worker is to have.
-            work: gets the worker's handle.
+            work: gets the worker.
             max_failures: how often the work is done again.
             session: as for `acquire`.
 
@@ -118,7 +165,7 @@ class Pool:
             worker = None
             try:
                 worker = await self.acquire(shape, session)
-                return worker, await work(worker.handle)
+                return worker, await work(worker)
             except (RayTaskError, ObjectLostError):  # not the worker's fault
                 if worker is not None:
                     self.release(worker, session)
@@ -147,7 +194,7 @@ class Pool:
             worker.is_training = False
         else:
             worker.sessions.discard(session)
-        worker.idle_since = time.monotonic()
+        worker.since = time.monotonic()
         self._dispatch()
 
     def discard(self, worker: PoolWorker) -> None:
@@ -172,21 +219,34 @@ class Pool:
             if answer.done() and isinstance(answer.exception(), RayActorError):
                 self.discard(worker)
 
-    def end_idle(self) -> None:
-        """End workers that have had nothing to do for a while."""
+    def look_again(self) -> None:
+        """Time has passed, and nodes may have come or gone: end workers that have had nothing to do
+        for a while, and serve who can be served."""
         for worker in list(self._workers):
-            if worker.is_idle and time.monotonic() - worker.idle_since > IDLE_SECONDS:
-                self.discard(worker)
+            if worker.is_idle and time.monotonic() - worker.since > self._idle_seconds:
+                self._end_worker(worker)
+        self._dispatch()
 
     def counts(self) -> PoolCounts:
         """What the workers do now, and how many requests wait."""
-        return PoolCounts(
-            training=sum(worker.is_training for worker in self._workers),
-            holding=sum(bool(worker.sessions) for worker in self._workers),
-            idle=sum(worker.is_idle for worker in self._workers),
-            starting=sum(not worker.is_ready for worker in self._workers),
-            waiting=len(self._queue),
-        )
+        return replace(_counts(self._workers), waiting=len(self._queue))
+
+    def on_nodes(self) -> dict[str, PoolCounts]:
+        """What the workers on each node do, by the node's id."""
+        found: dict[str, list[PoolWorker]] = {}
+        for worker in self._workers:
+            if worker.place is not None:
+                found.setdefault(worker.place.node_id, []).append(worker)
+        return {node_id: _counts(workers) for node_id, workers in found.items()}
+
+    def wanted(self) -> list[Wanted]:
+        """The workers for which no node has room, by shape."""
+        pending = [one for one in self._workers if not one.is_ready and not one.has_room]
+        now = time.monotonic()
+        return [
+            Wanted(shape, number, now - min(one.since for one in pending if one.shape == shape))
+            for shape, number in Counter(one.shape for one in pending).items()
+        ]
 
     # --- who is next --------------------------------------------------------------------------
 
@@ -198,92 +258,230 @@ class Pool:
         elif not request.future.cancelled() and request.future.exception() is None:
             self.release(request.future.result(), request.session)
 
+    def _room(self) -> Room:
+        placed = ((one.place.node_id, one.shape) for one in self._workers if one.place)
+        return Room(self._nodes(), placed)
+
     def _dispatch(self) -> None:
-        totals = self._totals() if self._queue else {}
-        lacking: set[str] = set()
-        starting = [worker for worker in self._workers if not worker.is_ready]
+        """Serve who can be served, and have a worker on its way for everyone else."""
+        if not self._queue and not self._workers:
+            return
+        room = self._room()
+        coming = [worker for worker in self._workers if not worker.is_ready]
+        # What those before lack: their shape, and the resources.
+        blocked: list[tuple[Shape, set[str]]] = []
         for request in list(self._queue):
             if request.future.cancelled():
                 self._queue.remove(request)
-                continue
-            names = {name for name, _ in request.shape}
-            worker = None if names & lacking else self._find(request, totals)
-            if worker is not None:
-                self._queue.remove(request)
-                self._give(worker, request)
-                continue
-            coming = next((one for one in starting if one.shape == request.shape), None)
-            if coming is not None:
-                starting.remove(coming)  # this request will have it
-            elif not names & lacking:
-                lacking |= self._start_or_lack(request.shape, totals)
+            elif not self._serve(request, room, coming, blocked):
+                self._await_worker(request.shape, room, coming, blocked)
+        self._want_for_sharing(room, coming, blocked)
+        for worker in coming:  # no one wants these
+            worker.has_room = not room.take(worker.shape)
+            if not worker.has_room:
+                self._end_worker(worker)
+        self._balance(blocked)
 
-    def _find(self, request: _Request, totals: Mapping[str, float]) -> PoolWorker | None:
-        same_shape = [worker for worker in self._workers if worker.shape == request.shape]
-        idle = next((worker for worker in same_shape if worker.is_idle), None)
-        if idle is not None or request.session is None:
-            return idle
-        if not self._lacking(request.shape, totals):
-            return None  # there is room for a worker of its own
-        holding = [worker for worker in same_shape if worker.sessions]
-        return min(holding, key=lambda worker: len(worker.sessions), default=None)
-
-    def _give(self, worker: PoolWorker, request: _Request) -> None:
+    def _serve(
+        self,
+        request: _Request,
+        room: Room,
+        coming: Sequence[PoolWorker],
+        blocked: Sequence[tuple[Shape, set[str]]],
+    ) -> bool:
+        """Give a request a worker that is up, where that takes nothing from those before."""
+        if any(_asks(request.shape) & lacking for _, lacking in blocked):
+            return False
+        same = [one for one in self._workers if one.is_ready and one.shape == request.shape]
+        worker = next((one for one in same if one.is_idle), None)
+        if worker is None and request.session is not None:
+            holding = [one for one in same if one.sessions]
+            worker = min(holding, key=lambda one: len(one.sessions), default=None)
+            if worker is not None and self._is_at_hand(request.shape, room, coming):
+                return False
+        if worker is None:
+            return False
+        self._queue.remove(request)
         if request.session is None:
             worker.is_training = True
         else:
             worker.sessions.add(request.session)
         request.future.set_result(worker)
+        return True
 
-    def _lacking(self, shape: Shape, totals: Mapping[str, float]) -> set[str]:
-        """The resources of which a new worker would find too little."""
-        used: dict[str, float] = {}
+    def _is_at_hand(self, shape: Shape, room: Room, coming: Sequence[PoolWorker]) -> bool:
+        """Whether a worker of its own would be up soon."""
+        mine = next((one for one in coming if one.shape == shape), None)
+        if mine is not None:
+            return mine.is_coming_soon and room.has(shape)
+        return self._has_slot and room.has(shape)
+
+    def _await_worker(
+        self,
+        shape: Shape,
+        room: Room,
+        coming: list[PoolWorker],
+        blocked: list[tuple[Shape, set[str]]],
+    ) -> None:
+        """Have a worker on its way, or pending in Ray, for one who waits."""
+        if not self._may_ask(shape, room, blocked):
+            return
+        worker = self._coming_for(shape, room, coming)
+        if worker is None:
+            blocked.append((shape, {SLOT}))
+            return
+        lacking = room.take(shape)
+        is_first = all(shape != other for other, _ in blocked)
+        if lacking and is_first and self._end_idle_for(shape, room):
+            lacking = room.take(shape)
+        worker.has_room = not lacking
+        if lacking:
+            blocked.append((shape, lacking))
+
+    @staticmethod
+    def _may_ask(shape: Shape, room: Room, blocked: Sequence[tuple[Shape, set[str]]]) -> bool:
+        """Whether Ray may have a worker of this shape pending: not where it could take what others
+        need that were here first, which lack it or are being placed just now."""
+        if any(_asks(shape) & lacking and shape != other for other, lacking in blocked):
+            return False
+        return room.has(shape) or not room.is_expected_by_another(shape)
+
+    def _coming_for(self, shape: Shape, room: Room, coming: list[PoolWorker]) -> PoolWorker | None:
+        """A worker of this shape that is on its way up, or is asked for now; None where there are
+        as many workers as there may be."""
+        mine = next((one for one in coming if one.shape == shape), None)
+        if mine is not None:
+            coming.remove(mine)
+            return mine
+        if not self._has_slot:
+            unwanted = next((one for one in coming if not one.has_room), None)
+            unwanted = unwanted or next((one for one in self._workers if one.is_idle), None)
+            if unwanted is None:
+                return None
+            if unwanted in coming:
+                coming.remove(unwanted)
+            self._end_worker(unwanted, room)
+        return self._start_worker(shape)
+
+    def _end_idle_for(self, shape: Shape, room: Room) -> bool:
+        """End idle workers for one of this shape, where that makes room; whether it did."""
+        idle = [worker for worker in self._workers if worker.is_idle]
+        places = [(one.place.node_id, one.shape) for one in idle if one.place]
+        found = room.ended_for(shape, places)
+        if found is None:
+            return False
+        for index in found[1]:
+            self._end_worker(idle[index], room)
+        return True
+
+    def _want_for_sharing(
+        self, room: Room, coming: list[PoolWorker], blocked: list[tuple[Shape, set[str]]]
+    ) -> None:
+        """Each session but the first on a worker wants one of its own, after all requests."""
+        shared = Counter[Shape]()
         for worker in self._workers:
-            for name, amount in worker.shape:
-                used[name] = used.get(name, 0.0) + amount
-        return {
-            name
-            for name, amount in shape
-            if totals.get(name, 0.0) - used.get(name, 0.0) < amount - 1e-6
-        }
+            if worker.is_ready and not worker.is_training:
+                shared[worker.shape] += len(worker.sessions) - 1
+        for shape, number in shared.items():
+            for _ in range(number):
+                if not self._may_ask(shape, room, blocked):
+                    break
+                mine = next((one for one in coming if one.shape == shape), None)
+                if mine is not None:
+                    coming.remove(mine)
+                elif self._has_slot:
+                    mine = self._start_worker(shape)
+                else:
+                    break
+                mine.has_room = not room.take(shape)
 
-    def _start_or_lack(self, shape: Shape, totals: Mapping[str, float]) -> set[str]:
-        lacking = self._lacking(shape, totals)
-        for worker in [worker for worker in self._workers if worker.is_idle]:
-            if lacking & {name for name, _ in worker.shape}:
-                self._workers.remove(worker)
-                self._end(worker.handle)
-                lacking = self._lacking(shape, totals)
-        # With no worker at all there is nothing to wait for: ask, and let the cluster grow.
-        if not lacking or not self._workers:
-            self._start_worker(shape)
-            return set()
-        return lacking
+    def _balance(self, blocked: Sequence[tuple[Shape, set[str]]]) -> None:
+        """Move one session from the worker that holds the most to the one of its shape that holds
+        the fewest, unless their numbers are even, or what frees up is waited for."""
+        if self._moving:
+            return
+        ready = [one for one in self._workers if one.is_ready and not one.is_training]
+        for shape in {worker.shape for worker in ready}:
+            if any(_asks(shape) & lacking for _, lacking in blocked):
+                continue
+            same = sorted(
+                (one for one in ready if one.shape == shape), key=lambda one: len(one.sessions)
+            )
+            if len(same[-1].sessions) - len(same[0].sessions) >= 2:
+                self._moving = True
+                self._do(self._move_one(same[-1], same[0]))
+                return
 
-    def _start_worker(self, shape: Shape) -> None:
+    async def _move_one(self, source: PoolWorker, target: PoolWorker) -> None:
+        session = min(source.sessions)
+        target.sessions.add(session)
+        has_moved = False
+        try:
+            has_moved = await self._move(session, source, target)
+        finally:
+            self._moving = False
+            self.release(source if has_moved else target, session)
+
+    @property
+    def _has_slot(self) -> bool:
+        return self._max_workers is None or len(self._workers) < self._max_workers
+
+    # --- processes ----------------------------------------------------------------------------
+
+    def _start_worker(self, shape: Shape, *, loads: bool = False) -> PoolWorker:
         worker = PoolWorker(handle=self._start(shape), shape=shape)
         self._workers.append(worker)
-        task = asyncio.get_running_loop().create_task(self._await_ready(worker))
+        self._do(self._await_ready(worker, loads))
+        return worker
+
+    def _end_worker(self, worker: PoolWorker, room: Room | None = None) -> None:
+        self._workers.remove(worker)
+        self._end(worker.handle)
+        if room is not None and worker.place is not None:
+            room.give_back(worker.place.node_id, worker.shape)
+
+    def _do(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _await_ready(self, worker: PoolWorker) -> None:
+    async def _await_ready(self, worker: PoolWorker, loads: bool) -> None:
         try:
-            await worker.handle.ready.remote()
+            place = await worker.handle.ready.remote()
         except RayError as error:
             self._fail_waiting(worker, error)
             return
-        worker.is_ready = True
-        worker.idle_since = time.monotonic()
+        if worker not in self._workers:
+            return
+        if loads:
+            worker.handle.load.remote()
+        worker.place, worker.since = place, time.monotonic()
         self._dispatch()
 
     def _fail_waiting(self, worker: PoolWorker, error: Exception) -> None:
-        """A process that does not come up: fail one request for its shape, which may ask again."""
-        if worker in self._workers:
-            self._workers.remove(worker)
+        """A process that does not come up: fail one request for its shape, which may ask again. One
+        that was ended here before it came up fails none."""
+        if worker not in self._workers:
+            return
+        self._workers.remove(worker)
         for request in self._queue:
             if request.shape == worker.shape and not request.future.cancelled():
                 self._queue.remove(request)
                 request.future.set_exception(error)
                 break
         self._dispatch()
+
+
+def _counts(workers: Sequence[PoolWorker]) -> PoolCounts:
+    on_their_way = [worker for worker in workers if not worker.is_ready]
+    return PoolCounts(
+        training=sum(worker.is_training for worker in workers),
+        holding=sum(bool(worker.sessions) for worker in workers),
+        idle=sum(worker.is_idle for worker in workers),
+        starting=sum(worker.has_room for worker in on_their_way),
+        pending=sum(not worker.has_room for worker in on_their_way),
+    )
+
+
+def _asks(shape: Shape) -> set[str]:
+    return shape.names | {SLOT}

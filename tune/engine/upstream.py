@@ -18,9 +18,16 @@ from magtkd.pipeline import STAGES, Outcome, Plan, StageRecord, find_stage, trai
 from magtkd.store import Artifact, Store
 from tune.cluster import shape_of
 from tune.engine.claims import claim
-from tune.engine.handles import Ref, WorkerHandle
-from tune.engine.messages import Failure, FailureKind, StageDone, StageRequest, failure_of
-from tune.engine.pool import Pool, WorkerDiedError
+from tune.engine.handles import Ref
+from tune.engine.messages import (
+    Failure,
+    FailureKind,
+    StageDone,
+    StageProgress,
+    StageRequest,
+    failure_of,
+)
+from tune.engine.pool import Pool, PoolWorker, WorkerDiedError
 
 __all__ = ["Made", "PlannedTrial", "StageFailedError", "Upstream", "found_record"]
 
@@ -54,10 +61,11 @@ def found_record(key: str, metrics: Mapping[str, Any], sweep_id: str) -> StageRe
         metrics: the artifact's metrics; empty where it is gone.
         sweep_id: the sweep.
     """
-    seconds = metrics.get("seconds")
+    seconds, device, share = (metrics.get(name) for name in ("seconds", "device", "share"))
     if seconds is not None and metrics.get("sweep") == sweep_id:
-        return StageRecord(key, Outcome.RECOVERED, seconds)
-    return StageRecord(key, Outcome.REUSED, 0.0, seconds)
+        host = metrics.get("host")
+        return StageRecord(key, Outcome.RECOVERED, seconds, device=device, share=share, host=host)
+    return StageRecord(key, Outcome.REUSED, 0.0, seconds, device=device, share=share)
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,7 @@ class Upstream:
         self._tasks: OrderedDict[tuple[int | None, str, str], asyncio.Task[Made]] = OrderedDict()
         self._table_bytes = 0
         self._phases: dict[str, tuple[str, float]] = {}
+        self._progress: dict[str, StageProgress] = {}
         self._waiting: dict[int, dict[str, str]] = {}
 
     async def given(
@@ -144,9 +153,18 @@ class Upstream:
             if stage in waiting:
                 key = waiting[stage]
                 phase, since = self._phases.get(key, ("", 0.0))
-                passed = f" for {time.monotonic() - since:.0f} s" if phase else ""
-                return f"waits for {stage} {key[:8]}" + (f" ({phase}{passed})" if phase else "")
+                if not phase:
+                    return f"waits for {stage} {key[:8]}"
+                if (progress := self._progress.get(key)) is not None:
+                    phase = f"{phase}, {progress}"
+                passed = f"{phase} for {time.monotonic() - since:.0f} s"
+                return f"waits for {stage} {key[:8]} ({passed})"
         return None
+
+    def on_progress(self, key: str, progress: StageProgress) -> None:
+        """A worker finished an epoch of a stage."""
+        if key in self._phases:
+            self._progress[key] = progress
 
     async def _stage(self, asking: PlannedTrial, stage: str) -> tuple[Made, StageRecord]:
         """A stage, made by the first trial that asks; the record is this trial's own."""
@@ -169,7 +187,15 @@ class Upstream:
             self._table_bytes += made.num_bytes
             self._drop_old_tables()
             return made, made.record
-        return made, StageRecord(asking.plan.keys[stage], Outcome.REUSED, 0.0, made.seconds)
+        reused = StageRecord(
+            asking.plan.keys[stage],
+            Outcome.REUSED,
+            0.0,
+            made.seconds,
+            device=made.record.device,
+            share=made.record.share,
+        )
+        return made, reused
 
     def _task_key(self, asking: PlannedTrial, stage: str) -> tuple[int | None, str, str]:
         return None if self._reuse else asking.trial, stage, asking.plan.keys[stage]
@@ -205,9 +231,10 @@ class Upstream:
         request = StageRequest(stage=stage, config=config, plan=plan, is_shared=self._reuse)
 
         async def work(names: list[str], tables: list[Ref[Artifact]]) -> Trained:
-            async def train(handle: WorkerHandle) -> Trained:
-                self._enter(key, "training")
-                done, table = handle.train.remote(request, names, *tables)
+            async def train(worker: PoolWorker) -> Trained:
+                self._progress.pop(key, None)
+                self._enter(key, f"training on {worker.host}")
+                done, table = worker.handle.train.remote(request, names, *tables)
                 return await done, table
 
             self._enter(key, "waits for a worker")
@@ -221,6 +248,7 @@ class Upstream:
             raise StageFailedError(Failure(FailureKind.FAILED, f"{stage}: {error}")) from None
         finally:
             self._phases.pop(key, None)
+            self._progress.pop(key, None)
         if isinstance(outcome, Failure):
             raise StageFailedError(outcome)
         for warning in outcome.warnings:

@@ -9,34 +9,52 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import math
+import os
+import socket
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
-from magtkd.config import Config
+from magtkd.config import Config, Resources
 from magtkd.errors import StorageError
 from magtkd.memory import memory_named
+from magtkd.metrics import Report
 from magtkd.pipeline import (
     Plan,
     Trainer,
     describe_stage,
+    find_stage,
     stage_checkpoints,
     train_stage,
     trained_record,
 )
 from magtkd.store import Artifact, Checkpoints, Store
+from tune.cluster import Shape
+from tune.engine.handles import find_engine
 from tune.engine.messages import (
     Failure,
+    Moved,
     SessionRequest,
     StageDone,
+    StageProgress,
     StageRequest,
     Step,
+    WorkerPlace,
     WorkerSession,
     failure_of,
 )
 
 __all__ = ["Worker", "WorkerActor"]
+
+PROGRESS_SECONDS = 1.0
+"""The least time between two reports of a stage's progress."""
+VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
 @dataclass(kw_only=True)
@@ -65,22 +83,66 @@ class Worker:
 
     Args:
         storage: address of the store.
-        threads: with how many threads to compute.
+        shape: what it has of its node. Where that has no GPU, it sees none.
         trainer: opens sessions; `CORE_TRAINER` but for tests of the machinery around it.
         sweep_id: the sweep, which artifacts name among their metrics.
     """
 
-    def __init__(self, storage: str, threads: int, trainer: Trainer, sweep_id: str) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
-        self._store, self._sweep_id = Store(storage), sweep_id
+    def __init__(self, storage: str, shape: Shape, trainer: Trainer, sweep_id: str) -> None:
+        if not shape.amount("GPU"):
+            # Ray hides them only from actors on nodes that were started with a setting of its own.
+            os.environ |= dict.fromkeys(VISIBLE_DEVICES, "")
+        self._store, self._shape, self._sweep_id = Store(storage), shape, sweep_id
         self._trainer = trainer
         self._sessions: dict[str, _OpenSession] = {}
+        self._moved: set[str] = set()
 
-    def ready(self) -> bool:
-        """Answers when the process is up."""
-        return True
+    def ready(self) -> WorkerPlace:
+        """Answers when the process is up. It has not loaded torch yet: it may still be ended for
+        one that is wanted more."""
+        node_id = ray.get_runtime_context().get_node_id()
+        return WorkerPlace(node_id=node_id, host=socket.gethostname())
+
+    def load(self) -> None:
+        """Load torch, before any work: the first call that computes does it else."""
+        import torch
+
+        torch.set_num_threads(Resources(cpu=self._shape.amount("CPU")).num_threads)
+
+    @functools.cached_property
+    def _place(self) -> dict[str, Any]:
+        """What an artifact's metrics say of where it was trained: for which sweep, on which host,
+        on what kind of device, and with how much of it."""
+        import torch
+
+        device, share = "CPU", self._shape.amount("CPU")
+        if self._shape.amount("GPU"):
+            share = self._shape.amount("GPU")
+            device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "GPU"
+        return {
+            "sweep": self._sweep_id,
+            "host": socket.gethostname(),
+            "device": device,
+            "share": share,
+        }
+
+    def _reporter(self, request: StageRequest) -> Callable[[Report], None]:
+        """What tells the engine of each epoch, at most once a second."""
+        section: Any = find_stage(request.stage).section(request.config)
+        key, last = request.plan.keys[request.stage], -math.inf
+        select = getattr(section, "select", "")
+
+        def report(done: Report) -> None:
+            nonlocal last
+            if time.monotonic() - last < PROGRESS_SECONDS:
+                return
+            last = time.monotonic()
+            metric = f"dev/{select}"
+            progress = StageProgress(done.epoch, section.epochs, metric, done.metrics.get(metric))
+            with contextlib.suppress(RayError, ValueError):
+                find_engine(self._sweep_id).on_progress.remote(key, progress)
+
+        return report
 
     @ray.method(num_returns=2)  # type: ignore[untyped-decorator]
     def train(
@@ -101,17 +163,19 @@ class Worker:
         if request.is_shared:
             checkpoints = stage_checkpoints(self._store, stage, plan.keys[stage])
         try:
+            self.load()
             given = dict(zip(names, upstream, strict=True))
             artifact = train_stage(
                 stage,
                 request.config,
                 plan,
                 given,
+                report=self._reporter(request),
                 checkpoints=checkpoints,
                 trainer=self._trainer,
                 scratch=self._store.local_path("tmp"),
             )
-            artifact.metrics["sweep"] = self._sweep_id
+            artifact.metrics.update(self._place)
             artifact = self._store.write(artifact)
             if checkpoints is not None:
                 checkpoints.remove()
@@ -136,6 +200,7 @@ class Worker:
         config, checkpoint = request.config, request.checkpoint
         checkpoints = Checkpoints(self._store, request.checkpoint_name)
         try:
+            self.load()
             given = dict(zip(names, upstream, strict=True))
             with memory_named("fusion", config.fusion):
                 session = self._trainer.open_session("fusion", config, given)
@@ -154,10 +219,13 @@ class Worker:
         except Exception as error:
             return failure_of("fusion", error)
         self._sessions[request.session] = opened
-        return WorkerSession(session.reports, session.seconds)
+        self._moved.discard(request.session)
+        return WorkerSession(session.reports, session.seconds, self._place)
 
-    def advance(self, session_id: str) -> Step | Failure:
+    def advance(self, session_id: str) -> Step | Failure | Moved:
         """Train one epoch; after the last one, write the artifact."""
+        if session_id in self._moved:
+            return Moved()
         opened = self._sessions[session_id]
         try:
             with memory_named("fusion", opened.config.fusion):
@@ -176,13 +244,26 @@ class Worker:
             opened.data,
             describe_stage("fusion", opened.config, opened.plan),
         )
-        artifact.metrics["sweep"] = self._sweep_id
+        artifact.metrics.update(self._place)
         self._store.write(artifact)
         return artifact.metrics
 
-    def checkpoint(self, session_id: str) -> bytes:
+    def export(self, session_id: str) -> bytes | None:
+        """The session as bytes for another worker; it is no longer here. None where it is not, or
+        is done."""
+        opened = self._sessions.get(session_id)
+        if opened is None or opened.session.is_done:
+            return None
+        checkpoint: bytes = opened.session.checkpoint()
+        del self._sessions[session_id]
+        self._moved.add(session_id)
+        return checkpoint
+
+    def checkpoint(self, session_id: str) -> bytes | Moved:
         """The session as bytes that `open` continues from. The store gets them as well, since the
         trial is being paused, or another one continues its session."""
+        if session_id in self._moved:
+            return Moved()
         opened = self._sessions[session_id]
         checkpoint: bytes = opened.session.checkpoint()
         if opened.is_under_way:
@@ -198,6 +279,7 @@ class Worker:
     def close(self, session_id: str) -> None:
         """Forget a session."""
         self._sessions.pop(session_id, None)
+        self._moved.discard(session_id)
 
 
 WorkerActor: Any = ray.remote(max_restarts=0, max_concurrency=1)(Worker)

@@ -8,7 +8,7 @@ from magtkd.config.sections.data import (
     VideoMediaConfig,
 )
 from magtkd.config.sections.fusion import FusionConfig
-from magtkd.config.sections.resources import Resources, StageResources
+from magtkd.config.sections.resources import NodeType, Resources, StageResources
 from magtkd.config.sections.section import Section
 from magtkd.config.sections.stages import (
     AudioConfig,
@@ -28,6 +28,7 @@ __all__ = [
     "EncoderSection",
     "FusionConfig",
     "LoraConfig",
+    "NodeType",
     "Resources",
     "Section",
     "StageResources",

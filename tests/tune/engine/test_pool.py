@@ -1,4 +1,5 @@
-"""The pool without Ray: workers are objects whose `ready` answers when the test lets it."""
+"""The pool without Ray: a stand-in places workers on nodes as Ray does, in any order it likes, and
+each comes up when the test lets it."""
 
 from __future__ import annotations
 
@@ -12,52 +13,105 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
 from magtkd.config import Resources
-from tune.cluster import shape_of
+from tune.cluster import Node, Shape, shape_of
 from tune.engine import pool as pool_module
-from tune.engine.messages import PoolCounts
+from tune.engine.messages import PoolCounts, WorkerPlace
 from tune.engine.pool import Pool, WorkerDiedError, reason_of
 
-ONE = (("CPU", 1.0),)
-TWO = (("CPU", 2.0),)
-WHOLE_GPU = (("CPU", 1.0), ("GPU", 1.0))
-TENTH_GPU = (("CPU", 1.0), ("GPU", 0.1))
+ONE = Shape((("CPU", 1.0),))
+TWO = Shape((("CPU", 2.0),))
+WHOLE_GPU = Shape((("CPU", 1.0), ("GPU", 1.0)))
+TENTH_GPU = Shape((("CPU", 1.0), ("GPU", 0.1)))
+QUARTER_GPU = Shape((("CPU", 1.0), ("GPU", 0.25)))
 EPSILON = 1e-6
 
 
-class Cluster:
-    """Starts and ends fake workers, and counts what they take."""
+def node(name, **totals):
+    return Node(name=name, node_id=name, totals={one: float(much) for one, much in totals.items()})
 
-    def __init__(self, **totals):
-        self.totals = {name: float(amount) for name, amount in totals.items()}
+
+class Cluster:
+    """Workers on nodes: asked for, placed where there is room, and up at once unless held back."""
+
+    def __init__(self, *nodes, max_workers=None, idle_seconds=10.0, **totals):
+        self.nodes = [*nodes, *([node("h1", **totals)] if totals else [])]
         self.alive = {}
         self.num_started = 0
+        self.num_ended_unused = 0
         self.holds_back = False
-        self.pool = Pool(self.start, self.end, lambda: self.totals)
+        self.moves_fail = False
+        self.moves = []
+        self.order = list
+        self.pool = Pool(
+            self.start,
+            self.end,
+            lambda: self.nodes,
+            self.move,
+            max_workers=max_workers,
+            idle_seconds=idle_seconds,
+        )
 
     def start(self, shape):
         ready = asyncio.get_running_loop().create_future()
-        handle = SimpleNamespace(ready=SimpleNamespace(remote=lambda: ready), future=ready)
-        self.alive[id(handle)] = (handle, shape)
-        self.num_started += 1
-        if not self.holds_back:
-            ready.set_result(True)
+        handle = SimpleNamespace(
+            ready=SimpleNamespace(remote=lambda: ready),
+            load=SimpleNamespace(remote=lambda: None),
+            future=ready,
+            shape=shape,
+            node=None,
+        )
+        self.alive[id(handle)] = handle
+        self.place()
         return handle
 
     def end(self, handle):
         del self.alive[id(handle)]
+        if not handle.future.done() and handle.node is not None:
+            self.num_ended_unused += 1
+        asyncio.get_running_loop().call_soon(self.place)
+
+    def place(self):
+        """What Ray does: give pending workers their places, in no order that one may rely on."""
+        for handle in self.order([one for one in self.alive.values() if one.node is None]):
+            for one in self.order(self.nodes):
+                left = {name: one.totals[name] - self.used(one).get(name, 0) for name in one.totals}
+                if handle.node is None and one.fits(handle.shape) and not handle.shape.lacks(left):
+                    handle.node = one
+                    self.num_started += 1
+                    if not self.holds_back:
+                        self.up(handle)
+
+    def up(self, handle):
+        place = WorkerPlace(node_id=handle.node.node_id, host=handle.node.name)
+        handle.future.set_result(place)
+
+    def add(self, new):
+        self.nodes.append(new)
+        self.place()
+        self.pool.look_again()
+
+    async def move(self, session, source, target):
+        self.moves.append((session, source, target))
+        await asyncio.sleep(0)
+        return not self.moves_fail
 
     def starting(self):
-        return [handle for handle, _ in self.alive.values() if not handle.future.done()]
+        return [one for one in self.alive.values() if one.node and not one.future.done()]
+
+    def pending(self):
+        return [one.shape for one in self.alive.values() if one.node is None]
 
     def die_at_start(self, handle):
         del self.alive[id(handle)]
         handle.future.set_exception(RayActorError())
+        self.place()
 
-    def used(self):
+    def used(self, node):
         amounts = {}
-        for _, shape in self.alive.values():
-            for name, amount in shape:
-                amounts[name] = amounts.get(name, 0.0) + amount
+        for handle in self.alive.values():
+            if handle.node is node:
+                for name, amount in handle.shape.amounts:
+                    amounts[name] = amounts.get(name, 0.0) + amount
         return amounts
 
 
@@ -80,8 +134,8 @@ def asynchronous(test):
 
 def test_a_shape_names_what_is_asked_for():
     shape = shape_of(Resources(cpu=2, gpu=0.5, memory="3KB"))
-    assert shape == (("CPU", 2.0), ("GPU", 0.5), ("memory", 3000.0))
-    assert shape_of(Resources(cpu=0.5)) == (("CPU", 0.5),)
+    assert shape == Shape((("CPU", 2.0), ("GPU", 0.5), ("memory", 3000.0)))
+    assert shape_of(Resources(cpu=0.5)) == Shape((("CPU", 0.5),))
 
 
 @asynchronous
@@ -134,7 +188,7 @@ async def test_one_worker_is_started_for_one_request():
     await settle()
     assert cluster.num_started == 2
     for handle in cluster.starting():
-        handle.future.set_result(True)
+        cluster.up(handle)
     assert (await first) is not (await second)
 
 
@@ -203,6 +257,7 @@ async def test_sessions_share_a_worker_where_there_is_no_room():
     assert sorted(len(worker.sessions) for worker in {id(w): w for w in workers}.values()) == [2, 3]
     for number, worker in enumerate(workers):
         cluster.pool.release(worker, str(number))
+    await settle()
     assert cluster.pool.counts() == PoolCounts(idle=2)
 
 
@@ -291,19 +346,189 @@ async def test_a_worker_that_is_idle_for_long_is_ended():
     worker = await cluster.pool.acquire(ONE)
     busy = await cluster.pool.acquire(ONE)
     cluster.pool.release(worker)
-    cluster.pool.end_idle()
+    cluster.pool.look_again()
     assert len(cluster.alive) == 2
-    worker.idle_since -= pool_module.IDLE_SECONDS + 1
-    busy.idle_since -= pool_module.IDLE_SECONDS + 1
-    cluster.pool.end_idle()
-    assert [handle for handle, _ in cluster.alive.values()] == [busy.handle]
+    worker.since -= 11
+    busy.since -= 11
+    cluster.pool.look_again()
+    assert list(cluster.alive.values()) == [busy.handle]
+
+
+# --- demand ---------------------------------------------------------------------------------------
 
 
 @asynchronous
-async def test_the_first_request_is_made_even_where_there_is_nothing_yet():
-    """A cluster that grows on demand starts with nothing."""
-    cluster = Cluster(CPU=0)
-    assert (await cluster.pool.acquire(WHOLE_GPU)).shape == WHOLE_GPU
+async def test_a_cluster_that_grows_from_nothing_sees_all_that_waits():
+    cluster = Cluster()
+    waiting = [request(cluster, WHOLE_GPU) for _ in range(3)]
+    await settle()
+    assert cluster.pending() == [WHOLE_GPU] * 3
+    assert cluster.pool.counts() == PoolCounts(pending=3, waiting=3)
+    (wanted,) = cluster.pool.wanted()
+    assert (wanted.shape, wanted.number) == (WHOLE_GPU, 3)
+    cluster.add(node("h1", CPU=4, GPU=1))
+    await settle()
+    assert sum(task.done() for task in waiting) == 1
+    cluster.add(node("h2", CPU=8, GPU=2))
+    workers = await asyncio.gather(*waiting)
+    assert {worker.place.host for worker in workers} == {"h1", "h2"}
+    assert cluster.pool.wanted() == []
+
+
+@asynchronous
+async def test_whichever_worker_comes_up_first_is_taken():
+    cluster = Cluster(CPU=2)
+    cluster.holds_back = True
+    first, second = request(cluster, ONE), request(cluster, ONE)
+    await settle()
+    one, other = cluster.starting()
+    cluster.up(other)
+    assert (await first).handle is other
+    cluster.up(one)
+    assert (await second).handle is one
+
+
+@asynchronous
+async def test_what_is_no_longer_wanted_is_cancelled():
+    cluster = Cluster(CPU=1)
+    worker = await cluster.pool.acquire(ONE)
+    waiting = [request(cluster, ONE) for _ in range(3)]
+    await settle()
+    assert cluster.pending() == [ONE] * 3
+    for task in waiting[:2]:
+        task.cancel()
+    await settle()
+    assert cluster.pending() == [ONE]
+    cluster.pool.release(worker)
+    assert await waiting[2] is worker
+    assert cluster.pending() == []
+
+
+@asynchronous
+async def test_the_number_of_workers_has_a_limit():
+    cluster = Cluster(CPU=8, max_workers=2)
+    waiting = [request(cluster, ONE) for _ in range(4)]
+    await settle()
+    assert len(cluster.alive) == 2
+    assert sum(task.done() for task in waiting) == 2
+    large = request(cluster, TWO)
+    cluster.pool.release(await waiting[0])
+    cluster.pool.release(await waiting[1])
+    for task in waiting[2:]:
+        cluster.pool.release(await task)
+    assert (await large).shape == TWO  # an idle one was ended for it
+    assert len(cluster.alive) == 2
+
+
+@asynchronous
+async def test_room_is_that_of_one_node_and_not_the_sum():
+    cluster = Cluster(node("h1", CPU=1), node("h2", CPU=1), node("h3", CPU=1))
+    large, small = request(cluster, TWO), request(cluster, ONE, "a")
+    await settle()
+    assert not large.done()
+    assert not small.done()  # it might take what the large one waits for
+    assert cluster.pending() == [TWO]
+    large.cancel()
+    assert (await small).shape == ONE
+    large = request(cluster, TWO)
+    cluster.add(node("h4", CPU=2))
+    assert (await large).place.host == "h4"
+
+
+@asynchronous
+async def test_idle_workers_are_ended_on_the_node_where_that_is_enough():
+    cluster = Cluster(node("h1", CPU=2), node("h2", CPU=2))
+    workers = [await cluster.pool.acquire(ONE) for _ in range(4)]
+    on = {host: [one for one in workers if one.place.host == host] for host in ("h1", "h2")}
+    cluster.pool.release(on["h1"][0])
+    for worker in on["h2"]:
+        cluster.pool.release(worker)
+    assert (await cluster.pool.acquire(TWO)).place.host == "h2"
+    assert cluster.pool.counts().idle == 1
+
+
+@asynchronous
+async def test_no_worker_is_started_to_be_ended_unused():
+    """One GPU, a whole one for the teacher and a quarter for fusion: what comes first is started,
+    and nothing beside it."""
+    cluster = Cluster(CPU=8, GPU=1)
+    cluster.pool.warm_up(WHOLE_GPU, 1)
+    teacher = request(cluster, WHOLE_GPU)
+    sessions = [request(cluster, QUARTER_GPU, str(number)) for number in range(4)]
+    await settle()
+    second = request(cluster, WHOLE_GPU)
+    cluster.pool.release(await teacher)
+    workers = await asyncio.gather(*sessions, return_exceptions=False)
+    for number, worker in enumerate(workers):
+        cluster.pool.release(worker, str(number))
+    cluster.pool.release(await second)
+    assert cluster.num_ended_unused == 0
+    assert cluster.num_started <= 1 + 4 + 1 + 3  # and no more than each turn has use for
+
+
+# --- sessions that move ---------------------------------------------------------------------------
+
+
+@asynchronous
+async def test_sessions_that_share_a_worker_want_one_each_and_move_there():
+    cluster = Cluster(node("h1", CPU=1))
+    first = await cluster.pool.acquire(ONE, session="0")
+    for number in range(1, 6):
+        assert await cluster.pool.acquire(ONE, session=str(number)) is first
+    assert cluster.pending() == [ONE] * 5
+    cluster.add(node("h2", CPU=1))
+    await settle()
+    await settle()
+    sizes = sorted(len(one.sessions) for one in cluster.pool._workers if one.is_ready)
+    assert sizes == [3, 3]
+    assert len(cluster.moves) == 3
+    assert cluster.pending() == [ONE] * 4
+
+
+@asynchronous
+async def test_a_move_that_fails_leaves_the_session_where_the_trial_opens_it():
+    cluster = Cluster(node("h1", CPU=1))
+    cluster.moves_fail = True
+    first = await cluster.pool.acquire(ONE, session="0")
+    await cluster.pool.acquire(ONE, session="1")
+    cluster.add(node("h2", CPU=1))
+    await asyncio.sleep(0.01)
+    cluster.moves_fail = False
+    assert first.sessions <= {"0", "1"}
+    await asyncio.sleep(0.01)
+    assert sorted(len(one.sessions) for one in cluster.pool._workers) == [1, 1]
+
+
+@asynchronous
+async def test_no_session_moves_to_what_a_stage_waits_for():
+    cluster = Cluster(node("h1", CPU=2))
+    small = [await cluster.pool.acquire(ONE, session=str(number)) for number in range(4)]
+    two = {id(worker): worker for worker in small}
+    large = request(cluster, TWO)
+    await settle()
+    one, other = two.values()
+    for name in list(one.sessions):
+        cluster.pool.release(one, name)
+    await settle()
+    assert cluster.moves == []
+    for name in list(other.sessions):
+        cluster.pool.release(other, name)
+    assert (await large).shape == TWO
+
+
+@asynchronous
+async def test_a_session_shares_a_worker_where_its_own_does_not_come_up():
+    """As where others use the cluster, too."""
+    cluster = Cluster(node("h1", CPU=2))
+    first = await cluster.pool.acquire(ONE, session="0")
+    cluster.holds_back = True
+    second = request(cluster, ONE, session="1")
+    await settle()
+    assert not second.done()
+    for worker in cluster.pool._workers:
+        worker.since -= pool_module.OVERDUE_SECONDS
+    cluster.pool.look_again()
+    assert await second is first
 
 
 class PoolMachine(RuleBasedStateMachine):
@@ -316,6 +541,8 @@ class PoolMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.cluster = Cluster(CPU=3, GPU=1)
         self.cluster.holds_back = True
+        self.cluster.move = self._move
+        self.cluster.pool._move = self._move
         self.waiting = {}
         self.held = {}
         self.num_requests = 0
@@ -367,19 +594,43 @@ class PoolMachine(RuleBasedStateMachine):
         self.held = {name: other for name, other in self.held.items() if other is not worker}
         self._run(lambda: self.cluster.pool.discard(worker))
 
+    async def _move(self, session, source, target):
+        await asyncio.sleep(0)
+        if self.held.get(session) is not source:
+            return False
+        self.held[session] = target
+        return True
+
     @precondition(lambda self: self.cluster.starting())
     @rule(dies=st.integers(0, 3))
     def comes_up(self, dies):
         handle = self.cluster.starting()[0]
         if dies:
-            self._run(lambda: handle.future.set_result(True))
+            self._run(lambda: self.cluster.up(handle))
         else:
             self._run(lambda: self.cluster.die_at_start(handle))
 
+    @rule(order=st.randoms(use_true_random=False))
+    def ray_places_in_another_order(self, order):
+        self.cluster.order = lambda some: order.sample(some, len(some))
+
+    @precondition(lambda self: len(self.cluster.nodes) < 3)
+    @rule(num_cpus=st.integers(1, 2), num_gpus=st.integers(0, 1))
+    def a_node_joins(self, num_cpus, num_gpus):
+        name = f"h{len(self.cluster.nodes) + 1}"
+        self._run(lambda: self.cluster.add(node(name, CPU=num_cpus, GPU=num_gpus)))
+
     @invariant()
-    def never_more_than_there_is(self):
-        for name, amount in self.cluster.used().items():
-            assert amount <= self.cluster.totals[name] + EPSILON
+    def the_stand_in_gives_no_more_than_there_is(self):
+        for one in self.cluster.nodes:
+            for name, amount in self.cluster.used(one).items():
+                assert amount <= one.totals[name] + EPSILON
+
+    @invariant()
+    def what_holds_a_session_is_what_the_pool_thinks(self):
+        for name, worker in self.held.items():
+            if name.startswith("session"):
+                assert name in worker.sessions
 
     @invariant()
     def a_worker_trains_one_stage_or_holds_sessions(self):
@@ -395,18 +646,24 @@ class PoolMachine(RuleBasedStateMachine):
 
     def teardown(self):
         """Every request is served once what runs ends and what starts comes up."""
-        for _ in range(3 * self.num_requests + 3):
-            for handle in self.cluster.starting():
-                self._run(lambda handle=handle: handle.future.set_result(True))
-            for name in list(self.held):
-                self._release(name)
-        assert not self.waiting
-        assert self.cluster.pool.counts().waiting == 0
-        self.loop.close()
+        try:
+            for _ in range(10 * self.num_requests + 10):
+                for handle in self.cluster.starting():
+                    self._run(lambda handle=handle: self.cluster.up(handle))
+                for name in list(self.held):
+                    self._release(name)
+            assert not self.waiting
+            assert self.cluster.pool.counts().waiting == 0
+            assert self.cluster.pending() == []
+        finally:
+            for task in asyncio.all_tasks(self.loop):
+                task.cancel()
+            self.loop.run_until_complete(settle())
+            self.loop.close()
 
 
 TestPoolMachine = PoolMachine.TestCase
-TestPoolMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestPoolMachine.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 
 
 # --- work that is done again where a process dies ---------------------------------------------
@@ -416,8 +673,8 @@ def failing(*errors):
     """Work that raises these one after another, then gives 7; and how often it was tried."""
     left, tried = list(errors), []
 
-    async def work(handle):
-        tried.append(handle)
+    async def work(worker):
+        tried.append(worker.handle)
         if left:
             raise left.pop(0)
         return 7
@@ -471,8 +728,8 @@ async def test_idle_workers_of_a_dead_node_are_not_tried_one_after_another():
         dead.set_exception(RayActorError())
         worker.handle.ready = SimpleNamespace(remote=lambda dead=dead: dead)
 
-    async def work(handle):
-        if id(handle) in handles:
+    async def work(worker):
+        if id(worker.handle) in handles:
             raise RayActorError
         return 7
 

@@ -1,0 +1,100 @@
+"""The nodes of a cluster: those that are alive, and those that its autoscaler can add."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+
+from magtkd.config import NodeType
+from tune.cluster.shape import A_LITTLE, ACCELERATOR, Shape
+
+__all__ = ["Node", "live_nodes", "node_types"]
+
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
+"""Where `ray up` puts its file on the head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A node, or one that could be added, and what it has by Ray's names."""
+
+    name: str
+    totals: Mapping[str, float]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    node_id: str = ""
+    address: str = ""
+
+    def fits(self, shape: Shape) -> bool:
+        """Whether a worker of this shape fits, once nothing else runs there."""
+        return not shape.lacks(self.totals) and shape.is_labelled(self.labels)
+
+    @property
+    def accelerator(self) -> str:
+        """The kind of its accelerator by Ray's name; empty where it has none."""
+        found = (name for name in self.totals if name.startswith(ACCELERATOR))
+        return next(found, "").removeprefix(ACCELERATOR)
+
+    def __str__(self) -> str:
+        memory = self.totals.get("memory", 0.0)
+        parts = [f"{self.totals.get(name, 0.0):g} {name}" for name in ("CPU", "GPU")]
+        parts += [self.accelerator] if self.accelerator else []
+        return ", ".join(parts + ([f"{memory / (1 << 30):.3g} GiB"] if memory else []))
+
+
+def live_nodes() -> tuple[Node, ...]:
+    """The nodes that are alive, as Ray knows them now."""
+    return tuple(
+        Node(
+            name=node["NodeManagerHostname"],
+            totals=node["Resources"],
+            labels=node.get("Labels") or {},
+            node_id=node["NodeID"],
+            address=node["NodeManagerAddress"],
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    )
+
+
+def node_types(given: Mapping[str, NodeType], bootstrap: Path = BOOTSTRAP) -> tuple[Node, ...]:
+    """What the cluster's autoscaler can add: as given, else by the file that `ray up` left where
+    this process runs on its head; none where neither says it.
+
+    Ray does not tell a driver which node types its autoscaler has.
+    """
+    if given:
+        return tuple(_of_section(name, one) for name, one in given.items())
+    try:
+        tree = yaml.safe_load(bootstrap.expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return ()
+    types = tree.get("available_node_types") if isinstance(tree, dict) else None
+    if not isinstance(types, dict):
+        return ()
+    return tuple(
+        Node(
+            name=str(name),
+            totals={key: float(amount) for key, amount in (one.get("resources") or {}).items()},
+            labels=one.get("labels") or {},
+        )
+        for name, one in types.items()
+        if isinstance(one, dict) and _can_be_added(one)
+    )
+
+
+def _can_be_added(node_type: Mapping[str, Any]) -> bool:
+    maximum = node_type.get("max_workers")
+    return maximum is None or maximum > 0
+
+
+def _of_section(name: str, section: NodeType) -> Node:
+    memory = float("inf") if section.memory is None else float(section.memory)
+    totals = {"CPU": section.cpu, "GPU": section.gpu, "memory": memory, **section.custom}
+    if section.accelerator_type is not None:
+        totals[f"{ACCELERATOR}{section.accelerator_type}"] = A_LITTLE
+    return Node(name=name, totals=totals, labels=section.labels)
