@@ -128,7 +128,7 @@ def drive(
             on_end=engine.end.remote,
         )
         stop = Stop(engine, recorder, display.note)
-        watch = Watch(engine, recorder, stop, LiveFile(work.layout.live_file))
+        watch = Watch(engine, recorder, stop, LiveFile(work.layout.live_file), display.note)
         stack.enter_context(stop_signals(stop))
         end = SweepEnd.INTERRUPTED
         try:

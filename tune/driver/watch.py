@@ -11,7 +11,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,12 +21,16 @@ from ray.exceptions import RayError
 
 from magtkd.errors import first_line
 from tune.driver.recorder import Recorder
-from tune.engine import EngineActivity, EngineHandle, Ref, fetch
-from tune.ledger import Live, LiveFile, Warned
+from tune.engine import EngineActivity, EngineHandle, Ref, WantedWorkers, fetch
+from tune.ledger import Live, LiveFile, LiveNode, Warned
 
 __all__ = ["Stop", "Watch", "stop_signals"]
 
 INTERVAL_SECONDS = 2.0
+PATIENCE_SECONDS = 3.0
+"""How long workers wait for a node before anything is said."""
+SAY_SECONDS = 60.0
+"""The least time between two lines on what is waited for."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -101,15 +105,22 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
         recorder: records warnings.
         stop: gets the signals back from Tune, which takes SIGUSR1 for itself.
         live_file: where it is written.
+        note: called with one line on what is waited for.
     """
 
     def __init__(
-        self, engine: EngineHandle, recorder: Recorder, stop: Stop, live_file: LiveFile
+        self,
+        engine: EngineHandle,
+        recorder: Recorder,
+        stop: Stop,
+        live_file: LiveFile,
+        note: Callable[[str], None],
     ) -> None:
         self._engine, self._recorder, self._stop = engine, recorder, stop
         self._live_file = live_file
         self._asked: Ref[EngineActivity] | None = None
         self._last = -INTERVAL_SECONDS
+        self._note, self._said = note, -SAY_SECONDS
 
     def setup(self, *args: Any, **info: Any) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -144,8 +155,27 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
         except RayError:
             return
         self._warn(activity.warnings)
-        workers = asdict(activity.workers)
-        self._live_file.write(Live.now(engine="up", trials=activity.trials, workers=workers))
+        self._say_what_waits(activity.wanted)
+        nodes = (
+            LiveNode(name=node.name, has=node.has, workers=asdict(node.workers))
+            for node in activity.nodes
+        )
+        live = Live.now(
+            engine="up",
+            trials=activity.trials,
+            workers=asdict(activity.workers),
+            nodes=nodes,
+            wanted=map(str, activity.wanted),
+        )
+        self._live_file.write(live)
+
+    def _say_what_waits(self, wanted: Sequence[WantedWorkers]) -> None:
+        """Say once a minute for which nodes workers wait."""
+        missing = [one for one in wanted if not one.is_live and one.seconds > PATIENCE_SECONDS]
+        if missing and time.monotonic() - self._said >= SAY_SECONDS:
+            self._said = time.monotonic()
+            for one in missing:
+                self._note(str(one))
 
     def _warn(self, warnings: list[str]) -> None:
         for message in warnings:

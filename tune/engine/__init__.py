@@ -20,6 +20,7 @@ from tune.engine.messages import (
     PoolCounts,
     Step,
     TrialRequest,
+    WantedWorkers,
 )
 from tune.engine.pool import reason_of
 
@@ -36,6 +37,7 @@ __all__ = [
     "SessionOpened",
     "Step",
     "TrialRequest",
+    "WantedWorkers",
     "WorkerHandle",
     "fetch",
     "find_engine",

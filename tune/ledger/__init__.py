@@ -35,7 +35,7 @@ from tune.ledger.layout import (
     storage_root,
     tracking_uri,
 )
-from tune.ledger.live import Live, LiveFile
+from tune.ledger.live import Live, LiveFile, LiveNode
 from tune.ledger.state import SweepState, TrialState
 from tune.ledger.sweeps import check_unused, open_ledger, read_sweep
 
@@ -46,6 +46,7 @@ __all__ = [
     "Ledger",
     "Live",
     "LiveFile",
+    "LiveNode",
     "StagesRecorded",
     "SweepClosed",
     "SweepEnd",

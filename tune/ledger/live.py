@@ -9,12 +9,21 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
-__all__ = ["Live", "LiveFile"]
+__all__ = ["Live", "LiveFile", "LiveNode"]
+
+
+class LiveNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A node: its host name, what it has in words, and how many workers there do what."""
+
+    name: str
+    has: str
+    workers: dict[str, int]
 
 
 class Live(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +39,9 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     """What each trial does or waits for, in words."""
     workers: dict[str, int] = {}
     """How many workers do what; see `PoolCounts`."""
+    nodes: list[LiveNode] = []
+    wanted: list[str] = []
+    """Workers that wait for a node, in words."""
 
     @classmethod
     def now(
@@ -38,6 +50,8 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
         engine: str,
         trials: dict[int, str] | None = None,
         workers: dict[str, int] | None = None,
+        nodes: Iterable[LiveNode] = (),
+        wanted: Iterable[str] = (),
     ) -> Self:
         """What this process knows now."""
         return cls(
@@ -46,6 +60,8 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
             engine=engine,
             trials=trials or {},
             workers=workers or {},
+            nodes=list(nodes),
+            wanted=list(wanted),
         )
 
     @property
