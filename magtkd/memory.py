@@ -10,8 +10,9 @@ from typing import Any
 
 from magtkd.errors import StageMemoryError
 
-__all__ = ["MemoryPeak", "memory_named"]
+__all__ = ["MemoryPeak", "check_device_memory", "memory_named"]
 
+BYTES_TRAINED, BYTES_FROZEN = 20, 4
 SIZES = ("batch_size", "max_length", "prompt_length", "hidden_dim", "depth", "model", "encoder")
 # The messages of torch, numpy, the CUDA libraries and Python.
 _OUT_OF_MEMORY = re.compile(
@@ -54,6 +55,34 @@ class MemoryPeak:
         with contextlib.suppress(OSError):
             found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
             self.num_bytes = int(found[1]) * 1024 if found else 0
+
+
+def check_device_memory(
+    stage: str, section: Any, num_trained: int, num_frozen: int, num_bytes: int
+) -> None:
+    """Check by arithmetic that a model and its optimizer fit on a device, before any step: a
+    trained weight takes 20 bytes (itself, its gradient, AdamW's two moments, the best epoch's
+    copy), a frozen one 4. Activations come on top of that.
+
+    Args:
+        stage: the stage's name.
+        section: its configuration.
+        num_trained: weights that are trained.
+        num_frozen: those that are not.
+        num_bytes: the device's memory.
+
+    Raises:
+        StageMemoryError: they do not.
+    """
+    needed = BYTES_TRAINED * num_trained + BYTES_FROZEN * num_frozen
+    if needed <= num_bytes:
+        return
+    ways = "".join(f"{way}, " for way in _ways_out_of_weights(stage, section))
+    raise StageMemoryError(
+        f"{stage}: its weights and optimizer take {needed / 1e9:.1f} GB, and the device has "
+        f"{num_bytes / 1e9:.1f} GB; {ways}{'or ' if ways else ''}"
+        f"give it a larger device with resources.{stage}"
+    )
 
 
 @contextlib.contextmanager
@@ -102,6 +131,13 @@ def _ways_out_of_encoder(stage: str, section: Any) -> Iterator[str]:
         return  # the encoder is left alone: it has nothing more to save
     if not section.gradient_checkpointing:
         yield f"set {stage}.gradient_checkpointing=true"
+    yield from _ways_out_of_weights(stage, section)
+
+
+def _ways_out_of_weights(stage: str, section: Any) -> Iterator[str]:
+    """What trains fewer weights."""
+    if getattr(section, "encoder", "features") == "features" or section.train != "full":
+        return
     if section.lora is None:
         yield f"set {stage}.lora.rank=8"
     yield f"set {stage}.train={section.FROZEN} (without gradient_checkpointing and lora)"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from magtkd.config import TrainingSection
 from magtkd.errors import DivergedError
-from magtkd.memory import MemoryPeak
+from magtkd.memory import MemoryPeak, check_device_memory
 from magtkd.metrics import Report, classification_metrics
 from magtkd.schedules import SCHEDULES
 from magtkd.training.checkpoint import Checkpoint, Progress
@@ -81,10 +81,15 @@ class Session(Generic[SectionT, BatchT]):
         self._label, self._split, self._labels = label, split, tuple(labels)
         with self._random(0), MemoryPeak(self.device) as peak:
             self.task = make_task()
-        self.task.model.to(self.device)
         named = list(self.task.model.named_parameters())
         self._parameters = [p for _, p in named if p.requires_grad]
         self._frozen = {name for name, p in named if not p.requires_grad}
+        if self.device.type == "cuda":
+            num_trained = sum(p.numel() for p in self._parameters)
+            num_frozen = sum(p.numel() for _, p in named) - num_trained
+            memory = torch.cuda.get_device_properties(self.device).total_memory
+            check_device_memory(stage, section, num_trained, num_frozen, memory)
+        self.task.model.to(self.device)
         self._optimizer = OPTIMIZERS[section.optimizer](
             self._parameters,
             lr=section.learning_rate,

@@ -10,7 +10,7 @@ import torch
 
 from magtkd.config import Config, TeacherConfig, with_values
 from magtkd.errors import StageMemoryError
-from magtkd.memory import MemoryPeak, memory_named
+from magtkd.memory import MemoryPeak, check_device_memory, memory_named
 from magtkd.pipeline import run_chain
 from magtkd.store import Store
 
@@ -149,3 +149,16 @@ def test_the_peak_of_a_block_is_its_own() -> None:
     with MemoryPeak(cpu) as small:
         pass
     assert large.num_bytes - small.num_bytes > 32 << 20
+
+
+def test_weights_that_do_not_fit_a_device_are_refused_before_training() -> None:
+    """RoBERTa-large, 354 M weights: 7.1 GB in full, 1.4 GB frozen (docs/encoders.md)."""
+    section = TeacherConfig(encoder="roberta-large")
+    check_device_memory("teacher", section, 354_000_000, 0, 8_000_000_000)
+    check_device_memory("teacher", section, 0, 354_000_000, 1_500_000_000)
+    message = (
+        r"^teacher: its weights and optimizer take 7\.1 GB, and the device has 6\.0 GB; "
+        r"set teacher\.lora\.rank=8, set teacher\.train=prompt .*, or give it a larger device"
+    )
+    with pytest.raises(StageMemoryError, match=message):
+        check_device_memory("teacher", section, 354_000_000, 0, 6_000_000_000)
