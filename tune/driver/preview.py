@@ -13,8 +13,9 @@ from magtkd.data import Corpus, read_corpus
 from magtkd.errors import InputError, SweepError
 from magtkd.pipeline import Source, given_settings, source_of, unread_lines, unread_names
 from magtkd.store import Store
-from tune.cluster import check_resources, ray_cluster
+from tune.cluster import check_resources
 from tune.config import SweepConfig, SweepOptions
+from tune.driver.join import sweep_cluster
 from tune.space import Candidate
 
 __all__ = ["Preview", "check_labels", "preview_sweep", "unread_in_sweep"]
@@ -74,7 +75,7 @@ def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
     keys, is_whole = _distinct_keys(sweep, source, 0)
     # A stage whose keys follow a continuous range has others at another of its values.
     others = keys if number is not None else _distinct_keys(sweep, source, 1)[0]
-    with ray_cluster():
+    with sweep_cluster(sweep, source, options, None):
         check_resources(sweep.resources, ray.cluster_resources())
     stages = {
         stage: StageCount(

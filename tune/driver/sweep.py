@@ -13,9 +13,10 @@ from magtkd.data import read_corpus
 from magtkd.errors import SweepError
 from magtkd.pipeline import make_plan, source_of
 from magtkd.store import Store
-from tune.cluster import check_resources, ray_cluster
+from tune.cluster import check_resources
 from tune.config import SweepConfig, SweepOptions, check_sweep
 from tune.driver.drive import drive
+from tune.driver.join import sweep_cluster
 from tune.driver.preview import check_labels, unread_in_sweep
 from tune.ledger import (
     FORMAT,
@@ -56,7 +57,7 @@ def run_sweep(
     make_plan(sweep.base, source)
     unread = unread_in_sweep(sweep, source)
     Store(options.storage).check_writable()
-    with ray_cluster():
+    with sweep_cluster(sweep, source, options, console) as joined:
         check_resources(sweep.resources, ray.cluster_resources())
         with open_ledger(layout) as ledger:
             opened = SweepOpened(
@@ -69,7 +70,7 @@ def run_sweep(
             )
             events: list[Event] = [ledger.append(opened)]
             layout.sweep_file.write_text(dump_yaml(sweep), encoding="utf-8")
-            events += [ledger.append(Warned(message=line)) for line in unread]
+            events += [ledger.append(Warned(message=line)) for line in (*unread, *joined.warnings)]
             return drive(sweep, source, options, ledger=ledger, events=events, console=console)
 
 
@@ -95,11 +96,12 @@ def resume_sweep(name: str, options: SweepOptions, console: Console | None = Non
                 "it was opened; put the table back, or start a sweep under another name"
             )
         Store(options.storage).check_writable()
-        with ray_cluster():
+        with sweep_cluster(sweep, source, options, console) as joined:
             check_resources(sweep.resources, ray.cluster_resources())
             events.append(ledger.append(SweepResumed(format=FORMAT)))
             if state.format < FORMAT:
                 events.append(ledger.append(Warned(message=_older(state))))
+            events += [ledger.append(Warned(message=line)) for line in joined.warnings]
             return drive(sweep, source, options, ledger=ledger, events=events, console=console)
 
 

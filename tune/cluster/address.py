@@ -1,0 +1,195 @@
+"""The address of a Ray cluster: which one is meant, whether it answers, and how it is to be asked.
+
+Ray itself asks again and again for minutes, and prints what its libraries report meanwhile. So a
+process that is ended in time asks first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from magtkd.errors import SweepError
+from tune.redact import redact
+
+__all__ = ["Found", "find_cluster", "keep_token_private", "use_mode"]
+
+CONNECT_SECONDS = 3.0
+ANSWER_SECONDS = 5
+START_SECONDS = 60.0
+"""How long a loaded machine may take to load Ray in the process that asks."""
+TOKEN_FILE = Path("~/.ray/auth_token")
+UNAUTHENTICATED = 3
+# The alarm ends the process wherever Ray's libraries wait in it.
+_ASK = f"""
+import json, signal, sys
+from ray._common.usage.usage_lib import get_cluster_metadata
+from ray._raylet import GcsClient
+from ray.exceptions import AuthenticationError
+signal.alarm({ANSWER_SECONDS})
+try:
+    client = GcsClient(address=sys.argv[1])
+    metadata = get_cluster_metadata(client) or {{}}
+except AuthenticationError:
+    sys.exit({UNAUTHENTICATED})
+print(json.dumps([metadata.get("ray_version"), metadata.get("python_version")]))
+"""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A cluster that answers."""
+
+    address: str
+    """HOST:PORT."""
+    mode: str
+    """Ray's authentication mode there: `token` or `disabled`."""
+
+
+def find_cluster(address: str, note: Callable[[str], None]) -> Found:
+    """The cluster at an address, once it has answered.
+
+    Args:
+        address: HOST:PORT, or `auto` for the one that runs on this machine.
+        note: called with one line where several run on this machine.
+
+    Raises:
+        SweepError: there is none, it does not answer, or it does not accept this user's token.
+    """
+    if "://" in address:
+        raise SweepError(
+            f"--address {_cut(address)}: Ray's client would run the search on another machine; "
+            "start magtkd on a node of the cluster, with --address auto"
+        )
+    place = _running_here(note) if address == "auto" else address
+    host, port = _parsed(place)
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SweepError(
+            f"--address {_cut(address)}: {place} cannot be reached: {reason}; start Ray there, or "
+            "give no address to use this machine"
+        ) from None
+    for mode in ("disabled", "token"):
+        answer = _ask(place, mode)
+        if answer.returncode != UNAUTHENTICATED:
+            break
+    else:
+        raise SweepError(f"--address {_cut(address)}: {place} {_token_problem()}")
+    if answer.returncode:
+        raise SweepError(
+            f"--address {_cut(address)}: {place} does not answer as Ray does; give the port that "
+            "`ray start --head` printed"
+        )
+    _check_versions(place, *json.loads(answer.stdout.splitlines()[-1]))
+    return Found(place, mode)
+
+
+def use_mode(mode: str) -> None:
+    """Let this process, and those that it starts, talk to Ray in an authentication mode. Ray does
+    the same for an address that it finds itself, but not for one that it is given."""
+    from ray._raylet import Config  # type: ignore[attr-defined]
+
+    os.environ["RAY_AUTH_MODE"] = mode
+    Config.initialize("")  # it was read from the environment when Ray was loaded
+
+
+def keep_token_private() -> None:
+    """Let no other user read the token: Ray writes it as the umask has it."""
+    try:
+        path = TOKEN_FILE.expanduser()
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+    except (OSError, RuntimeError):  # there is none, or no home
+        pass
+
+
+def _cut(address: str) -> str:
+    return redact(address)[:80]
+
+
+def _running_here(note: Callable[[str], None]) -> str:
+    """The cluster that runs on this machine: the one that was started last, where that is known."""
+    from ray._private import services
+
+    running = sorted(services.find_gcs_addresses())
+    last = services.find_bootstrap_address(None)
+    if len(running) > 1 and last not in running:
+        raise SweepError(
+            f"--address auto: several Ray clusters run on this machine: {', '.join(running)}; name "
+            "one of them"
+        )
+    if len(running) > 1:
+        others = ", ".join(one for one in running if one != last)
+        note(f"--address auto: {last}, which was started last; also on this machine: {others}")
+    if running:
+        return str(last) if last in running else running[0]
+    if last:
+        return str(last)
+    raise SweepError(
+        "--address auto: no Ray runs on this machine; start one, or give its HOST:PORT"
+    )
+
+
+def _parsed(place: str) -> tuple[str, int]:
+    host, _, port = place.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise SweepError(
+            f"--address {_cut(place)}: not an address; give HOST:PORT, or auto for the Ray that "
+            "runs on this machine"
+        )
+    return host.strip("[]"), int(port)
+
+
+def _ask(place: str, mode: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            [sys.executable, "-P", "-c", _ASK, place],
+            env=os.environ | {"RAY_AUTH_MODE": mode},
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess([], 1, "", "")
+
+
+def _token_problem() -> str:
+    """Why the token of this machine is not accepted: where Ray looks, in its order."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        found = "RAY_AUTH_TOKEN"
+    elif path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        found = f"RAY_AUTH_TOKEN_PATH, {path[:80]}"
+    else:
+        found = str(TOKEN_FILE) if TOKEN_FILE.expanduser().is_file() else ""
+    problem = f"does not accept the token of {found}" if found else "asks for a token"
+    return (
+        f"{problem}; copy {TOKEN_FILE} from where `ray start --head` ran, or name that file in "
+        "RAY_AUTH_TOKEN_PATH, or its content in RAY_AUTH_TOKEN (other nodes: RAY_AUTH_MODE=token "
+        "ray start)"
+    )
+
+
+def _check_versions(place: str, ray_there: str | None, python_there: str | None) -> None:
+    """Ray's own check knows no way out, and needs many lines."""
+    import ray
+
+    level = os.environ.get("RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL", "patch")
+    num_parts = 2 if level == "minor" else 3  # as Ray's own check
+    for name, there, here in (
+        ("Ray", ray_there, ray.__version__),
+        ("Python", python_there, ".".join(map(str, sys.version_info[:3]))),
+    ):
+        if there is not None and there.split(".")[:num_parts] != here.split(".")[:num_parts]:
+            raise SweepError(
+                f"--address {place}: the cluster has {name} {there}, and this machine {here}; use "
+                "the same on both"
+            )
