@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -79,7 +80,8 @@ def find_cluster(address: str, note: Callable[[str], None]) -> Found:
         ) from None
     for mode in ("disabled", "token"):
         answer = _ask(place, mode)
-        if answer.returncode != UNAUTHENTICATED:
+        # Ray aborts a process that is to send a token and finds none.
+        if answer.returncode not in {UNAUTHENTICATED, -signal.SIGABRT}:
             break
     else:
         raise SweepError(f"--address {_cut(address)}: {place} {_token_problem()}")
@@ -164,13 +166,17 @@ def _ask(place: str, mode: str) -> subprocess.CompletedProcess[str]:
 
 def _token_problem() -> str:
     """Why the token of this machine is not accepted: where Ray looks, in its order."""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH", "")
     if os.environ.get("RAY_AUTH_TOKEN"):
-        found = "RAY_AUTH_TOKEN"
-    elif path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
-        found = f"RAY_AUTH_TOKEN_PATH, {path[:80]}"
+        problem = "does not accept the token in RAY_AUTH_TOKEN"
+    elif path and Path(path).is_file():
+        problem = f"does not accept the token in {path[:80]}, which RAY_AUTH_TOKEN_PATH names"
+    elif path:
+        problem = f"asks for a token, and RAY_AUTH_TOKEN_PATH names no file, but {path[:80]}"
+    elif TOKEN_FILE.expanduser().is_file():
+        problem = f"does not accept the token in {TOKEN_FILE}"
     else:
-        found = str(TOKEN_FILE) if TOKEN_FILE.expanduser().is_file() else ""
-    problem = f"does not accept the token of {found}" if found else "asks for a token"
+        problem = "asks for a token"
     return (
         f"{problem}; copy {TOKEN_FILE} from where `ray start --head` ran, or name that file in "
         "RAY_AUTH_TOKEN_PATH, or its content in RAY_AUTH_TOKEN (other nodes: RAY_AUTH_MODE=token "
