@@ -1,6 +1,6 @@
 """Ray: started on this machine or joined, what its nodes have, and what stages ask of it."""
 
-from tune.cluster.address import Found, find_cluster
+from tune.cluster.address import RunningCluster, find_cluster
 from tune.cluster.local import chosen_address, driver_node, ray_cluster
 from tune.cluster.nodes import (
     Need,
@@ -15,10 +15,10 @@ from tune.cluster.probe import NodeReport, report_node
 from tune.cluster.resources import Shape, check_resources, shape_of
 
 __all__ = [
-    "Found",
     "Need",
     "Node",
     "NodeReport",
+    "RunningCluster",
     "Shape",
     "check_nodes",
     "check_resources",

@@ -19,7 +19,7 @@ from pathlib import Path
 from magtkd.errors import SweepError
 from tune.redact import redact
 
-__all__ = ["Found", "find_cluster", "keep_token_private", "use_mode"]
+__all__ = ["RunningCluster", "find_cluster", "keep_token_private", "use_mode"]
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 5
@@ -44,7 +44,7 @@ print(json.dumps([metadata.get("ray_version"), metadata.get("python_version")]))
 
 
 @dataclass(frozen=True)
-class Found:
+class RunningCluster:
     """A cluster that answers."""
 
     address: str
@@ -53,29 +53,33 @@ class Found:
     """Ray's authentication mode there: `token` or `disabled`."""
 
 
-def find_cluster(address: str, note: Callable[[str], None]) -> Found:
+def find_cluster(
+    address: str, note: Callable[[str], None], given_by: str = "--address"
+) -> RunningCluster:
     """The cluster at an address, once it has answered.
 
     Args:
         address: HOST:PORT, or `auto` for the one that runs on this machine.
         note: called with one line where several run on this machine.
+        given_by: the option or variable that gave it.
 
     Raises:
         SweepError: there is none, it does not answer, or it does not accept this user's token.
     """
+    given = f"{given_by} {redact(address)[:80]}"
     if "://" in address:
         raise SweepError(
-            f"--address {_cut(address)}: Ray's client would run the search on another machine; "
+            f"{given}: Ray's client would run the search on another machine; "
             "start magtkd on a node of the cluster, with --address auto"
         )
-    place = _running_here(note) if address == "auto" else address
-    host, port = _parsed(place)
+    place = _running_here(given, note) if address == "auto" else address
+    host, port = _parsed(given, place)
     try:
         socket.create_connection((host, port), CONNECT_SECONDS).close()
     except OSError as error:
         reason = error.strerror or str(error)
         raise SweepError(
-            f"--address {_cut(address)}: {place} cannot be reached: {reason}; start Ray there, or "
+            f"{given}: {place} cannot be reached: {reason}; start Ray there, or "
             "give no address to use this machine"
         ) from None
     for mode in ("disabled", "token"):
@@ -84,14 +88,14 @@ def find_cluster(address: str, note: Callable[[str], None]) -> Found:
         if answer.returncode not in {UNAUTHENTICATED, -signal.SIGABRT}:
             break
     else:
-        raise SweepError(f"--address {_cut(address)}: {place} {_token_problem()}")
+        raise SweepError(f"{given}: {place} {_token_problem()}")
     if answer.returncode:
         raise SweepError(
-            f"--address {_cut(address)}: {place} does not answer as Ray does; give the port that "
+            f"{given}: {place} does not answer as Ray does; give the port that "
             "`ray start --head` printed"
         )
-    _check_versions(place, *json.loads(answer.stdout.splitlines()[-1]))
-    return Found(place, mode)
+    _check_versions(given, *json.loads(answer.stdout.splitlines()[-1]))
+    return RunningCluster(place, mode)
 
 
 def use_mode(mode: str) -> None:
@@ -113,11 +117,7 @@ def keep_token_private() -> None:
         pass
 
 
-def _cut(address: str) -> str:
-    return redact(address)[:80]
-
-
-def _running_here(note: Callable[[str], None]) -> str:
+def _running_here(given: str, note: Callable[[str], None]) -> str:
     """The cluster that runs on this machine: the one that was started last, where that is known."""
     from ray._private import services
 
@@ -125,26 +125,24 @@ def _running_here(note: Callable[[str], None]) -> str:
     last = services.find_bootstrap_address(None)
     if len(running) > 1 and last not in running:
         raise SweepError(
-            f"--address auto: several Ray clusters run on this machine: {', '.join(running)}; name "
+            f"{given}: several Ray clusters run on this machine: {', '.join(running)}; name "
             "one of them"
         )
     if len(running) > 1:
         others = ", ".join(one for one in running if one != last)
-        note(f"--address auto: {last}, which was started last; also on this machine: {others}")
+        note(f"{given}: {last}, which was started last; also on this machine: {others}")
     if running:
         return str(last) if last in running else running[0]
     if last:
         return str(last)
-    raise SweepError(
-        "--address auto: no Ray runs on this machine; start one, or give its HOST:PORT"
-    )
+    raise SweepError(f"{given}: no Ray runs on this machine; start one, or give its HOST:PORT")
 
 
-def _parsed(place: str) -> tuple[str, int]:
+def _parsed(given: str, place: str) -> tuple[str, int]:
     host, _, port = place.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
         raise SweepError(
-            f"--address {_cut(place)}: not an address; give HOST:PORT, or auto for the Ray that "
+            f"{given}: not an address; give HOST:PORT, or auto for the Ray that "
             "runs on this machine"
         )
     return host.strip("[]"), int(port)
@@ -184,7 +182,7 @@ def _token_problem() -> str:
     )
 
 
-def _check_versions(place: str, ray_there: str | None, python_there: str | None) -> None:
+def _check_versions(given: str, ray_there: str | None, python_there: str | None) -> None:
     """Ray's own check knows no way out, and needs many lines."""
     import ray
 
@@ -196,6 +194,6 @@ def _check_versions(place: str, ray_there: str | None, python_there: str | None)
     ):
         if there is not None and there.split(".")[:num_parts] != here.split(".")[:num_parts]:
             raise SweepError(
-                f"--address {place}: the cluster has {name} {there}, and this machine {here}; use "
+                f"{given}: the cluster has {name} {there}, and this machine {here}; use "
                 "the same on both"
             )

@@ -74,6 +74,7 @@ def ray_cluster(
     if ray.is_initialized():
         yield
         return
+    given_by = "--address" if address else "RAY_ADDRESS"
     address = chosen_address(address)
     options: dict[str, Any] = {
         "job_config": _Job(),
@@ -87,13 +88,13 @@ def ray_cluster(
             with _unharmed_by_sigusr1():
                 ray.init(address="local", include_dashboard=False, **options)
         else:
-            found = find_cluster(address, note)
+            found = find_cluster(address, note, given_by)
             use_mode(found.mode)
             ray.init(address=found.address, **options)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         if isinstance(error, SweepError):
             raise
-        place = "Ray" if address == "local" else f"--address {redact(address)[:80]}"
+        place = "Ray" if address == "local" else f"{given_by} {redact(address)[:80]}"
         way_out = "look at Ray's logs" if address == "local" else "start magtkd on one of its nodes"
         raise SweepError(f"{place}: cannot be joined: {first_line(error)}; {way_out}") from None
     keep_token_private()

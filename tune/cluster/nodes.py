@@ -38,7 +38,7 @@ __all__ = [
     "wait_for_nodes",
 ]
 
-REPORT_SECONDS = 60.0
+REPORT_SECONDS = 120.0
 """How long a node may take to start a process and report."""
 POLL_SECONDS = 1.0
 SAY_SECONDS = 60.0

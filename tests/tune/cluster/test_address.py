@@ -95,7 +95,7 @@ def test_the_token_of_a_real_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with ray_cluster():
         address = ray.get_runtime_context().gcs_address
         mode = os.environ["RAY_AUTH_MODE"]
-        assert find_cluster(address, lambda line: None) == module.Found(address, mode)
+        assert find_cluster(address, lambda line: None) == module.RunningCluster(address, mode)
         assert mode == "token"
         monkeypatch.setenv("HOME", str(tmp_path))
         assert "asks for a token; copy ~/.ray/auth_token from where" in refusal(address)

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from ray._private import worker
 
 from magtkd.errors import SweepError
 from magtkd.store import Store
@@ -89,6 +90,13 @@ class TestOnRay:
         with pytest.raises(SweepError, match=r"--wait-nodes 2: 1 of 2 nodes are alive"):
             wait_for_nodes(2, 0.2, notes.append)
         assert notes == ["waiting for nodes: 1 of 2 are alive; 0 s left"]
+
+    def test_what_nodes_push_to_drivers_is_not_shown(
+        self, one_node: Node, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pushed = {"lines": ["66 PYTHON worker processes"], "pid": "raylet", "is_err": False}
+        worker.print_to_stdstream(pushed, ignore_prefix=False)
+        assert capsys.readouterr() == ("", "")
 
 
 def report(python: str, packages: dict[str, str]) -> NodeReport:
