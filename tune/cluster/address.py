@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from tune.redact import redact
 __all__ = ["RunningCluster", "find_cluster", "keep_token_private", "use_mode"]
 
 CONNECT_SECONDS = 3.0
-ANSWER_SECONDS = 5
+ANSWER_SECONDS = 6
 START_SECONDS = 60.0
 """How long a loaded machine may take to load Ray in the process that asks."""
 TOKEN_FILE = Path("~/.ray/auth_token")
@@ -82,13 +81,16 @@ def find_cluster(
             f"{given}: {place} cannot be reached: {reason}; start Ray there, or "
             "give no address to use this machine"
         ) from None
-    for mode in ("disabled", "token"):
-        answer = _ask(place, mode)
-        # Ray aborts a process that is to send a token and finds none.
-        if answer.returncode not in {UNAUTHENTICATED, -signal.SIGABRT}:
-            break
-    else:
-        raise SweepError(f"{given}: {place} {_token_problem()}")
+    mode, answer = "disabled", _ask(place, "disabled")
+    if answer.returncode == UNAUTHENTICATED:
+        mode, problem = "token", _missing_token()
+        answer = answer if problem else _ask(place, "token")
+        if answer.returncode == UNAUTHENTICATED:
+            raise SweepError(
+                f"{given}: {place} {problem or _refused_token()}; copy {TOKEN_FILE} from where "
+                "`ray start --head` ran, or name that file in RAY_AUTH_TOKEN_PATH, or its content "
+                "in RAY_AUTH_TOKEN (on other nodes: RAY_AUTH_MODE=token ray start)"
+            )
     if answer.returncode:
         raise SweepError(
             f"{given}: {place} does not answer as Ray does; give the port that "
@@ -162,24 +164,32 @@ def _ask(place: str, mode: str) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess([], 1, "", "")
 
 
-def _token_problem() -> str:
-    """Why the token of this machine is not accepted: where Ray looks, in its order."""
-    path = os.environ.get("RAY_AUTH_TOKEN_PATH", "")
+def _missing_token() -> str:
+    """Why there is no token where Ray looks for one; Ray aborts a process that is to send one."""
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_ENABLE_K8S_TOKEN_AUTH"):
+        return ""
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if _has_content(Path(path) if path else TOKEN_FILE.expanduser()):
+        return ""
+    if path:
+        return f"asks for a token, and RAY_AUTH_TOKEN_PATH names no file, but {path[:80]}"
+    return "asks for a token"
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _refused_token() -> str:
+    """Which token is not accepted: where Ray looks, in its order."""
     if os.environ.get("RAY_AUTH_TOKEN"):
-        problem = "does not accept the token in RAY_AUTH_TOKEN"
-    elif path and Path(path).is_file():
-        problem = f"does not accept the token in {path[:80]}, which RAY_AUTH_TOKEN_PATH names"
-    elif path:
-        problem = f"asks for a token, and RAY_AUTH_TOKEN_PATH names no file, but {path[:80]}"
-    elif TOKEN_FILE.expanduser().is_file():
-        problem = f"does not accept the token in {TOKEN_FILE}"
-    else:
-        problem = "asks for a token"
-    return (
-        f"{problem}; copy {TOKEN_FILE} from where `ray start --head` ran, or name that file in "
-        "RAY_AUTH_TOKEN_PATH, or its content in RAY_AUTH_TOKEN (other nodes: RAY_AUTH_MODE=token "
-        "ray start)"
-    )
+        return "does not accept the token in RAY_AUTH_TOKEN"
+    if path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return f"does not accept the token in {path[:80]}, which RAY_AUTH_TOKEN_PATH names"
+    return f"does not accept the token in {TOKEN_FILE}"
 
 
 def _check_versions(given: str, ray_there: str | None, python_there: str | None) -> None:
