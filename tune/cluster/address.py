@@ -6,19 +6,20 @@ process that is ended in time asks first.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from magtkd.errors import SweepError
 from tune.redact import redact
 
-__all__ = ["RunningCluster", "find_cluster", "keep_token_private", "use_mode"]
+__all__ = ["RunningCluster", "find_cluster", "in_mode", "keep_token_private"]
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 6
@@ -100,13 +101,23 @@ def find_cluster(
     return RunningCluster(place, mode)
 
 
-def use_mode(mode: str) -> None:
-    """Let this process, and those that it starts, talk to Ray in an authentication mode. Ray does
-    the same for an address that it finds itself, but not for one that it is given."""
+@contextlib.contextmanager
+def in_mode(mode: str) -> Iterator[None]:
+    """This process, and those that it starts, talk to Ray in an authentication mode for as long as
+    the block lasts. Ray does the same for an address that it finds itself, but not for one that it
+    is given."""
     from ray._raylet import Config  # type: ignore[attr-defined]
 
+    before = os.environ.get("RAY_AUTH_MODE")
     os.environ["RAY_AUTH_MODE"] = mode
     Config.initialize("")  # it was read from the environment when Ray was loaded
+    try:
+        yield
+    finally:
+        os.environ.pop("RAY_AUTH_MODE")
+        if before is not None:
+            os.environ["RAY_AUTH_MODE"] = before
+        Config.initialize("")
 
 
 def keep_token_private() -> None:

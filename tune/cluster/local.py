@@ -21,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import magtkd
 import tune
 from magtkd.errors import SweepError, first_line
-from tune.cluster.address import find_cluster, keep_token_private, use_mode
+from tune.cluster.address import find_cluster, in_mode, keep_token_private
 from tune.redact import redact
 
 __all__ = ["chosen_address", "driver_node", "ray_cluster"]
@@ -83,25 +83,27 @@ def ray_cluster(
         "runtime_env": {"py_modules": _packages()} if ship_code else None,
     }
     keep_token_private()
-    try:
-        if address == "local":
-            with _unharmed_by_sigusr1():
-                ray.init(address="local", include_dashboard=False, **options)
-        else:
-            found = find_cluster(address, note, given_by)
-            use_mode(found.mode)
-            ray.init(address=found.address, **options)
-    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        if isinstance(error, SweepError):
+    with contextlib.ExitStack() as stack:
+        try:
+            if address == "local":
+                with _unharmed_by_sigusr1():
+                    ray.init(address="local", include_dashboard=False, **options)
+            else:
+                found = find_cluster(address, note, given_by)
+                stack.enter_context(in_mode(found.mode))
+                ray.init(address=found.address, **options)
+        except SweepError:
             raise
-        place = "Ray" if address == "local" else f"{given_by} {redact(address)[:80]}"
-        way_out = "look at Ray's logs" if address == "local" else "start magtkd on one of its nodes"
-        raise SweepError(f"{place}: cannot be joined: {first_line(error)}; {way_out}") from None
-    keep_token_private()
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+            place, way_out = "Ray", "look at its logs in /tmp/ray"
+            if address != "local":
+                place, way_out = f"{given_by} {redact(address)[:80]}", "start magtkd on its nodes"
+            raise SweepError(f"{place}: cannot be joined: {first_line(error)}; {way_out}") from None
+        keep_token_private()
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 class _Job(JobConfig):  # type: ignore[misc]
