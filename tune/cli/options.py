@@ -6,6 +6,14 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["NameArgument"]
+__all__ = ["AddressOption", "NameArgument"]
 
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT|auto",
+        help="Join this Ray cluster; default RAY_ADDRESS, else Ray is started here.",
+    ),
+]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The sweep's name.")]

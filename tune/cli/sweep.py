@@ -14,6 +14,7 @@ from rich.table import Table
 from magtkd.cli import Overrides, StorageOption, examples
 from magtkd.config import dump_yaml
 from magtkd.errors import SweepError
+from tune.cli.options import AddressOption
 from tune.config import SweepConfig, SweepOptions, load_sweep
 from tune.ledger import SweepEnd, SweepLayout, SweepState, TrialStatus
 from tune.redact import redact
@@ -32,6 +33,7 @@ def add_sweep(app: typer.Typer) -> None:
         "magtkd sweep experiments/mosi_sweep.yaml data.path=mosi.parquet search.num_trials=20",
         "magtkd sweep experiments/mosi_sweep.yaml data.path=mosi.parquet --dry-run",
         "magtkd sweep --resume mosi",
+        "magtkd sweep experiments/mosi_sweep.yaml --address auto --storage /shared/magtkd",
     )
     app.command("sweep", epilog=shown)(sweep)
 
@@ -46,6 +48,16 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, show what would run, and stop.")
     ] = False,
+    address: AddressOption = None,
+    wait_nodes: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Wait until the cluster has N nodes.")
+    ] = 1,
+    wait_seconds: Annotated[
+        float, typer.Option(min=0, metavar="S", help="How long to wait for them.")
+    ] = 600.0,
+    ship_code: Annotated[
+        bool, typer.Option("--ship-code", help="Send magtkd to nodes that do not have it.")
+    ] = False,
     no_reuse: Annotated[
         bool,
         typer.Option("--no-reuse", help="Train every stage of every trial, to measure reuse."),
@@ -58,7 +70,13 @@ def sweep(
     if (file is None) == (resume is None):
         raise SweepError("give either a sweep file, or --resume NAME to resume a sweep")
     options = SweepOptions(
-        storage=storage, reuse=not no_reuse, tracking_uri="" if no_tracking else None
+        storage=storage,
+        reuse=not no_reuse,
+        tracking_uri="" if no_tracking else None,
+        address=address,
+        wait_nodes=wait_nodes,
+        wait_seconds=wait_seconds,
+        ship_code=ship_code,
     )
     loaded = None if file is None else load_sweep(file, overrides or ())
     # Ray and Optuna take seconds to load, which no other command should wait for.

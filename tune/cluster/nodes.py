@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ import ray
 import yaml
 
 from magtkd.config import NodeType
+from magtkd.errors import SweepError
 from tune.cluster.shape import A_LITTLE, ACCELERATOR, Shape
 
-__all__ = ["Node", "live_nodes", "node_types"]
+__all__ = ["Node", "live_nodes", "node_types", "wait_for_nodes"]
+
+POLL_SECONDS = 1.0
+SAY_SECONDS = 60.0
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` puts its file on the head."""
@@ -26,7 +31,8 @@ class Node:
     name: str
     totals: Mapping[str, float]
     labels: Mapping[str, str] = field(default_factory=dict)
-    node_id: str = ""
+    id: str = ""
+    """Ray's; empty for one that could be added."""
     address: str = ""
 
     def fits(self, shape: Shape) -> bool:
@@ -39,11 +45,16 @@ class Node:
         found = (name for name in self.totals if name.startswith(ACCELERATOR))
         return next(found, "").removeprefix(ACCELERATOR)
 
-    def __str__(self) -> str:
+    @property
+    def has(self) -> str:
+        """What it has, in words."""
         memory = self.totals.get("memory", 0.0)
         parts = [f"{self.totals.get(name, 0.0):g} {name}" for name in ("CPU", "GPU")]
         parts += [self.accelerator] if self.accelerator else []
         return ", ".join(parts + ([f"{memory / (1 << 30):.3g} GiB"] if memory else []))
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.address})" if self.address else self.name
 
 
 def live_nodes() -> tuple[Node, ...]:
@@ -53,12 +64,38 @@ def live_nodes() -> tuple[Node, ...]:
             name=node["NodeManagerHostname"],
             totals=node["Resources"],
             labels=node.get("Labels") or {},
-            node_id=node["NodeID"],
+            id=node["NodeID"],
             address=node["NodeManagerAddress"],
         )
         for node in ray.nodes()
         if node["Alive"]
     )
+
+
+def wait_for_nodes(count: int, seconds: float, note: Callable[[str], None]) -> None:
+    """Wait until so many nodes are alive.
+
+    Args:
+        count: how many.
+        seconds: for how long.
+        note: called with a line on what is waited for, at most once a minute.
+
+    Raises:
+        SweepError: they are not, when the time is up.
+    """
+    start = time.monotonic()
+    noted = -SAY_SECONDS
+    while (alive := len(live_nodes())) < count:
+        waited = time.monotonic() - start
+        if waited >= seconds:
+            raise SweepError(
+                f"--wait-nodes {count}: {alive} of {count} nodes are alive after {seconds:g} s; "
+                "start the others, or ask for fewer"
+            )
+        if waited - noted >= SAY_SECONDS:
+            note(f"waiting for nodes: {alive} of {count} are alive; {seconds - waited:.0f} s left")
+            noted = waited
+        time.sleep(min(POLL_SECONDS, max(0.0, seconds - waited)))
 
 
 def node_types(given: Mapping[str, NodeType], bootstrap: Path = BOOTSTRAP) -> tuple[Node, ...]:

@@ -93,7 +93,7 @@ def _misfit(stage: str, resources: StageResources, nodes: Sequence[Node]) -> str
     asked = amount_text(name, shape.amount(name)) if is_alone else f"{shape} on one node"
     return (
         f"{place}{field}: asks for {asked}, but the cluster's largest node, {largest.name}, has "
-        f"{largest}; {way_out}"
+        f"{largest.has}; {way_out}"
     )
 
 

@@ -21,5 +21,14 @@ class SweepOptions:
     """Share stages between trials."""
     max_failures: int = 3
     """How often the work of a process that died is retried."""
+    address: str | None = None
+    """The Ray cluster: HOST:PORT, or `auto` for the one that runs on this machine; None for
+    RAY_ADDRESS, and where that is not set, for one of the sweep's own."""
+    wait_nodes: int = 1
+    """How many nodes the cluster must have before the sweep begins."""
+    wait_seconds: float = 600.0
+    """How long these are waited for."""
+    ship_code: bool = False
+    """Send magtkd to nodes that do not have it."""
     trainer: Trainer = CORE_TRAINER
     """What opens the sessions that train."""

@@ -10,7 +10,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,8 +66,16 @@ class Check:
     message: str
 
 
-def run_checks(storage: str) -> Iterator[Check]:
-    """All checks, one after another; a check that breaks is a problem itself."""
+def run_checks(
+    storage: str, address: str | None = None, paths: Sequence[str] = ()
+) -> Iterator[Check]:
+    """All checks, one after another; a check that breaks is a problem itself.
+
+    Args:
+        storage: where results go.
+        address: the Ray cluster, as for a sweep.
+        paths: files and folders that every node must have.
+    """
     root = storage_root(storage)
     checks: dict[str, Callable[[], Found]] = {
         "python": _check_python,
@@ -75,7 +83,6 @@ def run_checks(storage: str) -> Iterator[Check]:
         "devices": _check_devices,
         "storage": lambda: _check_storage(storage),
         "tracking": lambda: check_tracking(tracking_uri(root)),
-        "cluster": lambda: check_cluster(os.environ.get("RAY_ADDRESS", "")),
         "shared memory": _check_shared_memory,
         "temporary files": _check_temporary,
         "encoders": _check_hub,
@@ -89,7 +96,17 @@ def run_checks(storage: str) -> Iterator[Check]:
                 Outcome.PROBLEM,
                 f"cannot be checked: {reason(error)}; see the others",
             )
-        yield Check(name, outcome, " ".join(redact(message).split()))
+        yield _made(name, outcome, message)
+    try:
+        for name, (outcome, message) in check_cluster(address, storage, paths):
+            yield _made(name, outcome, message)
+    except Exception as error:
+        message = f"cannot be checked: {reason(error)}; see the others"
+        yield _made("cluster", Outcome.PROBLEM, message)
+
+
+def _made(name: str, outcome: Outcome, message: str) -> Check:
+    return Check(name, outcome, " ".join(redact(message).split()))
 
 
 # --- versions ---------------------------------------------------------------------------------

@@ -1,71 +1,84 @@
-"""Whether a Ray cluster answers; asking creates nothing there."""
+"""Whether a Ray cluster answers, and what its nodes have; asking leaves nothing there."""
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
-from urllib.parse import urlsplit
+from collections.abc import Iterable, Iterator, Sequence
 
+from magtkd.errors import StorageError, SweepError
+from magtkd.store import Store
+from tune.cluster import (
+    Node,
+    NodeReport,
+    chosen_address,
+    live_nodes,
+    ray_cluster,
+    report_nodes,
+    shared_token,
+)
 from tune.doctor.outcome import Found, Outcome
-from tune.redact import reason, redact
 
 __all__ = ["check_cluster"]
 
-CONNECT_SECONDS = 5
-CLUSTER_SECONDS = 60
-# In a process of its own: Ray's attempts to connect cannot be interrupted.
-_ASK_RAY = """
-import json, ray
-ray.init(log_to_driver=False, logging_level="error")
-alive = [node for node in ray.nodes() if node["Alive"]]
-print(json.dumps([len(alive), ray.cluster_resources()]))
-"""
 
+def check_cluster(
+    address: str | None, storage: str, paths: Sequence[str]
+) -> Iterator[tuple[str, Found]]:
+    """Whether the cluster at an address answers, and what each node has: a name and what was found
+    for each. Without an address a sweep starts Ray here, which takes seconds, so that it is not
+    tried.
 
-def check_cluster(address: str) -> Found:
-    """Whether the cluster at `RAY_ADDRESS` answers, and what it has. Without an address a sweep
-    starts Ray here, which takes seconds, so that it is not tried."""
-    if not address or address == "local":
-        return (
-            Outcome.OK,
-            "RAY_ADDRESS is not set: each sweep starts Ray on this machine (not tried here)",
-        )
-    shown, way_out = redact(address), "start Ray there, or unset RAY_ADDRESS to use this machine"
+    Args:
+        address: HOST:PORT or `auto`; None for RAY_ADDRESS.
+        storage: the storage that every node must see.
+        paths: files and folders that every node must have.
+    """
+    place = chosen_address(address)
+    if place == "local":
+        message = "no --address: each sweep starts Ray on this machine (not tried here)"
+        yield "cluster", (Outcome.OK, message)
+        return
+    notes: list[str] = []
     try:
-        _connect(address)
-        answer = subprocess.run(
-            [sys.executable, "-c", _ASK_RAY],
-            env=os.environ | {"RAY_ADDRESS": address, "RAY_USAGE_STATS_ENABLED": "0"},
-            capture_output=True,
-            text=True,
-            timeout=CLUSTER_SECONDS,
-            check=False,
+        with ray_cluster(place, note=notes.append):
+            nodes = live_nodes()
+            found = (Outcome.WARNING if notes else Outcome.OK), _summary(nodes, notes)
+            yield "cluster", found
+            store = Store(storage)
+            with shared_token(store, "doctor") as token_name:
+                reports = report_nodes(nodes, store.address, token_name, list(paths))
+            for node in nodes:
+                if node.id in reports:
+                    yield f"node {node.name}", _judge(node, reports[node.id])
+    except SweepError as error:
+        yield "cluster", (Outcome.PROBLEM, str(error))
+    except StorageError as error:
+        yield "nodes", (Outcome.PROBLEM, str(error))
+
+
+def _summary(nodes: Iterable[Node], notes: Sequence[str]) -> str:
+    every = list(nodes)
+    totals = {name: sum(node.totals.get(name, 0) for node in every) for name in ("CPU", "GPU")}
+    parts = [f"{len(every)} node{'s' if len(every) > 1 else ''}"]
+    parts += [f"{amount:g} {name}" for name, amount in totals.items()]
+    return "; ".join([", ".join(parts), *notes])
+
+
+def _judge(node: Node, report: NodeReport | str) -> Found:
+    has = [node.address, node.has]
+    if isinstance(report, str):
+        way_out = "install the same there, or give --ship-code to the sweep"
+        return Outcome.PROBLEM, f"{', '.join(has)}: {report}; {way_out}"
+    has.append(f"Python {report.python}")
+    has += [f"{name} {version}" for name, version in report.packages.items()]
+    if report.storage_problem is not None:
+        return Outcome.PROBLEM, (
+            f"{', '.join(has)}: does not see the storage: {report.storage_problem}; mount the same "
+            "folder there, or give an object store's address"
         )
-    except subprocess.TimeoutExpired:
-        return Outcome.PROBLEM, f"{shown}: no answer in {CLUSTER_SECONDS} s; {way_out}"
-    except OSError as error:
-        return Outcome.PROBLEM, f"{shown}: {reason(error)}; {way_out}"
-    if answer.returncode:
-        last = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
-        return Outcome.PROBLEM, f"{shown}: cannot be joined: {redact(last)[:200]}; {way_out}"
-    num_nodes, resources = json.loads(answer.stdout.splitlines()[-1])
-    return (
-        Outcome.OK,
-        f"{shown}: {num_nodes} node{'s' if num_nodes > 1 else ''}, {_amounts(resources)}",
-    )
-
-
-def _connect(address: str) -> None:
-    """Raise at once where nothing listens: Ray itself would retry for most of a minute."""
-    place = urlsplit(address if "://" in address else f"//{address}").netloc
-    host, _, port = place.rpartition("@")[2].rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-
-
-def _amounts(resources: dict[str, float]) -> str:
-    parts = [f"{resources.get(name, 0):g} {name}" for name in ("CPU", "GPU")]
-    return ", ".join(parts)
+    if report.absent:
+        return Outcome.PROBLEM, (
+            f"{', '.join(has)}: does not have {', '.join(report.absent)}; put it where every node "
+            "has it"
+        )
+    has.append("sees the storage")
+    return Outcome.OK, ", ".join(has)

@@ -15,6 +15,7 @@ from rich.console import Console
 from magtkd.pipeline import Source
 from magtkd.store import Store
 from tune.config import SweepConfig, SweepOptions
+from tune.driver.join import Joined
 from tune.driver.recorder import Recorder
 from tune.driver.trial import Trial, trial_resources
 from tune.driver.watch import Stop, Watch, stop_signals
@@ -78,6 +79,7 @@ def drive(
     sweep: SweepConfig,
     source: Source,
     options: SweepOptions,
+    joined: Joined,
     *,
     ledger: Ledger,
     events: Sequence[Event],
@@ -89,6 +91,7 @@ def drive(
         sweep: the sweep, which was checked.
         source: its table.
         options: how it is run.
+        joined: what is known of its cluster.
         ledger: its ledger, which gets what happens.
         events: what the ledger has already.
         console: where to show it; None for stderr.
@@ -115,7 +118,14 @@ def drive(
     console = console or Console(stderr=True)
     with ExitStack() as stack:
         engine = stack.enter_context(
-            start_engine(source, work.state.sweep_id, options, sweep.resources)
+            start_engine(
+                source,
+                work.state.sweep_id,
+                options,
+                sweep.resources,
+                token_name=joined.token_name,
+                needs=joined.needs,
+            )
         )
         engine.warm_up.remote(sweep.base, sweep.search.max_concurrent)
         display = stack.enter_context(Display(work.state, work.study.max_trials, console))

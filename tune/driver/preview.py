@@ -11,14 +11,9 @@ from magtkd.data import Corpus, read_corpus
 from magtkd.errors import InputError, SweepError
 from magtkd.pipeline import Source, given_settings, source_of, unread_lines, unread_names
 from magtkd.store import Store
-from tune.cluster import (
-    check_resources,
-    live_nodes,
-    node_types,
-    ray_cluster,
-    with_gpu_shares,
-)
+from tune.cluster import check_resources, live_nodes, node_types, with_gpu_shares
 from tune.config import SweepConfig, SweepOptions
+from tune.driver.join import sweep_cluster
 from tune.space import Candidate
 
 __all__ = ["Preview", "check_labels", "fitted", "preview_sweep", "unread_in_sweep"]
@@ -78,7 +73,7 @@ def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
     keys, is_whole = _distinct_keys(sweep, source, 0)
     # A stage whose keys follow a continuous range has others at another of its values.
     others = keys if number is not None else _distinct_keys(sweep, source, 1)[0]
-    with ray_cluster():
+    with sweep_cluster(sweep, source, options, None):
         _, gpu_line = fitted(sweep)
     stages = {
         stage: StageCount(

@@ -12,9 +12,9 @@ from magtkd.data import read_corpus
 from magtkd.errors import SweepError
 from magtkd.pipeline import make_plan, source_of
 from magtkd.store import Store
-from tune.cluster import ray_cluster
 from tune.config import SweepConfig, SweepOptions, check_sweep
 from tune.driver.drive import drive
+from tune.driver.join import sweep_cluster
 from tune.driver.preview import check_labels, fitted, unread_in_sweep
 from tune.ledger import (
     FORMAT,
@@ -55,7 +55,7 @@ def run_sweep(
     make_plan(sweep.base, source)
     unread = unread_in_sweep(sweep, source)
     Store(options.storage).check_writable()
-    with ray_cluster():
+    with sweep_cluster(sweep, source, options, console) as joined:
         fitting, gpu_line = fitted(sweep)
         with open_ledger(layout) as ledger:
             opened = SweepOpened(
@@ -68,9 +68,11 @@ def run_sweep(
             )
             events: list[Event] = [ledger.append(opened)]
             layout.sweep_file.write_text(dump_yaml(sweep), encoding="utf-8")
-            notes = [*unread, gpu_line] if gpu_line else unread
+            notes = [*unread, *joined.warnings, *([gpu_line] if gpu_line else ())]
             events += [ledger.append(Warned(message=line)) for line in notes]
-            return drive(fitting, source, options, ledger=ledger, events=events, console=console)
+            return drive(
+                fitting, source, options, joined, ledger=ledger, events=events, console=console
+            )
 
 
 def resume_sweep(name: str, options: SweepOptions, console: Console | None = None) -> SweepState:
@@ -95,14 +97,17 @@ def resume_sweep(name: str, options: SweepOptions, console: Console | None = Non
                 "it was opened; put the table back, or start a sweep under another name"
             )
         Store(options.storage).check_writable()
-        with ray_cluster():
+        with sweep_cluster(sweep, source, options, console) as joined:
             fitting, gpu_line = fitted(sweep)
             events.append(ledger.append(SweepResumed(format=FORMAT)))
             if state.format < FORMAT:
                 events.append(ledger.append(Warned(message=_older(state))))
+            events += [ledger.append(Warned(message=line)) for line in joined.warnings]
             if gpu_line and gpu_line not in state.warnings:
                 events.append(ledger.append(Warned(message=gpu_line)))
-            return drive(fitting, source, options, ledger=ledger, events=events, console=console)
+            return drive(
+                fitting, source, options, joined, ledger=ledger, events=events, console=console
+            )
 
 
 def _older(state: SweepState) -> str:

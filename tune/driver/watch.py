@@ -20,6 +20,7 @@ import ray.tune as ray_tune
 from ray.exceptions import RayError
 
 from magtkd.errors import first_line
+from tune.cluster import Node, live_nodes
 from tune.driver.recorder import Recorder
 from tune.engine import EngineActivity, EngineHandle, Ref, WantedWorkers, fetch
 from tune.ledger import Live, LiveFile, LiveNode, Warned
@@ -31,6 +32,7 @@ PATIENCE_SECONDS = 3.0
 """How long workers wait for a node before anything is said."""
 SAY_SECONDS = 60.0
 """The least time between two lines on what is waited for."""
+NODE_SECONDS = 4.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -98,7 +100,7 @@ def stop_signals(stop: Stop) -> Iterator[None]:
 
 class Watch(ray_tune.Callback):  # type: ignore[misc]
     """Asks the engine every few seconds what it does: for the live file beside the ledger, which
-    `magtkd status` reads, and for warnings.
+    `magtkd status` reads, and for warnings. Also records which nodes are lost or join.
 
     Args:
         engine: the engine.
@@ -121,6 +123,8 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
         self._asked: Ref[EngineActivity] | None = None
         self._last = -INTERVAL_SECONDS
         self._note, self._said = note, -SAY_SECONDS
+        self._nodes = _by_id()
+        self._nodes_seen = time.monotonic()
 
     def setup(self, *args: Any, **info: Any) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -128,6 +132,7 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
                 signal.signal(number, self._stop.request)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._watch_nodes()
         if self._asked is None:
             if time.monotonic() - self._last >= INTERVAL_SECONDS:
                 self._asked, self._last = self._engine.describe.remote(), time.monotonic()
@@ -148,6 +153,18 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    def _watch_nodes(self) -> None:
+        """Record nodes that are gone or have joined, each time."""
+        if time.monotonic() - self._nodes_seen < NODE_SECONDS:
+            return
+        before, self._nodes = self._nodes, _by_id()
+        self._nodes_seen = time.monotonic()
+        for gone in before.keys() - self._nodes.keys():
+            message = f"node {before[gone]} is gone; its work goes on elsewhere"
+            self._recorder.record(Warned(message=message))
+        for new in self._nodes.keys() - before.keys():
+            self._recorder.record(Warned(message=f"node {self._nodes[new]} has joined"))
 
     def _take(self, answer: Ref[EngineActivity]) -> None:
         try:
@@ -181,3 +198,7 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
         for message in warnings:
             if message not in self._recorder.state.warnings:
                 self._recorder.record(Warned(message=message))
+
+
+def _by_id() -> dict[str, Node]:
+    return {node.id: node for node in live_nodes()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import ray
 from magtkd.config import StageResources
 from magtkd.pipeline import Source
 from magtkd.store import Store
-from tune.cluster import driver_node
+from tune.cluster import Need, driver_node
 from tune.config import SweepOptions
 from tune.engine.engine import Engine
 from tune.engine.handles import NAMESPACE, EngineHandle, engine_name
@@ -23,7 +23,13 @@ EngineActor: Any = ray.remote(max_restarts=-1, max_task_retries=-1, num_cpus=0)(
 
 @contextmanager
 def start_engine(
-    source: Source, sweep_id: str, options: SweepOptions, resources: StageResources
+    source: Source,
+    sweep_id: str,
+    options: SweepOptions,
+    resources: StageResources,
+    *,
+    token_name: str | None = None,
+    needs: Sequence[Need] = (),
 ) -> Iterator[EngineHandle]:
     """A sweep's engine on the driver's node, for as long as the block lasts."""
     engine = EngineActor.options(
@@ -36,6 +42,8 @@ def start_engine(
         max_failures=options.max_failures,
         trainer=options.trainer,
         resources=resources,
+        token_name=token_name,
+        needs=needs,
     )
     try:
         yield engine

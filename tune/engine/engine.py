@@ -11,7 +11,7 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import ray
@@ -29,12 +29,11 @@ from magtkd.pipeline import (
     make_plan,
 )
 from magtkd.store import Artifact, Store
-from tune.cluster import Node, Shape, live_nodes, node_types, shape_of
+from tune.cluster import Need, Node, Shape, live_nodes, node_types, shape_of
 from tune.engine.handles import FusionFound, Opened, Ref, SessionOpened, WorkerHandle
 from tune.engine.messages import (
     EngineActivity,
     Failure,
-    FailureKind,
     NodeActivity,
     PoolCounts,
     SessionRequest,
@@ -43,9 +42,15 @@ from tune.engine.messages import (
     WantedWorkers,
     WorkerSession,
 )
-from tune.engine.pool import Pool, PoolWorker, Wanted, WorkerDiedError
+from tune.engine.pool import Pool, PoolWorker, UnfitNodeError, Wanted, WorkerDiedError
 from tune.engine.turns import FusionTurns
-from tune.engine.upstream import PlannedTrial, StageFailedError, Upstream, found_record
+from tune.engine.upstream import (
+    PlannedTrial,
+    StageFailedError,
+    Upstream,
+    failure_of_worker,
+    found_record,
+)
 from tune.engine.worker import WorkerActor
 from tune.ledger import session_name, sessions_folder
 
@@ -87,6 +92,8 @@ class Engine:
         max_failures: how often the work of a worker that died is retried.
         trainer: opens sessions; see `Worker`.
         resources: how far the workers may spread.
+        token_name: a file in the storage that each worker's node must see.
+        needs: what stages read beside the storage, which their workers' nodes must have.
     """
 
     def __init__(
@@ -99,10 +106,13 @@ class Engine:
         max_failures: int = 3,
         trainer: Trainer = CORE_TRAINER,
         resources: StageResources | None = None,
+        token_name: str | None = None,
+        needs: Sequence[Need] = (),
     ) -> None:
         self._store = Store(storage)
         self._source, self._sweep_id, self._reuse = source, sweep_id, reuse
         self._max_failures, self._trainer = max_failures, trainer
+        self._token_name, self._needs = token_name, tuple(needs)
         self._nodes, self._nodes_time = tuple[Node, ...](), -math.inf
         limits = resources or StageResources()
         self._node_types = node_types(limits.node_types)
@@ -138,7 +148,12 @@ class Engine:
 
     def _start_worker(self, shape: Shape) -> WorkerHandle:
         handle: WorkerHandle = WorkerActor.options(**shape.options()).remote(
-            self._store.address, shape, self._trainer, self._sweep_id
+            self._store.address,
+            shape,
+            self._trainer,
+            self._sweep_id,
+            token_name=self._token_name,
+            paths=[need.path for need in self._needs if need.shape == shape],
         )
         return handle
 
@@ -173,9 +188,7 @@ class Engine:
             trials=trials,
             workers=self._pool.counts(),
             nodes=tuple(
-                NodeActivity(
-                    name=node.name, has=str(node), workers=on_nodes.get(node.node_id, none)
-                )
+                NodeActivity(name=node.name, has=node.has, workers=on_nodes.get(node.id, none))
                 for node in self._live_nodes()
             ),
             wanted=tuple(self._described(wanted) for wanted in self._pool.wanted()),
@@ -333,9 +346,8 @@ class Engine:
 
         try:
             (worker, found), records = await self._upstream.given(asking, plan.upstream, work)
-        except WorkerDiedError as error:
-            failure = Failure(FailureKind.FAILED, f"fusion: {error}")
-            raise StageFailedError(failure) from None
+        except (WorkerDiedError, UnfitNodeError) as error:
+            raise StageFailedError(failure_of_worker("fusion", error)) from None
         if isinstance(found, Failure):
             self._pool.release(worker, session)
             raise StageFailedError(found)

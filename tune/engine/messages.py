@@ -41,7 +41,7 @@ class FailureKind(StrEnum):
     DIVERGED = "diverged"
     FAILED = "failed"
     STORAGE = "storage"
-    """The store cannot be written: the sweep ends, and no trial."""
+    """The store cannot be written, or not be seen: the sweep ends, and no trial."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,12 @@ class SessionRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerPlace:
-    """Where a worker came up: the node's id by Ray, and its host name."""
+    """Where a worker came up: the node's id by Ray, and its host name; `problem` is why it cannot
+    work there."""
 
     node_id: str
     host: str
+    problem: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from tune.engine.handles import WorkerHandle
 from tune.engine.messages import PoolCounts, WorkerPlace
 from tune.engine.room import Room
 
-__all__ = ["Pool", "PoolWorker", "Wanted", "WorkerDiedError", "reason_of"]
+__all__ = ["Pool", "PoolWorker", "UnfitNodeError", "Wanted", "WorkerDiedError", "reason_of"]
 
 T = TypeVar("T")
 
@@ -48,6 +48,10 @@ def reason_of(error: RayError) -> str:
 
 class WorkerDiedError(Exception):
     """The processes that were to do some work died, one after another."""
+
+
+class UnfitNodeError(Exception):
+    """A worker came up on a node that does not see what all others see."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -160,6 +164,7 @@ class Pool:
 
         Raises:
             WorkerDiedError: once more than that.
+            UnfitNodeError: the worker came up where it cannot work.
         """
         for _ in range(max_failures + 1):
             worker = None
@@ -452,6 +457,10 @@ class Pool:
             self._fail_waiting(worker, error)
             return
         if worker not in self._workers:
+            return
+        if place.problem:
+            self._end(worker.handle)
+            self._fail_waiting(worker, UnfitNodeError(place.problem))
             return
         if loads:
             worker.handle.load.remote()

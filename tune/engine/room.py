@@ -22,7 +22,7 @@ class Room:
         # Ray keeps nodes with GPUs for those that ask for one, too.
         self._nodes = sorted(nodes, key=lambda node: node.totals.get("GPU", 0.0))
         self._expected: list[Shape] = []
-        self._left = {node.node_id: dict(node.totals) for node in self._nodes}
+        self._left = {node.id: dict(node.totals) for node in self._nodes}
         for node_id, shape in placed:
             self._add(node_id, shape, -1)
 
@@ -40,7 +40,7 @@ class Room:
         every = list(self._lacking(shape))
         for node, lacking in every:
             if not lacking:
-                self._add(node.node_id, shape, -1)
+                self._add(node.id, shape, -1)
                 self._expected.append(shape)
                 return set()
         if not every:
@@ -67,15 +67,15 @@ class Room:
         """
         found: tuple[str, list[int]] | None = None
         for node, _ in self._lacking(shape):
-            left, ended = dict(self._left[node.node_id]), list[int]()
+            left, ended = dict(self._left[node.id]), list[int]()
             for index, (node_id, other) in enumerate(idle):
                 lacking = shape.lacks(left)
-                if node_id == node.node_id and lacking & other.names:
+                if node_id == node.id and lacking & other.names:
                     ended.append(index)
                     for name, amount in other.amounts:
                         left[name] = left.get(name, 0.0) + amount
             if not shape.lacks(left) and (found is None or len(ended) < len(found[1])):
-                found = node.node_id, ended
+                found = node.id, ended
         return found
 
     def give_back(self, node_id: str, shape: Shape) -> None:
@@ -86,7 +86,7 @@ class Room:
         """The nodes that are large enough, each with what is taken there."""
         for node in self._nodes:
             if node.fits(shape):
-                yield node, shape.lacks(self._left[node.node_id])
+                yield node, shape.lacks(self._left[node.id])
 
     def _add(self, node_id: str, shape: Shape, sign: int) -> None:
         left = self._left.get(node_id)

@@ -27,9 +27,16 @@ from tune.engine.messages import (
     StageRequest,
     failure_of,
 )
-from tune.engine.pool import Pool, PoolWorker, WorkerDiedError
+from tune.engine.pool import Pool, PoolWorker, UnfitNodeError, WorkerDiedError
 
-__all__ = ["Made", "PlannedTrial", "StageFailedError", "Upstream", "found_record"]
+__all__ = [
+    "Made",
+    "PlannedTrial",
+    "StageFailedError",
+    "Upstream",
+    "failure_of_worker",
+    "found_record",
+]
 
 T = TypeVar("T")
 Trained = tuple[StageDone | Failure, Ref[Artifact]]
@@ -66,6 +73,13 @@ def found_record(key: str, metrics: Mapping[str, Any], sweep_id: str) -> StageRe
         host = metrics.get("host")
         return StageRecord(key, Outcome.RECOVERED, seconds, device=device, share=share, host=host)
     return StageRecord(key, Outcome.REUSED, 0.0, seconds, device=device, share=share)
+
+
+def failure_of_worker(stage: str, error: WorkerDiedError | UnfitNodeError) -> Failure:
+    """What it means for a stage that its workers died, or that a node cannot have any."""
+    if isinstance(error, UnfitNodeError):
+        return Failure(FailureKind.STORAGE, str(error))
+    return Failure(FailureKind.FAILED, f"{stage}: {error}")
 
 
 @dataclass(frozen=True)
@@ -244,8 +258,8 @@ class Upstream:
 
         try:
             (outcome, table), _ = await self.given(asking, plan.reads[stage], work)
-        except WorkerDiedError as error:
-            raise StageFailedError(Failure(FailureKind.FAILED, f"{stage}: {error}")) from None
+        except (WorkerDiedError, UnfitNodeError) as error:
+            raise StageFailedError(failure_of_worker(stage, error)) from None
         finally:
             self._phases.pop(key, None)
             self._progress.pop(key, None)

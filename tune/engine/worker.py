@@ -14,7 +14,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ from magtkd.pipeline import (
     trained_record,
 )
 from magtkd.store import Artifact, Checkpoints, Store
-from tune.cluster import Shape
+from tune.cluster import Shape, report_node
 from tune.engine.handles import find_engine
 from tune.engine.messages import (
     Failure,
@@ -86,14 +86,25 @@ class Worker:
         shape: what it has of its node. Where that has no GPU, it sees none.
         trainer: opens sessions; `CORE_TRAINER` but for tests of the machinery around it.
         sweep_id: the sweep, which artifacts name among their metrics.
+        token_name: a file in the store that the node must see; None for none.
+        paths: files and folders that the node must have.
     """
 
-    def __init__(self, storage: str, shape: Shape, trainer: Trainer, sweep_id: str) -> None:
+    def __init__(
+        self,
+        storage: str,
+        shape: Shape,
+        trainer: Trainer,
+        sweep_id: str,
+        *,
+        token_name: str | None = None,
+        paths: Sequence[str] = (),
+    ) -> None:
         if not shape.amount("GPU"):
             # Ray hides them only from actors on nodes that were started with a setting of its own.
             os.environ |= dict.fromkeys(VISIBLE_DEVICES, "")
         self._store, self._shape, self._sweep_id = Store(storage), shape, sweep_id
-        self._trainer = trainer
+        self._trainer, self._token_name, self._paths = trainer, token_name, paths
         self._sessions: dict[str, _OpenSession] = {}
         self._moved: set[str] = set()
 
@@ -101,7 +112,11 @@ class Worker:
         """Answers when the process is up. It has not loaded torch yet: it may still be ended for
         one that is wanted more."""
         node_id = ray.get_runtime_context().get_node_id()
-        return WorkerPlace(node_id=node_id, host=socket.gethostname())
+        problem = ""
+        if self._token_name is not None:
+            report = report_node(self._store.address, self._token_name, self._paths)
+            problem = report.problem(self._store.address)
+        return WorkerPlace(node_id=node_id, host=socket.gethostname(), problem=problem)
 
     def load(self) -> None:
         """Load torch, before any work: the first call that computes does it else."""

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import sqlite3
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -20,7 +19,6 @@ import pytest
 from magtkd.cli import run_app
 from tune.cli import app
 from tune.doctor import checks as doctor
-from tune.doctor import cluster
 from tune.doctor.checks import run_checks
 from tune.doctor.cluster import check_cluster
 from tune.doctor.tracking import check_tracking
@@ -117,7 +115,7 @@ def test_a_problem_is_exit_code_1(
     assert all(line.split()[0] in OUTCOMES for line in lines.values())
     for name, words in {
         "tracking": "does not answer: Connection refused; start it, or set MLFLOW_TRACKING_URI",
-        "cluster": "Connection refused; start Ray there, or unset RAY_ADDRESS",
+        "cluster": "Connection refused; start Ray there, or give no address",
         "storage": "storage",
     }.items():
         assert lines[name].startswith("problem ")
@@ -253,73 +251,44 @@ def test_another_address() -> None:
 # --- Ray --------------------------------------------------------------------------------------
 
 
+def clusters(address: str | None, *paths: str) -> dict[str, tuple[str, str]]:
+    return dict(check_cluster(address, "results", paths))
+
+
 def test_without_an_address_ray_is_not_started() -> None:
-    outcome, message = check_cluster("")
-    assert (outcome, "RAY_ADDRESS is not set" in message) == ("ok", True)
+    outcome, message = clusters(None)["cluster"]
+    assert (outcome, "starts Ray on this machine" in message) == ("ok", True)
 
 
-@pytest.mark.parametrize("prefix", ["", "ray://"])
-def test_a_cluster_that_is_away(closed_port: int, prefix: str) -> None:
-    outcome, message = check_cluster(f"{prefix}127.0.0.1:{closed_port}")
+def test_a_cluster_that_is_away(closed_port: int, folder: Path) -> None:
+    outcome, message = clusters(f"127.0.0.1:{closed_port}")["cluster"]
     assert outcome == "problem"
-    assert message.startswith(f"{prefix}127.0.0.1:{closed_port}: Connection refused; start Ray")
-
-
-@pytest.mark.parametrize(
-    ("answer", "outcome", "message"),
-    [
-        (
-            "print('noise'); print('[2, {\"CPU\": 8.0, \"GPU\": 1.5}]')",
-            "ok",
-            "2 nodes, 8 CPU, 1.5 GPU",
-        ),
-        (
-            "raise ConnectionError('no such cluster')",
-            "problem",
-            "cannot be joined: ConnectionError: ",
-        ),
-        ("import time; time.sleep(60)", "problem", "no answer in 1 s; start Ray there"),
-    ],
-)
-def test_what_a_cluster_answers(
-    monkeypatch: pytest.MonkeyPatch, answer: str, outcome: str, message: str
-) -> None:
-    monkeypatch.setattr(cluster, "_ASK_RAY", answer)
-    monkeypatch.setattr(cluster, "CLUSTER_SECONDS", 1)
-    found = check_cluster("auto")
-    assert found[0] == outcome
-    assert message in found[1]
+    assert message.endswith(
+        "Connection refused; start Ray there, or give no address to use this machine"
+    )
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_a_real_cluster() -> None:
+def test_a_real_cluster(folder: Path) -> None:
     import ray
 
     from tune.cluster import ray_cluster
 
     with ray_cluster():
-        outcome, message = check_cluster(ray.get_runtime_context().gcs_address)
         has = ray.cluster_resources()
-    assert outcome == "ok"
-    assert message.endswith(f": 1 node, {has['CPU']:g} CPU, {has.get('GPU', 0):g} GPU")
-
-
-def test_no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process that asks Ray is ended with its time."""
-    started: list[Any] = []
-    popen = subprocess.Popen
-
-    def start(*arguments: Any, **options: Any) -> Any:
-        started.append(popen(*arguments, **options))
-        return started[-1]
-
-    monkeypatch.setattr(subprocess, "Popen", start)
-    monkeypatch.setattr(cluster, "_ASK_RAY", "import time; time.sleep(60)")
-    monkeypatch.setattr(cluster, "CLUSTER_SECONDS", 0.5)
-    assert check_cluster("auto")[0] == "problem"
-    assert [process.poll() is None for process in started] == [False]
+        found = clusters(ray.get_runtime_context().gcs_address, str(folder), "away.parquet")
+    assert found["cluster"] == (
+        "ok",
+        f"1 node, {has['CPU']:g} CPU, {has.get('GPU', 0):g} GPU",
+    )
+    outcome, message = found[f"node {socket.gethostname()}"]
+    assert outcome == "problem"
+    assert f"{has['CPU']:g} CPU" in message
+    assert ": does not have away.parquet; put it where every node has it" in message
+    assert list(folder.iterdir()) == []
 
 
 # --- devices ----------------------------------------------------------------------------------

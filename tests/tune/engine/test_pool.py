@@ -27,7 +27,7 @@ EPSILON = 1e-6
 
 
 def node(name, **totals):
-    return Node(name=name, node_id=name, totals={one: float(much) for one, much in totals.items()})
+    return Node(name=name, id=name, totals={one: float(much) for one, much in totals.items()})
 
 
 class Cluster:
@@ -82,7 +82,7 @@ class Cluster:
                         self.up(handle)
 
     def up(self, handle):
-        place = WorkerPlace(node_id=handle.node.node_id, host=handle.node.name)
+        place = WorkerPlace(node_id=handle.node.id, host=handle.node.name)
         handle.future.set_result(place)
 
     def add(self, new):
