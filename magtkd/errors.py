@@ -4,8 +4,12 @@
     ├── InputError (also ValueError)   the user gave something wrong; the command line exits with 2
     │   ├── ConfigError                a key, a value or a file of the configuration
     │   ├── DataError                  a table of conversations
-    │   ├── StorageError               the storage folder or address
+    │   ├── StorageError               the storage's address, or a folder that cannot be written
     │   └── SweepError                 a sweep's name, space, objective, resources
+    ├── ResumableError                 what may be gone when it is tried again; exits with 75
+    │   ├── StorageLostError           the storage went away, or is full, in the middle of the work
+    │   ├── OwnerLostError             another driver has taken the sweep over
+    │   └── RayLostError               Ray went away
     ├── ArtifactError                  an artifact that is missing or does not match its checksums
     ├── DivergedError                  a loss that is not finite
     └── StageMemoryError               a stage that did not fit into memory
@@ -25,8 +29,12 @@ __all__ = [
     "DivergedError",
     "InputError",
     "MagtkdError",
+    "OwnerLostError",
+    "RayLostError",
+    "ResumableError",
     "StageMemoryError",
     "StorageError",
+    "StorageLostError",
     "SweepError",
     "and_more",
     "first_line",
@@ -64,11 +72,31 @@ class DataError(InputError):
 
 
 class StorageError(InputError):
-    """The storage folder or address cannot be used."""
+    """The storage's address is wrong, or its folder cannot be used to begin with."""
 
 
 class SweepError(InputError):
     """A sweep's name, space, objective or resources are wrong."""
+
+
+class ResumableError(MagtkdError):
+    """The work could not go on, and nothing is wrong with it: what is done is kept, and the same
+    command, or `--resume`, continues from there."""
+
+
+class StorageLostError(ResumableError):
+    """The storage was there, and cannot be read or written any more."""
+
+    is_passing = False
+    """Whether it is a fault that may pass, and was waited for in vain."""
+
+
+class OwnerLostError(ResumableError):
+    """Another driver has taken the sweep over."""
+
+
+class RayLostError(ResumableError):
+    """Ray, or an actor that the driver cannot do without, has gone."""
 
 
 class ArtifactError(MagtkdError):

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 
 from magtkd.config import Config
-from magtkd.errors import StorageError
+from magtkd.errors import StorageLostError
 from magtkd.memory import memory_named
 from magtkd.pipeline import (
     Plan,
@@ -186,7 +186,7 @@ class Worker:
         opened = self._sessions[session_id]
         checkpoint: bytes = opened.session.checkpoint()
         if opened.is_under_way:
-            with contextlib.suppress(StorageError):
+            with contextlib.suppress(StorageLostError):
                 opened.checkpoints.save(checkpoint)
         return checkpoint
 
