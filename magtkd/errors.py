@@ -1,12 +1,12 @@
 """What can go wrong, as a tree.
 
-    MagtkdError
-    ├── InputError (also ValueError)   the user gave something wrong; the command line exits with 2
+    MagtkdError                        exit code 1, where nothing else is said
+    ├── InputError (also ValueError)   the user gave something wrong; exit code 2
     │   ├── ConfigError                a key, a value or a file of the configuration
     │   ├── DataError                  a table of conversations
     │   ├── StorageError               the storage's address, or a folder that cannot be written
     │   └── SweepError                 a sweep's name, space, objective, resources
-    ├── ResumableError                 what may be gone when it is tried again; exits with 75
+    ├── ResumableError                 a fault that may be gone later; exit code 75
     │   ├── StorageLostError           the storage went away, or is full, in the middle of the work
     │   ├── OwnerLostError             another driver has taken the sweep over
     │   └── RayLostError               Ray went away
@@ -50,6 +50,9 @@ class MagtkdError(Exception):
         way_out: what to do, where it is given apart from the reason.
     """
 
+    exit_code = 1
+    """Of a command that ends with it."""
+
     def __init__(self, reason: str, way_out: str = "") -> None:
         # Both go to Exception: an error that crosses processes is rebuilt from its args.
         super().__init__(reason, way_out)
@@ -61,6 +64,8 @@ class MagtkdError(Exception):
 
 class InputError(MagtkdError, ValueError):
     """Something the user gave is wrong."""
+
+    exit_code = 2
 
 
 class ConfigError(InputError):
@@ -82,6 +87,9 @@ class SweepError(InputError):
 class ResumableError(MagtkdError):
     """The work could not go on, and nothing is wrong with it: what is done is kept, and the same
     command, or `--resume`, continues from there."""
+
+    exit_code = 75
+    """EX_TEMPFAIL of sysexits.h."""
 
 
 class StorageLostError(ResumableError):

@@ -24,7 +24,7 @@ import tune.tracking
 from magtkd.cli import run_app
 from magtkd.config import Config, dump_yaml, load_config
 from magtkd.encoders.hub import load_pretrained
-from magtkd.errors import ArtifactError, ConfigError, StorageError
+from magtkd.errors import ArtifactError, ConfigError, StorageLostError
 from magtkd.metrics import Scores
 from magtkd.pipeline import CoreTrainer, run_chain
 from magtkd.store import Artifact, Store, to_json
@@ -452,7 +452,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
     def unreachable(path: Path, uri: str) -> int | None:
-        raise StorageError(f"tracking at {uri}: away")
+        raise StorageLostError(f"tracking at {uri}: away")
 
     monkeypatch.setattr(tune.tracking.tracker, "num_behind", unreachable, raising=False)
 

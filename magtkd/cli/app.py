@@ -11,9 +11,16 @@ from typing import Annotated
 
 import typer
 
-from magtkd.errors import DivergedError, InputError, MagtkdError
+from magtkd.errors import InputError, MagtkdError
 
-__all__ = ["complain", "examples", "new_app", "run_app", "warn", "write_text"]
+__all__ = ["EXIT_CODES", "complain", "examples", "new_app", "run_app", "warn", "write_text"]
+
+
+EXIT_CODES = (
+    "Exit codes: 0 done, for a sweep with a completed trial; 1 nothing came of it; 2 wrong input; "
+    "75 a fault that may be gone later: run it again, a sweep with --resume; 130 interrupted, "
+    "likewise."
+)
 
 
 def examples(*commands: str) -> str:
@@ -30,7 +37,9 @@ def new_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         help="Train MAGTKD and search its hyperparameters.",
-        epilog=examples("magtkd sweep experiments/quickstart_sweep.yaml", "magtkd sweep --help"),
+        epilog=examples("magtkd sweep experiments/quickstart_sweep.yaml", "magtkd sweep --help")
+        + "\n\n"
+        + EXIT_CODES,
     )
 
     app.callback()(_root)
@@ -53,13 +62,17 @@ def _root(
 
 
 def run_app(application: typer.Typer, arguments: list[str] | None = None) -> int:
-    """Run a command line; one line on stderr and exit code 2 for what the user got wrong."""
+    """Run a command line; one line on stderr for whatever ends it before its time.
+
+    Returns:
+        the exit code: 0 done, or a sweep with a completed trial; 1 nothing came of it; 2 wrong
+        input; 75 a fault that may be gone later, when the same command or `--resume` continues; 130
+        interrupted, likewise.
+    """
     try:
         code = application(args=arguments, standalone_mode=False)
-    except (InputError, DivergedError) as error:
-        return complain(error, 2)
     except MagtkdError as error:
-        return complain(error, 1)
+        return complain(error, error.exit_code)
     except Exception as error:
         # Typer's and click's own complaints about arguments, which know how to show themselves.
         if not hasattr(error, "format_message"):

@@ -5,7 +5,7 @@ from magtkd.store.checkpoints import Checkpointable, Checkpoints
 from magtkd.store.faults import PATIENCE_SECONDS, patiently, report_faults_to
 from magtkd.store.files import Files
 from magtkd.store.filesystem import copy_here
-from magtkd.store.locks import is_locked, release_lock, take_lock
+from magtkd.store.locks import is_locked, is_still, release_lock, take_lock
 from magtkd.store.store import Store
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "artifact_files",
     "copy_here",
     "is_locked",
+    "is_still",
     "patiently",
     "release_lock",
     "report_faults_to",

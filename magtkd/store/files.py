@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import pyarrow.fs as pafs
 
 from magtkd.errors import StorageError, StorageLostError
-from magtkd.store.faults import reason_of
+from magtkd.store.faults import is_passing, reason_of
 from magtkd.store.filesystem import FileSystem, way_out
 
 __all__ = ["Files"]
+
+T = TypeVar("T")
 
 LEFT_OVER_SECONDS = 6 * 3600.0
 """What is in tmp for longer was left by a writer that died."""
@@ -36,6 +39,7 @@ class Files:
     def __init__(self, address: str | Path) -> None:
         self._filesystem = FileSystem(address)
         self.address, self._root = self._filesystem.address, self._filesystem.root
+        self._made: set[str] = set()
 
     @property
     def _is_local(self) -> bool:
@@ -106,6 +110,7 @@ class Files:
 
     def remove_folder(self, name: str) -> None:
         """Remove a folder under the root with all in it, if it is there and can be removed."""
+        self._made.clear()
         with contextlib.suppress(OSError, StorageLostError):
             self._remove(f"{self._root}/{name}")
 
@@ -130,7 +135,7 @@ class Files:
         temporary = f"{self._root}/tmp/{uuid.uuid4().hex}" if self._is_local else final
         try:
             for path in (temporary, final):
-                self._filesystem.make_folder(path.rpartition("/")[0])
+                self._make_folder(path.rpartition("/")[0])
             self._filesystem.write(temporary, content)
             if temporary != final:
                 self._filesystem.move(temporary, final)
@@ -138,7 +143,25 @@ class Files:
             if temporary != final:
                 with contextlib.suppress(OSError, StorageLostError):
                     self._filesystem.remove_file(temporary)
+            if is_passing(error):  # for `as_one`
+                raise
             raise self._cannot_write(final, error) from None
+
+    def as_one(self, what: str, call: Callable[[], T]) -> T:
+        """Do several things that are tried again together, from the first of them, where one meets
+        a fault that may pass. No other thread may use these files meanwhile.
+
+        Args:
+            what: what is done, in words such as `write sweeps/mosi/ledger`.
+            call: does it.
+        """
+        return self._filesystem.as_one(what, call)
+
+    def _make_folder(self, folder: str) -> None:
+        """Make a folder; on an object store, where it is only a name, once."""
+        if self._is_local or folder not in self._made:
+            self._filesystem.make_folder(folder)
+            self._made.add(folder)
 
     def _cannot_write(self, path: str, error: OSError) -> StorageLostError:
         return StorageLostError(

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from magtkd.errors import StorageError, StorageLostError
-from magtkd.store.faults import patiently, reason_of
+from magtkd.store.faults import is_passing, patiently, reason_of
 
 __all__ = ["FileSystem", "copy_here"]
 
@@ -58,6 +58,7 @@ class FileSystem:
         self.root: str = root.rstrip("/")
         self.seconds: float | None = None
         """How long faults are waited for; None for the usual time."""
+        self._is_inside = False
 
     @property
     def is_local(self) -> bool:
@@ -128,6 +129,15 @@ class FileSystem:
 
     # --- faults -------------------------------------------------------------------------------
 
+    def as_one(self, what: str, call: Callable[[], T]) -> T:
+        """Make several calls that are done again together, from the first of them: what one of them
+        found out may not hold any more once another has waited. For one thread only."""
+        self._is_inside = True
+        try:
+            return self._try(what, call, self.seconds)
+        finally:
+            self._is_inside = False
+
     def _from_address(self) -> tuple[pafs.FileSystem, str]:
         # Without a region in the address, this asks the service for the bucket's.
         found: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(self.address)
@@ -144,11 +154,11 @@ class FileSystem:
 
     def _call(self, what: str, call: Callable[[], T]) -> T:
         try:
-            return self._try(what, call, self.seconds)
+            return call() if self._is_inside else self._try(what, call, self.seconds)
         except _OF_THE_PATH:
             raise
         except OSError as error:
-            if self.is_local:
+            if self.is_local or is_passing(error):
                 raise
             raise StorageLostError(
                 f"storage {self.address}: cannot {what}: {reason_of(error)}", way_out(error, False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 import ray
@@ -10,7 +12,7 @@ from rich.console import Console
 
 from magtkd.config import dump_yaml
 from magtkd.data import read_corpus
-from magtkd.errors import SweepError
+from magtkd.errors import RayLostError, ResumableError, SweepError
 from magtkd.pipeline import make_plan, source_of
 from magtkd.store import Store
 from tune.cluster import check_resources, ray_cluster
@@ -36,16 +38,33 @@ __all__ = ["resume_sweep", "run_sweep"]
 VERSIONS = ("magtkd", "ray", "torch", "optuna", "mlflow")
 
 
+def _complain(error: RayLostError) -> int:
+    print(error, file=sys.stderr)
+    return ResumableError.exit_code
+
+
 def run_sweep(
-    sweep: SweepConfig, options: SweepOptions, console: Console | None = None
+    sweep: SweepConfig,
+    options: SweepOptions,
+    console: Console | None = None,
+    on_lost: Callable[[RayLostError], int] = _complain,
 ) -> SweepState:
     """Run a new sweep to its end.
+
+    Args:
+        sweep: the sweep.
+        options: how it is run.
+        console: where to show it; None for stderr.
+        on_lost: called in another thread when Ray is gone; gives the exit code with which this
+            process then ends.
 
     Returns:
         its state; `closed` is `finished`, or `interrupted` where a signal ended it.
 
     Raises:
         InputError: anything that is wrong with the sweep, before anything is written.
+        ResumableError: the storage or Ray went away; where Ray goes away while trials run, the
+            process ends with exit code 75 instead.
     """
     layout = SweepLayout.of(options.storage, sweep.name)
     check_unused(layout)
@@ -70,16 +89,31 @@ def run_sweep(
             events: list[Event] = [ledger.append(opened)]
             layout.sweep_file.write_text(dump_yaml(sweep), encoding="utf-8")
             events += [ledger.append(Warned(message=line)) for line in unread]
-            return drive(sweep, source, options, ledger=ledger, events=events, console=console)
+            return drive(
+                sweep,
+                source,
+                options,
+                ledger=ledger,
+                events=events,
+                console=console,
+                on_lost=on_lost,
+            )
 
 
-def resume_sweep(name: str, options: SweepOptions, console: Console | None = None) -> SweepState:
+def resume_sweep(
+    name: str,
+    options: SweepOptions,
+    console: Console | None = None,
+    on_lost: Callable[[RayLostError], int] = _complain,
+) -> SweepState:
     """Resume a sweep from its ledger: trials that have not ended first, then new ones.
 
-    A sweep that was begun without tracking continues without, unless an address is given.
+    A sweep that was begun without tracking continues without, unless an address is given. `console`
+    and `on_lost` are as for `run_sweep`.
 
     Raises:
         SweepError: there is no such sweep, another process runs it, or its data have changed.
+        ResumableError: as for `run_sweep`.
     """
     layout = SweepLayout.of(options.storage, name)
     with open_ledger(layout, resume=True) as ledger:
@@ -100,7 +134,15 @@ def resume_sweep(name: str, options: SweepOptions, console: Console | None = Non
             events.append(ledger.append(SweepResumed(format=FORMAT)))
             if state.format < FORMAT:
                 events.append(ledger.append(Warned(message=_older(state))))
-            return drive(sweep, source, options, ledger=ledger, events=events, console=console)
+            return drive(
+                sweep,
+                source,
+                options,
+                ledger=ledger,
+                events=events,
+                console=console,
+                on_lost=on_lost,
+            )
 
 
 def _older(state: SweepState) -> str:

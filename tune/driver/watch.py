@@ -2,7 +2,8 @@
 
     SIGINT, SIGTERM, SIGUSR1    save the running sessions, then stop; a second one stops at once
 
-SIGUSR1 is what Slurm's `--signal=USR1@120` sends before the time is over.
+Saving has a time limit, after which earlier checkpoints hold. SIGUSR1 is what Slurm's
+`--signal=USR1@120` sends before the time is over.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import ray
 import ray.tune as ray_tune
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 
 from magtkd.errors import first_line
 from tune.driver.recorder import Recorder
@@ -27,6 +28,9 @@ from tune.ledger import Live, LiveFile, Warned
 __all__ = ["Stop", "Watch", "stop_signals"]
 
 INTERVAL_SECONDS = 2.0
+SAVE_SECONDS = 30.0
+"""How long a signal waits for what runs to be saved, and then for an object store. Slurm and
+Kubernetes kill what has not ended 30 seconds after SIGTERM, unless told otherwise."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -55,6 +59,8 @@ class Stop(ray_tune.Stopper):  # type: ignore[misc]
         if self._signal is not None:
             raise KeyboardInterrupt
         self._signal = signal.Signals(number)
+        # The loop may be waiting for an object store, and does not come here before that.
+        self._recorder.hurry(SAVE_SECONDS)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
@@ -66,11 +72,14 @@ class Stop(ray_tune.Stopper):  # type: ignore[misc]
             return False
         self._note(f"{self._signal.name}: saving what runs, at the end of its epoch; again to skip")
         try:
-            num_failed = fetch(self._engine.save.remote())
+            num_failed = fetch(self._engine.save.remote(), timeout=SAVE_SECONDS)
             if num_failed:
                 self._note(f"{num_failed} sessions could not be saved; earlier checkpoints hold")
+        except GetTimeoutError:
+            self._note(f"not saved within {SAVE_SECONDS:.0f} s; earlier checkpoints hold")
         except RayError as error:
             self._note(f"sessions could not be saved: {first_line(error)}")
+        self._recorder.hurry(SAVE_SECONDS)  # from now on
         self._is_over = True
         return True
 
@@ -109,7 +118,7 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
         self._engine, self._recorder, self._stop = engine, recorder, stop
         self._live_file = live_file
         self._asked: Ref[EngineActivity] | None = None
-        self._last = -INTERVAL_SECONDS
+        self._last = self._checked = -INTERVAL_SECONDS
 
     def setup(self, *args: Any, **info: Any) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -117,6 +126,9 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
                 signal.signal(number, self._stop.request)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if time.monotonic() - self._checked >= INTERVAL_SECONDS:
+            self._recorder.check()
+            self._checked = time.monotonic()
         if self._asked is None:
             if time.monotonic() - self._last >= INTERVAL_SECONDS:
                 self._asked, self._last = self._engine.describe.remote(), time.monotonic()

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magtkd.errors import StorageError, SweepError
+from magtkd.errors import StorageError, StorageLostError, SweepError
 from magtkd.metrics import Scores
 from magtkd.pipeline import StageRecord
 from tune.ledger import (
@@ -307,7 +307,9 @@ def test_a_full_disk_leaves_the_ledger_whole(tmp_path: Path) -> None:
     # A limit on the file's size fails a write in its middle, as a full disk does.
     resource.setrlimit(resource.RLIMIT_FSIZE, (ledger.num_bytes + 20, limits[1]))
     try:
-        with pytest.raises(StorageError, match=r"cannot write: .*; make room, then .* --resume"):
+        with pytest.raises(
+            StorageLostError, match=r"cannot write: .*; make room, then .* --resume"
+        ):
             ledger.append(TrialSuggested(trial=0, values={"fusion.depth": 2}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -16,7 +16,7 @@ import pytest
 
 import tune.tracking
 from magtkd.cli import run_app
-from magtkd.errors import StorageError
+from magtkd.errors import StorageLostError
 from magtkd.pipeline import StageRecord
 from magtkd.store import take_lock
 from tune.cli import app
@@ -305,7 +305,7 @@ def _with_warnings(layout: SweepLayout, *warnings: str) -> Any:
             {"state": "behind", "num_events": 3},
         ),
         (
-            lambda layout, uri: _raise(StorageError("tracking at http://a:secret@h: away")),
+            lambda layout, uri: _raise(StorageLostError("tracking at http://a:secret@h: away")),
             "MLflow: cannot be reached: tracking at http://***@h: away",
             {"state": "unreachable", "reason": "tracking at http://***@h: away"},
         ),
