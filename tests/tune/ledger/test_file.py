@@ -320,6 +320,27 @@ def test_a_full_disk_leaves_the_ledger_whole(tmp_path: Path) -> None:
     assert list(read_events(ledger.path)) == [event, again]
 
 
+@pytest.mark.parametrize("name", ["ledger.jsonl", "lock"])
+@pytest.mark.parametrize("how", ["removed", "replaced", "moved away"])
+def test_a_storage_that_goes_away_is_noticed(tmp_path: Path, name: str, how: str) -> None:
+    layout = SweepLayout(tmp_path / "store", "mosi")
+    ledger = open_ledger(layout)
+    ledger.append(SweepOpened(name="mosi", config={}, versions={}))
+    ledger.check()
+    path = layout.folder / name
+    if how == "moved away":
+        layout.root.rename(tmp_path / "elsewhere")
+    else:
+        path.unlink()
+    if how == "replaced":
+        path.write_text("")
+    ledger._synced = 0.0  # it is time to
+    with pytest.raises(StorageLostError, match=r"is not the file any more .*removed, unmounted or"):
+        ledger.append(SweepResumed())
+    with pytest.raises(StorageLostError, match="put it back"):
+        ledger.close()
+
+
 def test_time_never_goes_back(tmp_path: Path) -> None:
     layout = SweepLayout(tmp_path, "mosi")
     layout.folder.mkdir(parents=True)
