@@ -95,9 +95,6 @@ class ResumableError(MagtkdError):
 class StorageLostError(ResumableError):
     """The storage was there, and cannot be read or written any more."""
 
-    is_passing = False
-    """Whether it is a fault that may pass, and was waited for in vain."""
-
 
 class OwnerLostError(ResumableError):
     """Another driver has taken the sweep over."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -70,7 +73,8 @@ def run_app(application: typer.Typer, arguments: list[str] | None = None) -> int
         interrupted, likewise.
     """
     try:
-        code = application(args=arguments, standalone_mode=False)
+        with _interrupted_by(signal.SIGTERM, signal.SIGUSR1):
+            code = application(args=arguments, standalone_mode=False)
     except MagtkdError as error:
         return complain(error, error.exit_code)
     except Exception as error:
@@ -82,6 +86,21 @@ def run_app(application: typer.Typer, arguments: list[str] | None = None) -> int
         return complain(f"{message}; see `{_command(error)} --help`", 2) if message else 2
     # Typer returns the exit code of `typer.Exit`, and 130 after Ctrl-C.
     return code if isinstance(code, int) else 0
+
+
+@contextlib.contextmanager
+def _interrupted_by(*numbers: signal.Signals) -> Iterator[None]:
+    """These signals do what Ctrl-C does, unless the block handles them itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # one that Python did not set
+                signal.signal(number, handler)
 
 
 def complain(message: object, code: int) -> int:

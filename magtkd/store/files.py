@@ -49,8 +49,7 @@ class Files:
         """Write and remove a probe; a folder that does not exist yet is not made.
 
         Raises:
-            StorageError: it cannot be written; the message gives the reason.
-            StorageLostError: it does not answer.
+            StorageError: it cannot be written, or does not answer; the message gives the reason.
         """
         self._filesystem.seconds = START_SECONDS
         try:
@@ -59,15 +58,13 @@ class Files:
             self._filesystem.remove_file(probe)
         except OSError as error:
             raise StorageError(
-                f"storage {self.address}: cannot be written: {reason_of(error)}; "
+                f"storage {self._filesystem.shown}: cannot be written: {reason_of(error)}; "
                 "choose another --storage"
             ) from None
         except StorageLostError as error:
-            if error.is_passing:
-                raise StorageLostError(
-                    error.reason, "check the address, or try again when it answers"
-                ) from None
-            raise StorageError(error.reason, f"{error.way_out}, or choose another") from None
+            raise StorageError(
+                error.reason, f"{error.way_out}, or choose another --storage"
+            ) from None
         finally:
             self._filesystem.seconds = None
 
@@ -165,7 +162,7 @@ class Files:
 
     def _cannot_write(self, path: str, error: OSError) -> StorageLostError:
         return StorageLostError(
-            f"storage {self.address}: cannot write {path}: {reason_of(error)}",
+            f"storage {self._filesystem.shown}: cannot write {path}: {reason_of(error)}",
             way_out(error, self._is_local),
         )
 

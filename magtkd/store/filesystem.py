@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -43,27 +45,41 @@ class FileSystem:
 
     def __init__(self, address: str | Path) -> None:
         self.address = str(address)
+        self.shown = re.sub(r"//[^/@]*@", "//***@", self.address)
+        """The address without credentials, for people."""
+        self._found: pafs.FileSystem | None = None
         try:
             if "://" in self.address:
-                self._arrow, root = self._try("be reached", self._from_address)
+                self._found, root = pafs.FileSystem.from_uri(self.address)
             else:
                 path = Path(self.address).expanduser().absolute()
-                self.address = str(path)
-                self._arrow, root = pafs.LocalFileSystem(), path.as_posix()
+                self.address = self.shown = str(path)
+                self._found, root = pafs.LocalFileSystem(), path.as_posix()
         except (pa.ArrowInvalid, OSError) as error:
-            raise StorageError(
-                f"storage {self.address!r}: not a folder or a pyarrow.fs address: "
-                f"{reason_of(error)}; give a folder, or an address such as s3://bucket/prefix"
-            ) from None
+            if not isinstance(error, OSError) or not is_passing(error):
+                raise StorageError(
+                    f"storage {self.shown!r}: not a folder or a pyarrow.fs address: "
+                    f"{reason_of(error)}; give a folder, or an address such as s3://bucket/prefix"
+                ) from None
+            # It asked the service for the bucket's region; the next call asks again.
+            parts = urlsplit(self.address)
+            root = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
         self.root: str = root.rstrip("/")
         self.seconds: float | None = None
         """How long faults are waited for; None for the usual time."""
         self._is_inside = False
 
     @property
+    def _arrow(self) -> pafs.FileSystem:
+        """Arrow's file system."""
+        if self._found is None:
+            self._found, _ = pafs.FileSystem.from_uri(self.address)
+        return self._found
+
+    @property
     def is_local(self) -> bool:
         """Whether it is a folder, which can rename and lock."""
-        return isinstance(self._arrow, pafs.LocalFileSystem)
+        return isinstance(self._found, pafs.LocalFileSystem)
 
     def info(self, path: str) -> pafs.FileInfo:
         """What is at a path, if anything."""
@@ -138,13 +154,8 @@ class FileSystem:
         finally:
             self._is_inside = False
 
-    def _from_address(self) -> tuple[pafs.FileSystem, str]:
-        # Without a region in the address, this asks the service for the bucket's.
-        found: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(self.address)
-        return found
-
     def _try(self, what: str, call: Callable[[], T], seconds: float | None = None) -> T:
-        return patiently(call, self.address, what, seconds=seconds)
+        return patiently(call, self.shown, what, seconds=seconds)
 
     def _read(self, path: str, call: Callable[[], T]) -> T:
         return self._call(f"read {path}", call)
@@ -161,7 +172,7 @@ class FileSystem:
             if self.is_local or is_passing(error):
                 raise
             raise StorageLostError(
-                f"storage {self.address}: cannot {what}: {reason_of(error)}", way_out(error, False)
+                f"storage {self.shown}: cannot {what}: {reason_of(error)}", way_out(error, False)
             ) from None
 
 

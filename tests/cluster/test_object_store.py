@@ -81,7 +81,7 @@ def ledger_of(proxy, prefix, name="toy"):
     return [json.loads(line) for line in content.splitlines()]
 
 
-def wait_for(process, condition, seconds=120):
+def wait_for(process, condition, seconds=240):
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()

@@ -127,7 +127,7 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         if self.error is None:
             self.error = error
             time.sleep(0.1)  # an event that is being written
-        self.hurry(1.0)
+        self.hurry(5.0)  # Ray soon ends the process by itself
         with contextlib.suppress(ResumableError, OSError):
             self.close(SweepEnd.INTERRUPTED)
             self._ledger.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from magtkd.config import dump_yaml
 from magtkd.data import read_corpus
 from magtkd.errors import RayLostError, ResumableError, SweepError
 from magtkd.pipeline import make_plan, source_of
-from magtkd.store import Store
+from magtkd.store import Files, Store
 from tune.cluster import check_resources, ray_cluster
 from tune.config import SweepConfig, SweepOptions, check_sweep
 from tune.driver.drive import drive
@@ -67,6 +68,8 @@ def run_sweep(
             process ends with exit code 75 instead.
     """
     layout = SweepLayout.of(options.storage, sweep.name)
+    if layout.remote:
+        Store(options.storage).check_writable()  # before anything waits for it
     check_unused(layout)
     check_sweep(sweep)
     corpus = read_corpus(sweep.data)
@@ -87,7 +90,7 @@ def run_sweep(
                 format=FORMAT,
             )
             events: list[Event] = [ledger.append(opened)]
-            layout.sweep_file.write_text(dump_yaml(sweep), encoding="utf-8")
+            _write_for_people(layout, dump_yaml(sweep))
             events += [ledger.append(Warned(message=line)) for line in unread]
             return drive(
                 sweep,
@@ -98,6 +101,14 @@ def run_sweep(
                 console=console,
                 on_lost=on_lost,
             )
+
+
+def _write_for_people(layout: SweepLayout, text: str) -> None:
+    """The resolved sweep; nothing reads it, so a disk that is full is reported by the ledger."""
+    with contextlib.suppress(OSError):
+        layout.sweep_file.write_text(text, encoding="utf-8")
+    if layout.remote:
+        Files(layout.remote).write_file(f"{layout.remote_folder}/sweep.yaml", text.encode())
 
 
 def resume_sweep(

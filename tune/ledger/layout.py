@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Self
 
 from magtkd.errors import SweepError
+from tune.redact import redact
 
 __all__ = ["SweepLayout", "session_name", "sessions_folder", "storage_root", "tracking_uri"]
 
@@ -81,7 +82,7 @@ class SweepLayout:
     @property
     def place(self) -> str:
         """Where all sweeps are, for people."""
-        return self.remote or str(self.sweeps)
+        return redact(self.remote) or str(self.sweeps)
 
     @property
     def folder(self) -> Path:

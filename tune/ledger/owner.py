@@ -9,6 +9,7 @@ clocks. A driver that finds another's id in the file has lost the sweep, and sto
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -88,6 +89,12 @@ class OwnerFile:
             return False
 
     def _watch(self, found: Owner) -> Owner | None:
+        logging.getLogger(__name__).warning(
+            "sweep %r: waiting for %.0f s to see whether %s is alive",
+            self._layout.name,
+            STALE_SECONDS,
+            found.process,
+        )
         deadline = time.monotonic() + STALE_SECONDS
         while time.monotonic() < deadline:
             time.sleep(1.0)

@@ -18,6 +18,7 @@ from typing import Self
 from magtkd.errors import SweepError
 from magtkd.store import Files
 from tune.ledger.layout import SweepLayout
+from tune.redact import redact
 
 __all__ = ["RemoteLedger", "Series"]
 
@@ -69,7 +70,7 @@ class RemoteLedger:
 
     def __init__(self, layout: SweepLayout, files: Files) -> None:
         self._files, self._folder = files, f"{layout.remote_folder}/ledger"
-        self.place = f"{layout.remote} ({self._folder})"
+        self.place = f"{redact(layout.remote)} ({self._folder})"
         """Where it is, for people."""
         self._series: Series | None = None
         self._parts: list[_Part] = []

@@ -23,7 +23,7 @@ class Uploader:
     Args:
         remote: the ledger in the store, whose series has begun.
         owner: the owner file, which this driver has taken.
-        file: descriptor of the local ledger.
+        file: descriptor of the local ledger, of which this makes its own.
         as_one: `Files.as_one` of the files that these use, which are this thread's alone.
     """
 
@@ -36,7 +36,7 @@ class Uploader:
         as_one: Callable[[str, Callable[[], None]], None],
     ) -> None:
         self._remote, self._owner, self._as_one = remote, owner, as_one
-        self._file, self._size, self._done = file, 0, 0
+        self._file, self._size, self._done = os.dup(file), 0, 0  # the ledger may be closed first
         self._changed = threading.Condition()
         self._is_urgent = self._is_closing = False
         self._deadline: float | None = None
@@ -115,6 +115,8 @@ class Uploader:
             with self._changed:
                 self._error = ResumableError(f"ledger {self._remote.place}: {error!r}")
                 self._changed.notify_all()
+        finally:
+            os.close(self._file)
 
     def _wait(self) -> bool:
         """Wait for the next batch or sign of life; whether there is to be one."""
