@@ -4,8 +4,8 @@ An object store or a network file system is away at times: connections are reset
 asks for fewer requests. No trial fails for that. What lasts, such as a right that is missing or a
 disk that is full, is not waited for.
 
-pyarrow has tried a request to an object store 31 times before it raises: for 6 seconds, or 100 with a
-service that accepts connections and never answers. What is waited here comes after that.
+pyarrow has tried a request to an object store 31 times before it raises: for 6 seconds, or 100 with
+a service that accepts connections and never answers. What is waited here comes after that.
 """
 
 from __future__ import annotations

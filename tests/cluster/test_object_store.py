@@ -154,7 +154,7 @@ def test_a_store_that_stays_away_stops_the_sweep_and_it_continues_later(
     _, err = process.communicate(timeout=120)
     assert process.returncode == 75, err
     last = err.splitlines()[-1]
-    assert last.startswith(f"magtkd: storage {storage}: cannot write ")
+    assert last.startswith(f"magtkd: storage {storage}: cannot ")
     assert "; tried for 1" in last
     assert "; continue when it answers; to resume: magtkd sweep --resume toy --storage" in last
     assert "make room" not in err

@@ -101,7 +101,7 @@ class Uploader:
             with self._changed:
                 self._is_closing = True
                 self._changed.notify_all()
-            self._thread.join(BATCH_SECONDS)
+            self._thread.join(2 * BEAT_SECONDS)  # it may be in the middle of a sign of life
 
     def _run(self) -> None:
         try:
