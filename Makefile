@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORAGE ?= magtkd-results
 
-.PHONY: quickstart test lint types contracts docs unit install install-dev clean
+.PHONY: quickstart test test-cluster lint types contracts docs unit install install-dev clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/magtkd sweep experiments/quickstart_sweep.yaml --storage $(STORAGE) name=quickstart-$$(date +%m%d-%H%M%S)
@@ -28,6 +28,10 @@ docs: $(VENV)/.installed-dev
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# What lasts long and needs servers beside the sweep.
+test-cluster: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/cluster -m cluster $(PYTEST_ARGS)
 
 # Torch comes first and by its pinned version: what depends on it must not choose another.
 $(VENV)/.installed: pyproject.toml constraints.txt

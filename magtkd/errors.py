@@ -1,11 +1,15 @@
 """What can go wrong, as a tree.
 
-    MagtkdError
-    ├── InputError (also ValueError)   the user gave something wrong; the command line exits with 2
+    MagtkdError                        exit code 1, where nothing else is said
+    ├── InputError (also ValueError)   the user gave something wrong; exit code 2
     │   ├── ConfigError                a key, a value or a file of the configuration
     │   ├── DataError                  a table of conversations
-    │   ├── StorageError               the storage folder or address
+    │   ├── StorageError               the storage's address, or a folder that cannot be written
     │   └── SweepError                 a sweep's name, space, objective, resources
+    ├── ResumableError                 a fault that may be gone later; exit code 75
+    │   ├── StorageLostError           the storage went away, or is full, in the middle of the work
+    │   ├── OwnerLostError             another driver has taken the sweep over
+    │   └── RayLostError               Ray went away
     ├── ArtifactError                  an artifact that is missing or does not match its checksums
     ├── DivergedError                  a loss that is not finite
     └── StageMemoryError               a stage that did not fit into memory
@@ -25,8 +29,12 @@ __all__ = [
     "DivergedError",
     "InputError",
     "MagtkdError",
+    "OwnerLostError",
+    "RayLostError",
+    "ResumableError",
     "StageMemoryError",
     "StorageError",
+    "StorageLostError",
     "SweepError",
     "and_more",
     "first_line",
@@ -42,6 +50,9 @@ class MagtkdError(Exception):
         way_out: what to do, where it is given apart from the reason.
     """
 
+    exit_code = 1
+    """Of a command that ends with it."""
+
     def __init__(self, reason: str, way_out: str = "") -> None:
         # Both go to Exception: an error that crosses processes is rebuilt from its args.
         super().__init__(reason, way_out)
@@ -54,6 +65,8 @@ class MagtkdError(Exception):
 class InputError(MagtkdError, ValueError):
     """Something the user gave is wrong."""
 
+    exit_code = 2
+
 
 class ConfigError(InputError):
     """A key, a value or a file of the configuration is wrong."""
@@ -64,11 +77,31 @@ class DataError(InputError):
 
 
 class StorageError(InputError):
-    """The storage folder or address cannot be used."""
+    """The storage's address is wrong, or its folder cannot be used to begin with."""
 
 
 class SweepError(InputError):
     """A sweep's name, space, objective or resources are wrong."""
+
+
+class ResumableError(MagtkdError):
+    """The work could not go on, and nothing is wrong with it: what is done is kept, and the same
+    command, or `--resume`, continues from there."""
+
+    exit_code = 75
+    """EX_TEMPFAIL of sysexits.h."""
+
+
+class StorageLostError(ResumableError):
+    """The storage was there, and cannot be read or written any more."""
+
+
+class OwnerLostError(ResumableError):
+    """Another driver has taken the sweep over."""
+
+
+class RayLostError(ResumableError):
+    """Ray, or an actor that the driver cannot do without, has gone."""
 
 
 class ArtifactError(MagtkdError):

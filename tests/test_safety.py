@@ -24,7 +24,7 @@ import tune.tracking
 from magtkd.cli import run_app
 from magtkd.config import Config, dump_yaml, load_config
 from magtkd.encoders.hub import load_pretrained
-from magtkd.errors import ArtifactError, ConfigError, StorageError
+from magtkd.errors import ArtifactError, ConfigError, StorageLostError
 from magtkd.metrics import Scores
 from magtkd.pipeline import CoreTrainer, run_chain
 from magtkd.store import Artifact, Store, to_json
@@ -452,7 +452,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
     def unreachable(path: Path, uri: str) -> int | None:
-        raise StorageError(f"tracking at {uri}: away")
+        raise StorageLostError(f"tracking at {uri}: away")
 
     monkeypatch.setattr(tune.tracking.tracker, "num_behind", unreachable, raising=False)
 
@@ -467,7 +467,7 @@ def check_secret(call: Call, *arguments: str) -> tuple[int, str]:
 
 @pytest.mark.usefixtures("away")
 @pytest.mark.parametrize(
-    ("command", "code"), [("trials", 0), ("best", 0), ("status", 0), ("sync", 2), ("doctor", 1)]
+    ("command", "code"), [("trials", 0), ("best", 0), ("status", 0), ("sync", 75), ("doctor", 1)]
 )
 def test_no_password_is_shown(call: Call, sweep: Path, command: str, code: int) -> None:
     arguments = [command] if command == "doctor" else [command, "mine"]
@@ -481,7 +481,7 @@ def test_no_password_is_shown(call: Call, sweep: Path, command: str, code: int) 
 def test_no_password_in_an_address_that_is_given(call: Call, sweep: Path) -> None:
     uri = f"http://ann:{SECRET}@127.0.0.1:1/x"
     code, shown = check_secret(call, "sync", "mine", "--tracking-uri", uri)
-    assert (code, "***@127.0.0.1" in shown) == (2, True)
+    assert (code, "***@127.0.0.1" in shown) == (75, True)
     for command in ("status", "best", "doctor"):
         name = [] if command == "doctor" else ["mine"]
         check_secret(call, command, *name, "--storage", f"s3://key:{SECRET}@bucket?scheme=ftp")

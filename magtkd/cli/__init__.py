@@ -3,7 +3,7 @@
 The functions here only read arguments and print; what they call can be called from a notebook.
 """
 
-from magtkd.cli.app import complain, examples, new_app, run_app, warn, write_text
+from magtkd.cli.app import EXIT_CODES, complain, examples, new_app, run_app, warn, write_text
 from magtkd.cli.config import make_config_app
 from magtkd.cli.data import data_app
 from magtkd.cli.import_weights import add_import
@@ -11,6 +11,7 @@ from magtkd.cli.options import JsonOption, Overrides, StorageOption
 from magtkd.cli.train import add_train
 
 __all__ = [
+    "EXIT_CODES",
     "JsonOption",
     "Overrides",
     "StorageOption",

@@ -5,15 +5,25 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from magtkd.errors import DivergedError, InputError, MagtkdError
+from magtkd.errors import InputError, MagtkdError
 
-__all__ = ["complain", "examples", "new_app", "run_app", "warn", "write_text"]
+__all__ = ["EXIT_CODES", "complain", "examples", "new_app", "run_app", "warn", "write_text"]
+
+
+EXIT_CODES = (
+    "Exit codes: 0 done, for a sweep with a completed trial; 1 nothing came of it; 2 wrong input; "
+    "75 a fault that may be gone later: run it again, a sweep with --resume; 130 interrupted, "
+    "likewise."
+)
 
 
 def examples(*commands: str) -> str:
@@ -30,7 +40,9 @@ def new_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         help="Train MAGTKD and search its hyperparameters.",
-        epilog=examples("magtkd sweep experiments/quickstart_sweep.yaml", "magtkd sweep --help"),
+        epilog=examples("magtkd sweep experiments/quickstart_sweep.yaml", "magtkd sweep --help")
+        + "\n\n"
+        + EXIT_CODES,
     )
 
     app.callback()(_root)
@@ -53,13 +65,18 @@ def _root(
 
 
 def run_app(application: typer.Typer, arguments: list[str] | None = None) -> int:
-    """Run a command line; one line on stderr and exit code 2 for what the user got wrong."""
+    """Run a command line; one line on stderr for whatever ends it before its time.
+
+    Returns:
+        the exit code: 0 done, or a sweep with a completed trial; 1 nothing came of it; 2 wrong
+        input; 75 a fault that may be gone later, when the same command or `--resume` continues; 130
+        interrupted, likewise.
+    """
     try:
-        code = application(args=arguments, standalone_mode=False)
-    except (InputError, DivergedError) as error:
-        return complain(error, 2)
+        with _interrupted_by(signal.SIGTERM, signal.SIGUSR1):
+            code = application(args=arguments, standalone_mode=False)
     except MagtkdError as error:
-        return complain(error, 1)
+        return complain(error, error.exit_code)
     except Exception as error:
         # Typer's and click's own complaints about arguments, which know how to show themselves.
         if not hasattr(error, "format_message"):
@@ -69,6 +86,21 @@ def run_app(application: typer.Typer, arguments: list[str] | None = None) -> int
         return complain(f"{message}; see `{_command(error)} --help`", 2) if message else 2
     # Typer returns the exit code of `typer.Exit`, and 130 after Ctrl-C.
     return code if isinstance(code, int) else 0
+
+
+@contextlib.contextmanager
+def _interrupted_by(*numbers: signal.Signals) -> Iterator[None]:
+    """These signals do what Ctrl-C does, unless the block handles them itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # one that Python did not set
+                signal.signal(number, handler)
 
 
 def complain(message: object, code: int) -> int:

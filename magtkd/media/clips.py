@@ -7,20 +7,20 @@ on one machine share what they do look at.
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import uuid
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from magtkd.errors import ArtifactError
+from magtkd.store import copy_here
 
 __all__ = ["ClipWriter", "Clips"]
 
@@ -131,15 +131,13 @@ def _local(address: str) -> Path:
     """The file itself, or a copy on this machine that its processes share."""
     if "://" not in address:
         return _there(Path(address), address)
-    filesystem, path = pafs.FileSystem.from_uri(address)
     folder = Path(tempfile.gettempdir()) / f"magtkd-media-{os.getuid()}"
-    copy = folder / "-".join(path.split("/")[-3:])
+    copy = folder / "-".join(urlsplit(address).path.split("/")[-3:])
     if not copy.is_file():
         folder.mkdir(mode=0o700, exist_ok=True)
         partial = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}")
         try:
-            with filesystem.open_input_stream(path) as source, partial.open("wb") as target:
-                shutil.copyfileobj(source, target, 1 << 24)
+            copy_here(address, partial)
             partial.replace(copy)
         except OSError:
             raise _unreadable(address) from None

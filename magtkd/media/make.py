@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from magtkd.config import AudioMediaConfig, VideoMediaConfig
 from magtkd.data.paths import inside
-from magtkd.errors import DataError, StorageError, and_more
+from magtkd.errors import DataError, StorageLostError, and_more
 from magtkd.media.audio import read_waveform
 from magtkd.media.clips import ClipWriter
 from magtkd.media.container import UnreadableError, need_media
@@ -107,7 +107,7 @@ def make_media(
         DataError: clips cannot be read, and `on_missing` is `error`; up to `MOST_REFUSED` are
             named.
         InputError: nothing to decode with is installed.
-        StorageError: there is no room.
+        StorageLostError: there is no room.
     """
     need_media()
     started = time.perf_counter()
@@ -126,7 +126,7 @@ def make_media(
         table = writer.table(data.select(["dialogue_id", "utterance_id"]), clip_format.shape)
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise StorageError(
+        raise StorageLostError(
             f"{path.parent}: cannot write the clips of {stage}: {error.strerror}; make room, or "
             "choose another --storage"
         ) from None

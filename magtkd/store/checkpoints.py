@@ -13,7 +13,7 @@ import re
 import time
 from typing import Protocol
 
-from magtkd.errors import StorageError
+from magtkd.errors import StorageLostError
 from magtkd.store.files import Files
 
 __all__ = ["Checkpointable", "Checkpoints"]
@@ -47,7 +47,11 @@ class Checkpoints:
         self._last_time, self._last_cost = time.monotonic(), 0.0
 
     def load(self) -> bytes | None:
-        """The newest checkpoint that is whole; None where there is none."""
+        """The newest checkpoint that is whole; None where there is none.
+
+        Raises:
+            StorageLostError: it cannot be known; training must not begin anew for that.
+        """
         for name in reversed(self._store.list_files(self._folder)):
             found = _FILE.fullmatch(name)
             if found is None:
@@ -64,7 +68,7 @@ class Checkpoints:
         """Write a checkpoint, then remove those before it.
 
         Raises:
-            StorageError: it could not be written; those before it are still there.
+            StorageLostError: it could not be written; those before it are still there.
         """
         before = self._store.list_files(self._folder)
         digest = hashlib.sha256(checkpoint).hexdigest()
@@ -83,7 +87,7 @@ class Checkpoints:
         now = time.monotonic()
         if session.is_done or now - self._last_time < max(SECONDS, self._last_cost / SHARE):
             return
-        with contextlib.suppress(StorageError):
+        with contextlib.suppress(StorageLostError):
             self.save(session.checkpoint())
         self._last_time = time.monotonic()
         self._last_cost = self._last_time - now

@@ -5,72 +5,77 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
-import pyarrow as pa
 import pyarrow.fs as pafs
 
-from magtkd.errors import StorageError, first_line
+from magtkd.errors import StorageError, StorageLostError
+from magtkd.store.faults import is_passing, reason_of
+from magtkd.store.filesystem import FileSystem, way_out
 
 __all__ = ["Files"]
 
+T = TypeVar("T")
+
 LEFT_OVER_SECONDS = 6 * 3600.0
 """What is in tmp for longer was left by a writer that died."""
+START_SECONDS = 20.0
+"""How long faults are waited for before the work begins: the address may be wrong."""
 
 
 class Files:
     """Files under a folder or any `pyarrow.fs` address (`s3://bucket/prefix`, `gs://...`). Names
     are relative to it, with slashes.
 
+    Faults that may pass are waited for (see `magtkd.store.faults`). All methods raise
+    `StorageLostError` where these last, or where an object store refuses.
+
     Raises:
         StorageError: the address is not one.
     """
 
     def __init__(self, address: str | Path) -> None:
-        self.address = str(address)
-        try:
-            if "://" in self.address:
-                self._filesystem, root = pafs.FileSystem.from_uri(self.address)
-            else:
-                path = Path(self.address).expanduser().absolute()
-                self.address = str(path)
-                self._filesystem, root = pafs.LocalFileSystem(), path.as_posix()
-        except (pa.ArrowInvalid, OSError) as error:
-            raise StorageError(
-                f"storage {self.address!r}: not a folder or a pyarrow.fs address: "
-                f"{_reason(error)}; give a folder, or an address such as s3://bucket/prefix"
-            ) from None
-        self._root: str = root.rstrip("/")
+        self._filesystem = FileSystem(address)
+        self.address, self._root = self._filesystem.address, self._filesystem.root
+        self._made: set[str] = set()
 
     @property
     def _is_local(self) -> bool:
-        return isinstance(self._filesystem, pafs.LocalFileSystem)
+        return self._filesystem.is_local
 
     def check_writable(self) -> None:
         """Write and remove a probe; a folder that does not exist yet is not made.
 
         Raises:
-            StorageError: it cannot be written; the message gives the reason.
+            StorageError: it cannot be written, or does not answer; the message gives the reason.
         """
+        self._filesystem.seconds = START_SECONDS
         try:
             probe = f"{self._existing_folder()}/.probe-{uuid.uuid4().hex}"
-            self._write_file(probe, b"")
-            self._filesystem.delete_file(probe)
+            self._filesystem.write(probe, b"")
+            self._filesystem.remove_file(probe)
         except OSError as error:
             raise StorageError(
-                f"storage {self.address}: cannot be written: {_reason(error)}; "
+                f"storage {self._filesystem.shown}: cannot be written: {reason_of(error)}; "
                 "choose another --storage"
             ) from None
+        except StorageLostError as error:
+            raise StorageError(
+                error.reason, f"{error.way_out}, or choose another --storage"
+            ) from None
+        finally:
+            self._filesystem.seconds = None
 
     def _existing_folder(self) -> str:
         """The root, or the nearest folder above it that exists."""
         folder = self._root
         if self._is_local:
-            while folder and self._filesystem.get_file_info(folder).type == pafs.FileType.NotFound:
+            while folder and self._filesystem.info(folder).type == pafs.FileType.NotFound:
                 folder = folder.rpartition("/")[0]
         else:
-            self._filesystem.create_dir(folder, recursive=True)
+            self._filesystem.make_folder(folder)
         return folder
 
     def local_path(self, name: str) -> Path | None:
@@ -79,14 +84,12 @@ class Files:
 
     def list_files(self, folder: str) -> list[str]:
         """Names of the files in a folder under the root, sorted; none where it does not exist."""
-        selector = pafs.FileSelector(f"{self._root}/{folder}", allow_not_found=True)
-        found = self._filesystem.get_file_info(selector)
+        found = self._filesystem.list(f"{self._root}/{folder}")
         return sorted(info.base_name for info in found if info.type == pafs.FileType.File)
 
     def list_folders(self, folder: str) -> list[str]:
         """Names of the folders in a folder under the root, sorted."""
-        selector = pafs.FileSelector(f"{self._root}/{folder}", allow_not_found=True)
-        found = self._filesystem.get_file_info(selector)
+        found = self._filesystem.list(f"{self._root}/{folder}")
         return sorted(info.base_name for info in found if info.type == pafs.FileType.Directory)
 
     def read_file(self, name: str) -> bytes:
@@ -95,69 +98,74 @@ class Files:
         Raises:
             OSError: it is not there, or cannot be read.
         """
-        return cast(bytes, self._read_file(f"{self._root}/{name}").to_pybytes())
+        return cast(bytes, self._filesystem.read(f"{self._root}/{name}").to_pybytes())
 
     def remove_file(self, name: str) -> None:
         """Remove a file under the root, if it is there and can be removed."""
-        with contextlib.suppress(OSError):
-            self._filesystem.delete_file(f"{self._root}/{name}")
+        with contextlib.suppress(OSError, StorageLostError):
+            self._filesystem.remove_file(f"{self._root}/{name}")
 
     def remove_folder(self, name: str) -> None:
         """Remove a folder under the root with all in it, if it is there and can be removed."""
-        with contextlib.suppress(OSError):
+        self._made.clear()
+        with contextlib.suppress(OSError, StorageLostError):
             self._remove(f"{self._root}/{name}")
 
     def remove_left_overs(self) -> None:
         """Remove what writers that died left in tmp, once it is old enough to be no one's."""
         before = time.time() - LEFT_OVER_SECONDS
-        selector = pafs.FileSelector(f"{self._root}/tmp", allow_not_found=True)
-        for info in self._filesystem.get_file_info(selector):
+        for info in self._filesystem.list(f"{self._root}/tmp"):
             if info.mtime is not None and info.mtime.timestamp() < before:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, StorageLostError):
                     if info.type == pafs.FileType.Directory:
-                        self._filesystem.delete_dir(info.path)
+                        self._filesystem.remove_folder(info.path)
                     else:
-                        self._filesystem.delete_file(info.path)
+                        self._filesystem.remove_file(info.path)
 
     def write_file(self, name: str, content: bytes) -> None:
         """Replace a file under the root in one step: a run's result, for example.
 
         Raises:
-            StorageError: it could not be written; what was there is as it was.
+            StorageLostError: it could not be written; what was there is as it was.
         """
         final = f"{self._root}/{name}"
         temporary = f"{self._root}/tmp/{uuid.uuid4().hex}" if self._is_local else final
         try:
             for path in (temporary, final):
-                self._filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-            self._write_file(temporary, content)
+                self._make_folder(path.rpartition("/")[0])
+            self._filesystem.write(temporary, content)
             if temporary != final:
                 self._filesystem.move(temporary, final)
         except OSError as error:
             if temporary != final:
-                with contextlib.suppress(OSError):
-                    self._filesystem.delete_file(temporary)
+                with contextlib.suppress(OSError, StorageLostError):
+                    self._filesystem.remove_file(temporary)
+            if is_passing(error):  # for `as_one`
+                raise
             raise self._cannot_write(final, error) from None
 
-    def _write_file(self, path: str, content: bytes | pa.Buffer) -> None:
-        with self._filesystem.open_output_stream(path) as stream:
-            stream.write(content)
+    def as_one(self, what: str, call: Callable[[], T]) -> T:
+        """Do several things that are tried again together, from the first of them, where one meets
+        a fault that may pass. No other thread may use these files meanwhile.
 
-    def _read_file(self, path: str) -> pa.Buffer:
-        with self._filesystem.open_input_file(path) as file:
-            return file.read_buffer()
+        Args:
+            what: what is done, in words such as `write sweeps/mosi/ledger`.
+            call: does it.
+        """
+        return self._filesystem.as_one(what, call)
 
-    def _cannot_write(self, path: str, error: OSError) -> StorageError:
-        return StorageError(
-            f"storage {self.address}: cannot write {path}: {_reason(error)}; "
-            "make room, or choose another --storage"
+    def _make_folder(self, folder: str) -> None:
+        """Make a folder; on an object store, where it is only a name, once."""
+        if self._is_local or folder not in self._made:
+            self._filesystem.make_folder(folder)
+            self._made.add(folder)
+
+    def _cannot_write(self, path: str, error: OSError) -> StorageLostError:
+        return StorageLostError(
+            f"storage {self._filesystem.shown}: cannot write {path}: {reason_of(error)}",
+            way_out(error, self._is_local),
         )
 
     def _remove(self, folder: str) -> None:
-        if self._filesystem.get_file_info(folder).type == pafs.FileType.Directory:
-            self._filesystem.delete_dir(folder)
-
-
-def _reason(error: Exception) -> str:
-    """The reason that the system gives, where Arrow wraps it in a sentence about its file."""
-    return first_line(error, 4096).rpartition("Detail: ")[2]
+        if self._filesystem.info(folder).type == pafs.FileType.Directory:
+            self._filesystem.remove_folder(folder)

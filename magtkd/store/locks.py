@@ -10,7 +10,7 @@ from pathlib import Path
 
 from magtkd.errors import StorageError
 
-__all__ = ["is_locked", "release_lock", "take_lock"]
+__all__ = ["is_locked", "is_still", "release_lock", "take_lock"]
 
 
 def take_lock(path: Path, *, patience: float = 0.05) -> int | None:
@@ -44,7 +44,7 @@ def take_lock(path: Path, *, patience: float = 0.05) -> int | None:
         except OSError as error:
             os.close(lock)
             raise _failed(path, error) from None
-        if _is_still(lock, path):
+        if is_still(lock, path):
             break
         os.close(lock)  # its last holder removed the file between the two calls
     os.ftruncate(lock, 0)
@@ -73,10 +73,15 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def _is_still(lock: int, path: Path) -> bool:
+def is_still(descriptor: int, path: Path) -> bool:
+    """Whether a path is still the file that was opened there.
+
+    Raises:
+        OSError: it cannot be known.
+    """
     try:
-        return os.path.samestat(os.fstat(lock), os.stat(path))
-    except FileNotFoundError:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

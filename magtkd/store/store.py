@@ -67,7 +67,7 @@ class Store(Files):
 
     def exists(self, stage: str, key: str) -> bool:
         """Whether the whole artifact is there."""
-        info = self._filesystem.get_file_info(f"{self.folder(stage, key)}/{MANIFEST}")
+        info = self._filesystem.info(f"{self.folder(stage, key)}/{MANIFEST}")
         return bool(info.is_file)
 
     def write(self, artifact: Artifact) -> Artifact:
@@ -76,7 +76,7 @@ class Store(Files):
         Its media file is moved into the store; the artifact that is returned has its new address.
 
         Raises:
-            StorageError: it could not be written; nothing of it is left under its key.
+            StorageLostError: it could not be written; nothing of it is left under its key.
         """
         final = self.folder(artifact.stage, artifact.key)
         files = artifact_files(artifact)
@@ -85,14 +85,14 @@ class Store(Files):
         prefix = "" if self._is_local else f"{writer}/"
         manifest = {name: entry_of(f"{prefix}{name}", content) for name, content in files.items()}
         try:
-            self._filesystem.create_dir(f"{target}/{prefix}".rstrip("/"), recursive=True)
+            self._filesystem.make_folder(f"{target}/{prefix}".rstrip("/"))
             for name, content in files.items():
-                self._write_file(f"{target}/{prefix}{name}", content)
+                self._filesystem.write(f"{target}/{prefix}{name}", content)
             if artifact.media:
                 manifest[MEDIA] = entry_of_file(f"{prefix}{MEDIA}", artifact.media)
                 self._move_in(artifact.media, f"{target}/{prefix}{MEDIA}")
             if self._is_local or not self.exists(artifact.stage, artifact.key):
-                self._write_file(f"{target}/{MANIFEST}", to_json(manifest).encode())
+                self._filesystem.write(f"{target}/{MANIFEST}", to_json(manifest).encode())
             if target != final:
                 self._publish(artifact, target)
         except OSError as error:
@@ -136,11 +136,11 @@ class Store(Files):
         place = f"{self._root}/damaged/{stage}-{key}-{uuid.uuid4().hex[:8]}"
         try:
             if self._is_local:
-                self._filesystem.create_dir(f"{self._root}/damaged", recursive=True)
+                self._filesystem.make_folder(f"{self._root}/damaged")
                 self._filesystem.move(folder, place)
             else:  # without its manifest it is none, and the next writer has a folder of its own
                 place = folder
-                self._filesystem.delete_file(f"{folder}/{MANIFEST}")
+                self._filesystem.remove_file(f"{folder}/{MANIFEST}")
         except FileNotFoundError:
             pass  # another process was first
         except OSError as error:
@@ -192,7 +192,7 @@ class Store(Files):
     def _manifest(self, folder: str) -> Manifest:
         path = f"{folder}/{MANIFEST}"
         try:
-            content = self._read_file(path).to_pybytes()
+            content = self._filesystem.read(path).to_pybytes()
         except OSError:
             raise ArtifactError(f"{folder}: there is no such artifact", "train the stage") from None
         manifest = parse_manifest(content)
@@ -203,7 +203,7 @@ class Store(Files):
     def _checked(self, folder: str, entry: Entry) -> pa.Buffer:
         path = f"{folder}/{entry['path']}"
         try:
-            content = self._read_file(path)
+            content = self._filesystem.read(path)
         except OSError:
             raise damaged(path, "the file is missing", folder) from None
         found = hashlib.sha256(content).hexdigest()
@@ -218,7 +218,7 @@ class Store(Files):
     def _media(self, folder: str, entry: Entry) -> str:
         """The address of a media file that has the size it should have."""
         path = f"{folder}/{entry['path']}"
-        found = self._filesystem.get_file_info(path).size
+        found = self._filesystem.info(path).size
         if found != entry["size"]:
             why = f"the file is damaged: {found} bytes, not {entry['size']}"
             raise damaged(path, why, folder)
@@ -232,21 +232,17 @@ class Store(Files):
         if self._is_local:
             shutil.move(source, target)
             return
-        with (
-            Path(source).open("rb") as content,
-            self._filesystem.open_output_stream(target) as out,
-        ):
-            shutil.copyfileobj(content, out, 1 << 24)
+        self._filesystem.copy_there(Path(source), target)
         Path(source).unlink(missing_ok=True)
 
     def _publish(self, artifact: Artifact, temporary: str) -> None:
         final = self.folder(artifact.stage, artifact.key)
-        self._filesystem.create_dir(final.rpartition("/")[0], recursive=True)
+        self._filesystem.make_folder(final.rpartition("/")[0])
         try:
             self._filesystem.move(temporary, final)
             return
         except OSError:
-            if self._filesystem.get_file_info(final).type != pafs.FileType.Directory:
+            if self._filesystem.info(final).type != pafs.FileType.Directory:
                 raise
         if self.exists(artifact.stage, artifact.key):
             self._remove(temporary)  # another writer was first, with the same content

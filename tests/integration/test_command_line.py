@@ -64,6 +64,23 @@ def test_more_than_the_cluster_has_is_refused_before_anything_is_written(folder,
     assert not (folder / "magtkd-results" / "sweeps").exists()
 
 
+def test_a_sweep_without_a_completed_trial_exits_with_1(folder, run_command):
+    code, out, err = run_command(
+        "sweep",
+        "toy.yaml",
+        "name=diverges",
+        "search.num_trials=2",
+        "fusion.learning_rate=1e30",
+        "--no-tracking",
+        "--storage",
+        "diverges",
+        folder=folder,
+    )
+    assert code == 1, err
+    assert err.count("diverged") >= 2
+    assert "next: magtkd best" not in out
+
+
 @pytest.fixture(scope="module")
 def interrupted(folder, start_command):
     """A sweep that got Ctrl-C after its first trial: exit code, output, processes it had."""

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -192,6 +193,39 @@ def test_a_second_driver_of_one_sweep_is_refused(folder, start_command, run_comm
     assert not is_locked(SweepLayout(folder / "alone", "alone").lock)
 
 
+def test_a_storage_that_is_moved_away_stops_the_sweep(folder, start_command, run_command):
+    process = start_command(*new("moved", "fusion.epochs=5000"), folder=folder)
+    wait_for(process, lambda: num_reports(folder, "moved") > 0)
+    (folder / "moved").rename(folder / "elsewhere")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    last = err.splitlines()[-1]
+    assert "is not the file any more that this sweep opened" in last
+    assert last.endswith("; to resume: magtkd sweep --resume moved --storage moved")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_ray_that_goes_away_ends_the_sweep_and_it_continues_on_another(
+    name, folder, start_command, run_command
+):
+    sweep = f"without-{name.replace('_', '-')}"
+    process = start_command(*new(sweep), folder=folder)
+    wait_for(process, lambda: num_reports(folder, sweep) > 0)
+    (victim,) = (
+        one for one in psutil.Process(process.pid).children(recursive=True) if one.name() == name
+    )
+    victim.kill()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
+    (line,) = (line for line in err.splitlines() if line.startswith("magtkd: "))
+    assert line.startswith("magtkd: Ray is gone: ")
+    assert line.endswith(f"; to resume: magtkd sweep --resume {sweep} --storage {sweep}")
+    code, _, err = run_command(*resume(sweep), folder=folder)
+    assert code == 0, err
+    assert read_sweep(SweepLayout(folder / sweep, sweep)).count() == {"completed": NUM_TRIALS}
+
+
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str):
     """A file system of its own; what runs below is skipped where none can be mounted."""
@@ -215,7 +249,7 @@ def test_a_full_disk_ends_the_sweep_and_more_room_lets_it_continue(
         code, _, err = run_command(
             "sweep", folder / "toy.yaml", "name=undisturbed", *storage, folder=tmp_path, **log
         )
-        assert code == 2, err
+        assert code == 75, err
         last = err.splitlines()[-1]
         assert last.startswith("magtkd: ")
         assert "No space left on device; make room" in last

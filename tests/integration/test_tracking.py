@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from magtkd.errors import StorageError
+from magtkd.errors import StorageLostError
 from tests.integration.servers import PASSWORD, MlflowServer, Postgres, Process, wait_for
 from tests.tracked import check_equal, rows, story, write_story
 from tune.ledger import Ledger, SweepLayout, Warned, read_events
@@ -197,7 +197,7 @@ def test_outages_cost_nothing_and_are_caught_up(
             ledger.append(event)
         # Appending never waits for a store: some 50 events, where an attempt takes seconds.
         assert time.monotonic() - started < 1
-        with pytest.raises(StorageError, match="tracking at "):
+        with pytest.raises(StorageLostError, match="tracking at "):
             num_behind(ledger.layout, place.uri)
         place.process.start()
         wait_for(lambda: not tracker.behind)

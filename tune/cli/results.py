@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from magtkd.cli import JsonOption, StorageOption, examples, write_text
-from magtkd.errors import StorageError, SweepError
+from magtkd.errors import StorageLostError, SweepError
 from magtkd.store import Store
 from tune.cli.options import NameArgument
 from tune.ledger import SweepLayout, read_sweep
@@ -117,7 +117,7 @@ def _send_to_mlflow(layout: SweepLayout) -> None:
 
     try:
         sync(layout, layout.tracking_uri)
-    except StorageError as error:
+    except StorageLostError as error:
         print(f"magtkd: not sent to MLflow: {error}", file=sys.stderr)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from magtkd.cli import Overrides, StorageOption, examples
+from magtkd.cli import EXIT_CODES, Overrides, StorageOption, complain, examples
 from magtkd.config import dump_yaml
-from magtkd.errors import SweepError
+from magtkd.errors import ResumableError, SweepError
 from tune.cli.options import AddressOption
 from tune.config import SweepConfig, SweepOptions, load_sweep
 from tune.ledger import SweepEnd, SweepLayout, SweepState, TrialStatus
@@ -35,7 +36,7 @@ def add_sweep(app: typer.Typer) -> None:
         "magtkd sweep --resume mosi",
         "magtkd sweep experiments/mosi_sweep.yaml --address auto --storage /shared/magtkd",
     )
-    app.command("sweep", epilog=shown)(sweep)
+    app.command("sweep", epilog=f"{shown}\n\n{EXIT_CODES}")(sweep)
 
 
 def sweep(
@@ -82,17 +83,41 @@ def sweep(
     # Ray and Optuna take seconds to load, which no other command should wait for.
     from tune.driver import preview_sweep, resume_sweep, run_sweep
 
-    if loaded is None:
-        assert resume is not None
-        state = resume_sweep(resume, options)
-    elif dry_run:
+    if dry_run and loaded is not None:
         _print_preview(loaded, preview_sweep(loaded, options))
         return
-    else:
-        state = run_sweep(loaded, options)
+    name = resume or (loaded.name if loaded else "")
+
+    def on_lost(error: ResumableError) -> int:
+        return complain(_with_resume(error, name, storage), error.exit_code)
+
+    try:
+        if loaded is None:
+            state = resume_sweep(name, options, on_lost=on_lost)
+        else:
+            state = run_sweep(loaded, options, on_lost=on_lost)
+    except ResumableError as error:
+        raise typer.Exit(on_lost(error)) from None
     _print_end(state, storage, tracked=state.is_tracked and not no_tracking)
     if state.closed == SweepEnd.INTERRUPTED:
         raise typer.Exit(130)
+    if not _has_completed(state):
+        raise typer.Exit(1)
+
+
+def _with_resume(error: ResumableError, name: str, storage: str) -> str:
+    """An error's line, and how to resume, where there is something to resume."""
+    layout = SweepLayout.of(storage, name)
+    is_begun = not layout.remote or layout.ledger.is_file()
+    return f"{error}{f'; to resume: {_resume_command(name, storage)}' if is_begun else ''}"
+
+
+def _resume_command(name: str, storage: str) -> str:
+    return f"magtkd sweep --resume {name} --storage {shlex.quote(storage)}"
+
+
+def _has_completed(state: SweepState) -> bool:
+    return any(trial.state == TrialStatus.COMPLETED for trial in state.trials.values())
 
 
 def _print_preview(sweep: SweepConfig, preview: Preview) -> None:
@@ -112,14 +137,14 @@ def _print_preview(sweep: SweepConfig, preview: Preview) -> None:
 
 def _print_end(state: SweepState, storage: str, *, tracked: bool) -> None:
     console = Console()
-    has_completed = any(trial.state == TrialStatus.COMPLETED for trial in state.trials.values())
+    has_completed = _has_completed(state)
     if has_completed:
         write_trials(best(state, 5), "table", sys.stdout)
     costs = sweep_cost(state)
     if costs:
         console.print(_cost_table(costs))
     if state.closed == SweepEnd.INTERRUPTED:
-        command = f"magtkd sweep --resume {state.name} --storage {storage}"
+        command = _resume_command(state.name, storage)
         console.print(f"interrupted; to resume: {command}", style="bold", soft_wrap=True)
     if tracked:
         uri = redact(SweepLayout.of(storage, state.name).tracking_uri)

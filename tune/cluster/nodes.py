@@ -12,7 +12,7 @@ import ray
 import yaml
 
 from magtkd.config import NodeType
-from magtkd.errors import SweepError
+from magtkd.errors import ResumableError
 from tune.cluster.shape import A_LITTLE, ACCELERATOR, Shape
 
 __all__ = ["Node", "live_nodes", "node_types", "wait_for_nodes"]
@@ -81,14 +81,14 @@ def wait_for_nodes(count: int, seconds: float, note: Callable[[str], None]) -> N
         note: called with a line on what is waited for, at most once a minute.
 
     Raises:
-        SweepError: they are not, when the time is up.
+        ResumableError: they are not, when the time is up.
     """
     start = time.monotonic()
     noted = -SAY_SECONDS
     while (alive := len(live_nodes())) < count:
         waited = time.monotonic() - start
         if waited >= seconds:
-            raise SweepError(
+            raise ResumableError(
                 f"--wait-nodes {count}: {alive} of {count} nodes are alive after {seconds:g} s; "
                 "start the others, or ask for fewer"
             )

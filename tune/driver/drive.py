@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import ray.tune as ray_tune
+from ray.exceptions import RayError
+from ray.tune import TuneError
 from rich.console import Console
 
+from magtkd.errors import RayLostError, first_line
 from magtkd.pipeline import Source
-from magtkd.store import Store
+from magtkd.store import Store, report_faults_to
 from tune.config import SweepConfig, SweepOptions
 from tune.driver.join import Joined
+from tune.driver.lifeline import lifeline
 from tune.driver.recorder import Recorder
 from tune.driver.trial import Trial, trial_resources
 from tune.driver.watch import Stop, Watch, stop_signals
@@ -84,6 +88,7 @@ def drive(
     ledger: Ledger,
     events: Sequence[Event],
     console: Console | None,
+    on_lost: Callable[[RayLostError], int],
 ) -> SweepState:
     """Run what a sweep's ledger lacks, to the end or until a signal.
 
@@ -95,12 +100,14 @@ def drive(
         ledger: its ledger, which gets what happens.
         events: what the ledger has already.
         console: where to show it; None for stderr.
+        on_lost: called when Ray is gone, and the ledger is closed; gives the exit code with which
+            this process then ends.
 
     Returns:
         its state.
 
     Raises:
-        StorageError: the storage cannot be written any more; the sweep can be resumed.
+        ResumableError: the storage or Ray went away, or another driver took the sweep over.
     """
     scheduler = sweep.scheduler.build(sweep.problem)
     work = _Work(
@@ -129,6 +136,7 @@ def drive(
         )
         engine.warm_up.remote(sweep.base, sweep.search.max_concurrent)
         display = stack.enter_context(Display(work.state, work.study.max_trials, console))
+        stack.enter_context(report_faults_to(display.note))
         tracker = _start_tracker(work, display.note)
         recorder = Recorder(
             sweep=sweep,
@@ -140,6 +148,13 @@ def drive(
         stop = Stop(engine, recorder, display.note)
         watch = Watch(engine, recorder, stop, LiveFile(work.layout.live_file), display.note)
         stack.enter_context(stop_signals(stop))
+
+        def end_without_ray(error: RayLostError) -> int:
+            recorder.end_now(error)
+            display.close()
+            return on_lost(error)
+
+        stack.enter_context(lifeline(end_without_ray))
         end = SweepEnd.INTERRUPTED
         try:
             for number in to_stop:
@@ -151,6 +166,14 @@ def drive(
                 end = SweepEnd.FINISHED
         except KeyboardInterrupt:
             display.note("interrupted again: not waiting for what runs")
+        except (RayError, TuneError, OSError) as error:
+            # Tune also fails on its own folder, which goes with a storage that goes away.
+            recorder.check()
+            if recorder.error is None and not isinstance(error, RayError):
+                raise
+            recorder.error = recorder.error or RayLostError(
+                f"Ray: {first_line(error)}", "continue when there is a cluster again"
+            )
         finally:
             watch.close()
             recorder.close(end)

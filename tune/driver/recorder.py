@@ -7,6 +7,7 @@ the ledger would.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 import ray.tune as ray_tune
 
-from magtkd.errors import StorageError
+from magtkd.errors import OwnerLostError, ResumableError, StorageLostError
 from magtkd.metrics import Report, Scores
 from magtkd.pipeline import Outcome, StageRecord
 from tune.config import SweepConfig
@@ -80,30 +81,56 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
             for stage, record in trial.stages.items()
             if record.outcome == Outcome.TRAINED
         }
-        self.error: StorageError | None = None
+        self.error: ResumableError | None = None
         """Why nothing is recorded any more, and the sweep must stop."""
 
     def record(self, event: Event) -> None:
         """Write an event, then pass it to the state and the listeners.
 
-        Once the storage cannot be written, nothing is: the ledger must not lack an event in its
-        middle.
+        No one learns of a trial's end before it is durable. Once the storage cannot be written,
+        nothing is: the ledger must not lack an event in its middle.
         """
         if self.error is not None:
             return
         try:
             event = self._ledger.append(event)
-        except StorageError as error:
+            if isinstance(event, TrialEnded):
+                self._ledger.flush()
+        except ResumableError as error:
             self.error = error
             return
         self.state.apply(event)
         for listen in self._listeners:
             listen(event)
 
+    def check(self) -> None:
+        """Find out whether the ledger is still there, and still this driver's."""
+        if self.error is None:
+            try:
+                self._ledger.check()
+            except ResumableError as error:
+                self.error = error
+
+    def hurry(self, seconds: float) -> None:
+        """From now on, wait for an object store no longer than that."""
+        self._ledger.hurry(seconds)
+
     def close(self, reason: SweepEnd) -> None:
         """Record the end of this driver's work, also where an artifact could not be written."""
-        with contextlib.suppress(StorageError):
+        if isinstance(self.error, OwnerLostError):
+            return  # the ledger is another's, and this copy must not differ from it
+        with contextlib.suppress(ResumableError):
             self.state.apply(self._ledger.append(SweepClosed(reason=reason)))
+
+    def end_now(self, error: ResumableError) -> None:
+        """Nothing can be done any more, and another thread ends the process: close the ledger."""
+        if self.error is None:
+            self.error = error
+            time.sleep(0.1)  # an event that is being written
+        self.hurry(5.0)  # Ray soon ends the process by itself
+        with contextlib.suppress(ResumableError, OSError):
+            self.close(SweepEnd.INTERRUPTED)
+            self._ledger.close()
 
     # --- Ray Tune's hooks ---------------------------------------------------------------------
 
@@ -113,7 +140,7 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         reported = TrialResult.from_ray(result)
         failure, number = reported.failure, reported.number
         if failure is not None and failure.kind == FailureKind.STORAGE:
-            self.error = self.error or StorageError(failure.message)
+            self.error = self.error or StorageLostError(failure.message)
         if self.error is not None:
             return
         self._record_stages(number, reported.stages)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 from rich.console import Console
 
 from magtkd.config import dump_yaml
 from magtkd.data import read_corpus
-from magtkd.errors import SweepError
+from magtkd.errors import RayLostError, ResumableError, SweepError
 from magtkd.pipeline import make_plan, source_of
-from magtkd.store import Store
+from magtkd.store import Files, Store
 from tune.config import SweepConfig, SweepOptions, check_sweep
 from tune.driver.drive import drive
 from tune.driver.join import sweep_cluster
@@ -35,18 +38,37 @@ __all__ = ["resume_sweep", "run_sweep"]
 VERSIONS = ("magtkd", "ray", "torch", "optuna", "mlflow")
 
 
+def _complain(error: RayLostError) -> int:
+    print(error, file=sys.stderr)
+    return ResumableError.exit_code
+
+
 def run_sweep(
-    sweep: SweepConfig, options: SweepOptions, console: Console | None = None
+    sweep: SweepConfig,
+    options: SweepOptions,
+    console: Console | None = None,
+    on_lost: Callable[[RayLostError], int] = _complain,
 ) -> SweepState:
     """Run a new sweep to its end.
+
+    Args:
+        sweep: the sweep.
+        options: how it is run.
+        console: where to show it; None for stderr.
+        on_lost: called in another thread when Ray is gone; gives the exit code with which this
+            process then ends.
 
     Returns:
         its state; `closed` is `finished`, or `interrupted` where a signal ended it.
 
     Raises:
         InputError: anything that is wrong with the sweep, before anything is written.
+        ResumableError: the storage or Ray went away; where Ray goes away while trials run, the
+            process ends with exit code 75 instead.
     """
     layout = SweepLayout.of(options.storage, sweep.name)
+    if layout.remote:
+        Store(options.storage).check_writable()  # before anything waits for it
     check_unused(layout)
     check_sweep(sweep)
     corpus = read_corpus(sweep.data)
@@ -67,21 +89,43 @@ def run_sweep(
                 format=FORMAT,
             )
             events: list[Event] = [ledger.append(opened)]
-            layout.sweep_file.write_text(dump_yaml(sweep), encoding="utf-8")
+            _write_for_people(layout, dump_yaml(sweep))
             notes = [*unread, *joined.warnings, *([gpu_line] if gpu_line else ())]
             events += [ledger.append(Warned(message=line)) for line in notes]
             return drive(
-                fitting, source, options, joined, ledger=ledger, events=events, console=console
+                fitting,
+                source,
+                options,
+                joined,
+                ledger=ledger,
+                events=events,
+                console=console,
+                on_lost=on_lost,
             )
 
 
-def resume_sweep(name: str, options: SweepOptions, console: Console | None = None) -> SweepState:
+def _write_for_people(layout: SweepLayout, text: str) -> None:
+    """The resolved sweep; nothing reads it, so a disk that is full is reported by the ledger."""
+    with contextlib.suppress(OSError):
+        layout.sweep_file.write_text(text, encoding="utf-8")
+    if layout.remote:
+        Files(layout.remote).write_file(f"{layout.remote_folder}/sweep.yaml", text.encode())
+
+
+def resume_sweep(
+    name: str,
+    options: SweepOptions,
+    console: Console | None = None,
+    on_lost: Callable[[RayLostError], int] = _complain,
+) -> SweepState:
     """Resume a sweep from its ledger: trials that have not ended first, then new ones.
 
-    A sweep that was begun without tracking continues without, unless an address is given.
+    A sweep that was begun without tracking continues without, unless an address is given. `console`
+    and `on_lost` are as for `run_sweep`.
 
     Raises:
         SweepError: there is no such sweep, another process runs it, or its data have changed.
+        ResumableError: as for `run_sweep`.
     """
     layout = SweepLayout.of(options.storage, name)
     with open_ledger(layout, resume=True) as ledger:
@@ -106,7 +150,14 @@ def resume_sweep(name: str, options: SweepOptions, console: Console | None = Non
             if gpu_line and gpu_line not in state.warnings:
                 events.append(ledger.append(Warned(message=gpu_line)))
             return drive(
-                fitting, source, options, joined, ledger=ledger, events=events, console=console
+                fitting,
+                source,
+                options,
+                joined,
+                ledger=ledger,
+                events=events,
+                console=console,
+                on_lost=on_lost,
             )
 
 

@@ -18,7 +18,7 @@ import ray
 import ray.tune as ray_tune
 from ray.exceptions import RayActorError, RayTaskError
 
-from magtkd.errors import InputError, first_line
+from magtkd.errors import InputError, StorageLostError, first_line
 from magtkd.metrics import Report
 from magtkd.pipeline import StageRecord, trained_record
 from tune.config import SweepConfig
@@ -179,6 +179,8 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
         except InputError as error:
             return Failure(FailureKind.FAILED, str(error))
         except RayTaskError as error:
+            if isinstance(error.cause, StorageLostError):
+                return Failure(FailureKind.STORAGE, str(error.cause))
             return Failure(FailureKind.FAILED, first_line(error.cause))
         self._checkpoint = None  # the worker has it, and writes later ones to the store
         if isinstance(opened, Failure):

@@ -2,7 +2,8 @@
 
     SIGINT, SIGTERM, SIGUSR1    save the running sessions, then stop; a second one stops at once
 
-SIGUSR1 is what Slurm's `--signal=USR1@120` sends before the time is over.
+Saving has a time limit, after which earlier checkpoints hold. SIGUSR1 is what Slurm's
+`--signal=USR1@120` sends before the time is over.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import ray
 import ray.tune as ray_tune
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 
 from magtkd.errors import first_line
 from tune.cluster import Node, live_nodes
@@ -33,6 +34,9 @@ PATIENCE_SECONDS = 3.0
 SAY_SECONDS = 60.0
 """The least time between two lines on what is waited for."""
 NODE_SECONDS = 4.0
+SAVE_SECONDS = 30.0
+"""How long a signal waits for what runs to be saved, and then for an object store. Slurm and
+Kubernetes kill what has not ended 30 seconds after SIGTERM, unless told otherwise."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -61,6 +65,8 @@ class Stop(ray_tune.Stopper):  # type: ignore[misc]
         if self._signal is not None:
             raise KeyboardInterrupt
         self._signal = signal.Signals(number)
+        # The loop may be waiting for an object store, and does not come here before that.
+        self._recorder.hurry(SAVE_SECONDS)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
@@ -72,11 +78,14 @@ class Stop(ray_tune.Stopper):  # type: ignore[misc]
             return False
         self._note(f"{self._signal.name}: saving what runs, at the end of its epoch; again to skip")
         try:
-            num_failed = fetch(self._engine.save.remote())
+            num_failed = fetch(self._engine.save.remote(), timeout=SAVE_SECONDS)
             if num_failed:
                 self._note(f"{num_failed} sessions could not be saved; earlier checkpoints hold")
+        except GetTimeoutError:
+            self._note(f"not saved within {SAVE_SECONDS:.0f} s; earlier checkpoints hold")
         except RayError as error:
             self._note(f"sessions could not be saved: {first_line(error)}")
+        self._recorder.hurry(SAVE_SECONDS)  # from now on
         self._is_over = True
         return True
 
@@ -121,7 +130,7 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
         self._engine, self._recorder, self._stop = engine, recorder, stop
         self._live_file = live_file
         self._asked: Ref[EngineActivity] | None = None
-        self._last = -INTERVAL_SECONDS
+        self._last = self._checked = -INTERVAL_SECONDS
         self._note, self._said = note, -SAY_SECONDS
         self._nodes = _by_id()
         self._nodes_seen = time.monotonic()
@@ -133,6 +142,9 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._watch_nodes()
+        if time.monotonic() - self._checked >= INTERVAL_SECONDS:
+            self._recorder.check()
+            self._checked = time.monotonic()
         if self._asked is None:
             if time.monotonic() - self._last >= INTERVAL_SECONDS:
                 self._asked, self._last = self._engine.describe.remote(), time.monotonic()

@@ -11,7 +11,13 @@ from enum import StrEnum
 from typing import Any
 
 from magtkd.config import Config
-from magtkd.errors import DivergedError, StageMemoryError, StorageError, first_line
+from magtkd.errors import (
+    DivergedError,
+    StageMemoryError,
+    StorageError,
+    StorageLostError,
+    first_line,
+)
 from magtkd.metrics import Report
 from magtkd.pipeline import Plan, StageRecord
 
@@ -41,7 +47,7 @@ class FailureKind(StrEnum):
     DIVERGED = "diverged"
     FAILED = "failed"
     STORAGE = "storage"
-    """The store cannot be written, or not be seen: the sweep ends, and no trial."""
+    """The store cannot be read, written or seen: the sweep ends, and no trial."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +227,7 @@ def failure_of(stage: str, error: Exception) -> Failure:
     """What a stage's own exception means for the trials that need it."""
     kind = _KINDS.get(type(error), FailureKind.FAILED)
     text = first_line(error)
-    is_whole = isinstance(error, DivergedError | StageMemoryError | StorageError)
+    is_whole = type(error) in _KINDS or isinstance(error, StageMemoryError)
     message = text if is_whole else f"{stage}: {type(error).__name__}: {text}"
     return Failure(kind, message, "".join(traceback.format_exception(error)))
 
@@ -229,4 +235,5 @@ def failure_of(stage: str, error: Exception) -> Failure:
 _KINDS: dict[type[Exception], FailureKind] = {
     DivergedError: FailureKind.DIVERGED,
     StorageError: FailureKind.STORAGE,
+    StorageLostError: FailureKind.STORAGE,
 }

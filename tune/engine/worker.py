@@ -22,7 +22,7 @@ import ray
 from ray.exceptions import RayError
 
 from magtkd.config import Config, Resources
-from magtkd.errors import StorageError
+from magtkd.errors import StorageLostError
 from magtkd.memory import memory_named
 from magtkd.metrics import Report
 from magtkd.pipeline import (
@@ -282,7 +282,7 @@ class Worker:
         opened = self._sessions[session_id]
         checkpoint: bytes = opened.session.checkpoint()
         if opened.is_under_way:
-            with contextlib.suppress(StorageError):
+            with contextlib.suppress(StorageLostError):
                 opened.checkpoints.save(checkpoint)
         return checkpoint
 

@@ -25,6 +25,7 @@ from tune.ledger.file import (
     Ledger,
     first_event,
     fold,
+    pull_ledger,
     read_events,
     tail_events,
 )
@@ -36,6 +37,7 @@ from tune.ledger.layout import (
     tracking_uri,
 )
 from tune.ledger.live import Live, LiveFile, LiveNode
+from tune.ledger.owner import read_owner
 from tune.ledger.state import SweepState, TrialState
 from tune.ledger.sweeps import check_unused, open_ledger, read_sweep
 
@@ -70,7 +72,9 @@ __all__ = [
     "first_event",
     "fold",
     "open_ledger",
+    "pull_ledger",
     "read_events",
+    "read_owner",
     "read_sweep",
     "session_name",
     "sessions_folder",

@@ -11,8 +11,16 @@
         uploads/, tune/             scratch of tracking and of Ray Tune
     STORE/sessions/sweeps/ID/TRIAL/ checkpoints of the sweep's sessions
 
-ROOT is the storage folder. Where artifacts go to a remote address, it is `magtkd-results` in the
-working directory: an object store cannot append to a file.
+ROOT is the storage folder. Where the storage is a remote address, ROOT is `magtkd-results` in the
+working directory, since an object store cannot append to a file. It is the working copy; the ledger
+is durable in the store:
+
+    STORE/sweeps/NAME/
+        ledger/SERIES-FIRST-END.jsonl   its parts, by their bytes (`tune/ledger/remote.py`)
+        owner.json                      the driver, with a heartbeat (`tune/ledger/owner.py`)
+        sweep.yaml                      the resolved sweep, for people
+
+The working copy also has `owner`, the id of the last driver that wrote there.
 """
 
 from __future__ import annotations
@@ -25,6 +33,7 @@ from pathlib import Path
 from typing import Self
 
 from magtkd.errors import SweepError
+from tune.redact import redact
 
 __all__ = ["SweepLayout", "session_name", "sessions_folder", "storage_root", "tracking_uri"]
 
@@ -44,10 +53,12 @@ def tracking_uri(root: Path) -> str:
 
 @dataclass(frozen=True)
 class SweepLayout:
-    """The places of one sweep: `root` is the storage folder, `name` the sweep's."""
+    """The places of one sweep: `root` is the storage folder, `name` the sweep's; `remote` is the
+    address of an object store, where the storage is one."""
 
     root: Path
     name: str
+    remote: str = ""
 
     @classmethod
     def of(cls, storage: str, name: str) -> Self:
@@ -60,7 +71,8 @@ class SweepLayout:
             raise SweepError(
                 f"sweep {name[:100]!r}: not a name; use letters, digits, dot, underscore and hyphen"
             )
-        return cls(storage_root(storage), name)
+        is_remote = "://" in storage.removeprefix("file://")
+        return cls(storage_root(storage), name, storage if is_remote else "")
 
     @property
     def sweeps(self) -> Path:
@@ -68,9 +80,24 @@ class SweepLayout:
         return self.root / "sweeps"
 
     @property
+    def place(self) -> str:
+        """Where all sweeps are, for people."""
+        return redact(self.remote) or str(self.sweeps)
+
+    @property
     def folder(self) -> Path:
         """The folder of this sweep."""
         return self.sweeps / self.name
+
+    @property
+    def remote_folder(self) -> str:
+        """The sweep's folder in an object store, relative to the store."""
+        return f"sweeps/{self.name}"
+
+    @property
+    def owner_file(self) -> Path:
+        """The id of the last driver that wrote to an object store from here."""
+        return self.folder / "owner"
 
     @property
     def ledger(self) -> Path:

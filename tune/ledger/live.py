@@ -92,4 +92,5 @@ class LiveFile:
 
     def remove(self) -> None:
         """The driver ends."""
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._path.unlink()

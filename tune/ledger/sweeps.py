@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 
 from magtkd.errors import SweepError, and_more
-from tune.ledger.file import Ledger, first_event, fold, read_events
+from magtkd.store import Files
+from tune.ledger.file import Ledger, first_event, fold, pull_ledger, read_events
 from tune.ledger.layout import SweepLayout
+from tune.ledger.remote import RemoteLedger
 from tune.ledger.state import SweepState
 
 __all__ = ["check_unused", "open_ledger", "read_sweep"]
@@ -19,6 +21,7 @@ def open_ledger(layout: SweepLayout, *, resume: bool = False) -> Ledger:
         SweepError: a new sweep's name exists already, a sweep to resume does not exist, or another
             process is running it.
         StorageError: the folder cannot be written.
+        StorageLostError: an object store does not answer or refuses.
     """
     if resume:
         _check_opened(layout)
@@ -35,7 +38,8 @@ def check_unused(layout: SweepLayout) -> None:
     Raises:
         SweepError: there is a sweep in this folder.
     """
-    if layout.ledger.is_file() and layout.ledger.stat().st_size:
+    is_here = layout.ledger.is_file() and layout.ledger.stat().st_size
+    if is_here or (layout.remote and RemoteLedger(layout, Files(layout.remote)).exists()):
         raise _taken(layout)
 
 
@@ -44,12 +48,14 @@ def read_sweep(layout: SweepLayout) -> SweepState:
 
     Raises:
         SweepError: there is no such sweep, or its ledger is damaged.
+        StorageLostError: an object store does not answer or refuses.
     """
     _check_opened(layout)
     return fold(read_events(layout.ledger))
 
 
 def _check_opened(layout: SweepLayout) -> None:
+    pull_ledger(layout)
     # A driver that died before its first event left a ledger without a sweep.
     if not layout.ledger.is_file() or first_event(layout.ledger) is None:
         raise _unknown(layout)
@@ -57,21 +63,23 @@ def _check_opened(layout: SweepLayout) -> None:
 
 def _taken(layout: SweepLayout) -> SweepError:
     return SweepError(
-        f"sweep {layout.name!r}: exists already in {layout.sweeps}; "
+        f"sweep {layout.name!r}: exists already in {layout.place}; "
         f"continue it with --resume {layout.name}, or give this one another name"
     )
 
 
 def _unknown(layout: SweepLayout) -> SweepError:
-    if not layout.root.is_dir():
+    if not layout.remote and not layout.root.is_dir():
         return SweepError(
             f"sweep {layout.name!r}: there is no folder {layout.root}; give its --storage"
         )
     names = layout.neighbours
+    if layout.remote:
+        names = sorted({*names, *Files(layout.remote).list_folders("sweeps")} - {layout.name})
     near = difflib.get_close_matches(layout.name, names, n=3, cutoff=0.6)
     if near:
         hint = f"did you mean {' or '.join(map(repr, near))}?"
     else:
         verb = "is" if len(names) == 1 else "are"
         hint = f"there {verb} {and_more(names, 5)}" if names else "there is none yet"
-    return SweepError(f"sweep {layout.name!r}: not found in {layout.sweeps}; {hint}")
+    return SweepError(f"sweep {layout.name!r}: not found in {layout.place}; {hint}")

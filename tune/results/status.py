@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from magtkd.errors import StorageError
+from magtkd.errors import StorageLostError
 from magtkd.store import is_locked
 from tune.ledger import (
     Live,
@@ -22,6 +22,7 @@ from tune.ledger import (
     SweepState,
     TrialState,
     TrialStatus,
+    read_owner,
     read_sweep,
 )
 from tune.redact import redact
@@ -139,7 +140,7 @@ class Status:
 def driver_of(layout: SweepLayout) -> str | None:
     """The process that runs a sweep, in words; None where there is none."""
     if not is_locked(layout.lock):
-        return None
+        return read_owner(layout)
     text = layout.lock.read_text(encoding="utf-8", errors="replace")
     return text[:200] or "another process"
 
@@ -251,7 +252,7 @@ def mlflow_status(layout: SweepLayout, *, is_tracked: bool = True) -> MlflowStat
     address = redact(uri)
     try:
         number = num_behind(layout, uri)
-    except StorageError as error:
+    except StorageLostError as error:
         if is_tracked:
             reason = redact(str(error))
             return MlflowStatus(address=address, state=MlflowState.UNREACHABLE, reason=reason)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from magtkd.errors import StorageError, SweepError
+from magtkd.errors import StorageLostError, SweepError
 from magtkd.store import take_lock
 from tune.ledger import SweepLayout, first_event, tail_events
 from tune.redact import redact
@@ -132,7 +132,7 @@ class Follower:
         if self._lock is None:
             self._lock = take_lock(self._layout.tracking_lock(self._uri))
             if self._lock is None:
-                raise StorageError(
+                raise StorageLostError(
                     f"sweep {opened.name!r}: another process is sending it to "
                     f"{redact(self._uri)}; wait for its end"
                 )

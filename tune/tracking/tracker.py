@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from magtkd.errors import MagtkdError, StorageError
+from magtkd.errors import MagtkdError, ResumableError, StorageLostError
 from tune.ledger import SweepLayout, first_event
 from tune.redact import reason, redact
 from tune.tracking.follower import Follower, num_events_after
@@ -112,7 +112,7 @@ class Tracker:
 
     def _is_passing(self, error: Exception) -> bool:
         """Note that tracking is behind, once; whether a retry makes sense."""
-        if isinstance(error, MagtkdError) and not isinstance(error, StorageError):
+        if isinstance(error, MagtkdError) and not isinstance(error, ResumableError):
             self._note(f"tracking has stopped: {error}")
             return False
         if not self._behind:
@@ -141,7 +141,7 @@ def num_behind(layout: SweepLayout, tracking_uri: str) -> int:
 
     Raises:
         SweepError: the ledger is missing or damaged.
-        StorageError: the store cannot be reached.
+        StorageLostError: the store cannot be reached.
     """
     opened = first_event(layout.ledger)
     if opened is None:
@@ -166,7 +166,7 @@ def sync(
 
     Raises:
         SweepError: the ledger is missing or damaged, or another process sends it.
-        StorageError: the store cannot be reached, or breaks off.
+        StorageLostError: the store cannot be reached, or breaks off.
     """
     note = note or logging.getLogger(__name__).warning
     follower = Follower(layout, tracking_uri, artifacts_of, note)
@@ -180,7 +180,7 @@ def sync(
         follower.close()
 
 
-def _unreachable(tracking_uri: str, error: Exception) -> StorageError:
-    return StorageError(
+def _unreachable(tracking_uri: str, error: Exception) -> StorageLostError:
+    return StorageLostError(
         f"tracking at {redact(tracking_uri)}: {reason(error)}; try again when it answers"
     )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from magtkd.cli import app, run_app, write_text
 from magtkd.config import Config, dump_yaml, load_config
-from magtkd.errors import ArtifactError, InputError
+from magtkd.errors import ArtifactError, DivergedError, InputError, StorageLostError
 from magtkd.store import Artifact, Store
 
 STAGES = ("data", "teacher", "audio", "video", "fusion")
@@ -142,6 +143,13 @@ def test_help_by_itself(capsys: Capture) -> None:
     [
         (InputError("x: is\nwrong"), 2, "magtkd: x: is wrong\n"),
         (ArtifactError("x: damaged"), 1, "magtkd: x: damaged\n"),
+        (
+            DivergedError("fusion", 1, 2, float("inf")),
+            1,
+            "magtkd: fusion: diverged: the loss was inf in epoch 1, step 2; lower "
+            "fusion.learning_rate or fusion.gradient_norm\n",
+        ),
+        (StorageLostError("x: gone", "come back"), 75, "magtkd: x: gone; come back\n"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )
@@ -156,6 +164,20 @@ def test_exit_codes(raised: BaseException, code: int, line: str, capsys: Capture
 
     assert run_app(failing, []) == code
     assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signals_interrupt(number: signal.Signals) -> None:
+    import typer
+
+    waiting, handlers = typer.Typer(), {one: signal.getsignal(one) for one in signal.Signals}
+
+    @waiting.command()
+    def wait() -> None:
+        signal.raise_signal(number)
+
+    assert run_app(waiting, []) == 130
+    assert {one: signal.getsignal(one) for one in signal.Signals} == handlers
 
 
 def test_interrupted_train(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from magtkd.errors import StorageError
+from magtkd.errors import StorageLostError
 from magtkd.store import Checkpoints, Store, checkpoints
 
 
@@ -72,10 +72,10 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     one.save(b"whole")
 
     def full(*_: object) -> None:
-        raise StorageError("no space left")
+        raise StorageLostError("no space left")
 
     monkeypatch.setattr(Store, "write_file", full)
-    with pytest.raises(StorageError, match="no space left"):
+    with pytest.raises(StorageLostError, match="no space left"):
         one.save(b"more")
     assert one.load() == b"whole"
     monkeypatch.setattr(checkpoints, "SECONDS", -1.0)

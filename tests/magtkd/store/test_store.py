@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from magtkd.errors import ArtifactError, StorageError
+from magtkd.errors import ArtifactError, StorageError, StorageLostError
 from magtkd.store import Artifact, Store, stage_key, to_json
 
 KEY = "0123456789abcdef" * 2
@@ -58,20 +58,18 @@ def test_nothing_else_is_left_in_the_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [Store, FolderWithoutRenaming])
 @pytest.mark.parametrize("moment", ["features.arrow", "metrics.json", "manifest.json"])
 def test_one_writer_overtakes_another(tmp_path: Path, kind: type[Store], moment: str) -> None:
-    class Slow(kind):  # type: ignore[valid-type,misc]
-        """Stands aside before it writes one of its files."""
+    slow = kind(tmp_path)
+    write, overtaken = slow._filesystem.write, list[str]()
 
-        overtaken = False
+    def stand_aside(path: str, content: bytes) -> None:
+        if path.endswith(moment) and not overtaken:
+            overtaken.append(path)
+            kind(tmp_path).write(artifact(2))
+        write(path, content)
 
-        def _write_file(self, path: str, content: bytes) -> None:
-            if path.endswith(moment) and not self.overtaken:
-                self.overtaken = True
-                kind(tmp_path).write(artifact(2))
-            super()._write_file(path, content)
-
-    slow = Slow(tmp_path)
+    slow._filesystem.write = stand_aside  # type: ignore[method-assign]
     slow.write(artifact(1))
-    assert slow.overtaken
+    assert overtaken
     assert slow.read("teacher", KEY) in (artifact(1), artifact(2))
 
 
@@ -82,15 +80,18 @@ from magtkd.store import Artifact, Store
 folder, key, moment, is_local = sys.argv[1:]
 class Stalls(Store):
     _is_local = is_local == "True"
-    def _write_file(self, path, content):
-        if path.endswith(moment):
-            content = bytes(content)[:7]
-        super()._write_file(path, content)
-        if path.endswith(moment):
-            print("here", flush=True)
-            time.sleep(60)
+store = Stalls(folder)
+write = store._filesystem.write
+def stall(path, content):
+    if path.endswith(moment):
+        content = bytes(content)[:7]
+    write(path, content)
+    if path.endswith(moment):
+        print("here", flush=True)
+        time.sleep(60)
+store._filesystem.write = stall
 table = pa.table({"split": ["train"]})
-Stalls(folder).write(Artifact("teacher", key, table, {"seconds": 1.0}, {}, b"weights"))
+store.write(Artifact("teacher", key, table, {"seconds": 1.0}, {}, b"weights"))
 """
 
 
@@ -221,11 +222,11 @@ def test_storage_under_a_file(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"file/below: cannot be written: .*Not a directory; ch"):
         store.check_writable()
     with pytest.raises(
-        StorageError, match=r"cannot write .*: .*; make room, or choose another --storage"
+        StorageLostError, match=r"cannot write .*: .*; make room, or choose another --storage"
     ):
         store.write(artifact(1))
     with pytest.raises(
-        StorageError, match=r"cannot write .*: .*; make room, or choose another --storage"
+        StorageLostError, match=r"cannot write .*: .*; make room, or choose another --storage"
     ):
         store.write_file("runs/a.yaml", b"x")
     assert listing(tmp_path) == ["file"]

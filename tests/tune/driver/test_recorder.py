@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from magtkd.errors import StorageError
+from magtkd.errors import StorageLostError
 from magtkd.metrics import Report
 from magtkd.pipeline import StageRecord
 from tune.config import SweepConfig
@@ -298,7 +298,7 @@ def test_nothing_is_recorded_once_the_storage_is_full(driven):
 
 def test_a_ledger_that_cannot_be_written_stops_the_sweep_and_raises_nothing(driven, monkeypatch):
     def full(*_, **__):
-        raise StorageError("ledger: cannot write: No space left on device")
+        raise StorageLostError("ledger: cannot write: No space left on device")
 
     monkeypatch.setattr(driven.recorder._ledger, "append", full)
     report(driven, 1, 0.5)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magtkd.errors import StorageError, SweepError
+from magtkd.errors import StorageError, StorageLostError, SweepError
 from magtkd.metrics import Scores
 from magtkd.pipeline import StageRecord
 from tune.ledger import (
@@ -307,7 +307,9 @@ def test_a_full_disk_leaves_the_ledger_whole(tmp_path: Path) -> None:
     # A limit on the file's size fails a write in its middle, as a full disk does.
     resource.setrlimit(resource.RLIMIT_FSIZE, (ledger.num_bytes + 20, limits[1]))
     try:
-        with pytest.raises(StorageError, match=r"cannot write: .*; make room, then .* --resume"):
+        with pytest.raises(
+            StorageLostError, match=r"cannot write: .*; make room, then .* --resume"
+        ):
             ledger.append(TrialSuggested(trial=0, values={"fusion.depth": 2}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -316,6 +318,27 @@ def test_a_full_disk_leaves_the_ledger_whole(tmp_path: Path) -> None:
     again = ledger.append(TrialSuggested(trial=0, values={"fusion.depth": 2}))
     ledger.close()
     assert list(read_events(ledger.path)) == [event, again]
+
+
+@pytest.mark.parametrize("name", ["ledger.jsonl", "lock"])
+@pytest.mark.parametrize("how", ["removed", "replaced", "moved away"])
+def test_a_storage_that_goes_away_is_noticed(tmp_path: Path, name: str, how: str) -> None:
+    layout = SweepLayout(tmp_path / "store", "mosi")
+    ledger = open_ledger(layout)
+    ledger.append(SweepOpened(name="mosi", config={}, versions={}))
+    ledger.check()
+    path = layout.folder / name
+    if how == "moved away":
+        layout.root.rename(tmp_path / "elsewhere")
+    else:
+        path.unlink()
+    if how == "replaced":
+        path.write_text("")
+    ledger._synced = 0.0  # it is time to
+    with pytest.raises(StorageLostError, match=r"is not the file any more .*removed, unmounted or"):
+        ledger.append(SweepResumed())
+    with pytest.raises(StorageLostError, match="put it back"):
+        ledger.close()
 
 
 def test_time_never_goes_back(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 import tune.tracking
 from magtkd.cli import run_app
-from magtkd.errors import StorageError
+from magtkd.errors import StorageLostError
 from magtkd.pipeline import StageRecord
 from magtkd.store import take_lock
 from tune.cli import app
@@ -305,7 +305,7 @@ def _with_warnings(layout: SweepLayout, *warnings: str) -> Any:
             {"state": "behind", "num_events": 3},
         ),
         (
-            lambda layout, uri: _raise(StorageError("tracking at http://a:secret@h: away")),
+            lambda layout, uri: _raise(StorageLostError("tracking at http://a:secret@h: away")),
             "MLflow: cannot be reached: tracking at http://***@h: away",
             {"state": "unreachable", "reason": "tracking at http://***@h: away"},
         ),
@@ -386,7 +386,7 @@ def test_sync_to_a_store_that_is_away(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@127.0.0.1:1/x")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     code, out, err = call("sync", "toy")
-    assert (code, out) == (2, "")
+    assert (code, out) == (75, "")
     assert err.startswith("magtkd: tracking at http://***@127.0.0.1:1/x: Connection refused")
     assert err.count("\n") == 1
 

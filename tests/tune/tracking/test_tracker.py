@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from magtkd.errors import StorageError, SweepError
+from magtkd.errors import StorageLostError, SweepError
 from magtkd.metrics import Scores
 from magtkd.pipeline import StageRecord
 from tests.integration.servers import free_port, wait_for
@@ -261,7 +261,7 @@ def test_tracker_follows_and_goes_on_after_a_resume(tmp_path: Path, store: str) 
 def test_artifacts_are_in_the_storage_folder(tmp_path: Path, store: str) -> None:
     def artifacts_of(trial: TrialState) -> dict[str, str | bytes]:
         if trial.number == 1:
-            raise StorageError("no artifact 77")
+            raise StorageLostError("no artifact 77")
         return {
             "config.yaml": "path: s3://ann:pa@host/x\n",
             "fusion/predictions.arrow": b"\x00\x01",
@@ -332,7 +332,9 @@ def test_two_do_not_send_one_ledger_to_one_store(tmp_path: Path, store: str) -> 
     with open_sweep(tmp_path) as ledger:
         tracker = Tracker(ledger.layout, store)
         wait_for(lambda: tracker.num_left() == 0)
-        with pytest.raises(StorageError, match="'mosi': another process is sending it to sqlite"):
+        with pytest.raises(
+            StorageLostError, match="'mosi': another process is sending it to sqlite"
+        ):
             sync(ledger.layout, store)
         assert tracker.close() == 0
         assert sync(ledger.layout, store) == 0
@@ -473,7 +475,7 @@ def test_how_far_behind_a_store_is_makes_nothing_in_it(tmp_path: Path, store: st
 @pytest.mark.parametrize("scheme", ["http", "postgresql"])
 def test_nobody_knows_how_far_behind_a_store_is_that_is_away(tmp_path: Path, scheme: str) -> None:
     with open_sweep(tmp_path) as ledger:
-        with pytest.raises(StorageError, match=r"tracking at \w+://\*\*\*@127") as caught:
+        with pytest.raises(StorageLostError, match=r"tracking at \w+://\*\*\*@127") as caught:
             num_behind(ledger.layout, f"{scheme}://ann:secret@127.0.0.1:{free_port()}")
         assert "secret" not in str(caught.value)
     with pytest.raises(SweepError, match="cannot read the ledger"):
@@ -496,7 +498,9 @@ def test_a_store_that_is_away_costs_nothing_and_is_noted_once(tmp_path: Path, sc
     (line,) = noted
     assert line.startswith(f"tracking is behind: {scheme}://***@127.0.0.1:")
     assert "Connection refused; the sweep continues" in line.replace("\n", "")
-    with pytest.raises(StorageError, match=r"tracking at \w+://\*\*\*@.*: .*Connection refused"):
+    with pytest.raises(
+        StorageLostError, match=r"tracking at \w+://\*\*\*@.*: .*Connection refused"
+    ):
         sync(ledger.layout, uri)
 
 
