@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ray._private import worker
 
-from magtkd.errors import SweepError
+from magtkd.errors import ResumableError, SweepError
 from magtkd.store import Store
 from tune.cluster import (
     Need,
@@ -88,7 +88,7 @@ class TestOnRay:
 
     def test_nodes_that_do_not_come(self, one_node: Node) -> None:
         notes: list[str] = []
-        with pytest.raises(SweepError, match=r"--wait-nodes 2: 1 of 2 nodes are alive"):
+        with pytest.raises(ResumableError, match=r"--wait-nodes 2: 1 of 2 nodes are alive"):
             wait_for_nodes(2, 0.2, notes.append)
         assert notes == ["waiting for nodes: 1 of 2 are alive; 0 s left"]
 
