@@ -77,6 +77,7 @@ ray start --head --port=6379 --num-cpus=0 --autoscaling-config=autoscaler.yaml \
     --include-dashboard=false --temp-dir="$RAY_DIR" --object-store-memory=100000000 \
     --node-ip-address=127.0.0.1 >head.txt 2>&1 || exit 9
 timeout 300 python monitor.py 127.0.0.1:6379 >monitor.txt 2>&1 &
+for _ in $(seq 300); do [ -s nodes.jsonl ] && break; sleep 0.2; done
 RAY_ADDRESS=127.0.0.1:6379 python -m tune.cli sweep sweep.yaml --no-tracking >sweep.txt 2>&1
 code=$?
 touch over
