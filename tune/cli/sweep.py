@@ -19,7 +19,14 @@ from tune.cli.options import AddressOption
 from tune.config import SweepConfig, SweepOptions, load_sweep
 from tune.ledger import SweepEnd, SweepLayout, SweepState, TrialStatus
 from tune.redact import redact
-from tune.results import StageCost, best, sweep_cost, write_trials
+from tune.results import (
+    DeviceCost,
+    StageCost,
+    best,
+    device_cost,
+    sweep_cost,
+    write_trials,
+)
 
 if TYPE_CHECKING:
     from tune.driver import Preview
@@ -143,6 +150,8 @@ def _print_end(state: SweepState, storage: str, *, tracked: bool) -> None:
     costs = sweep_cost(state)
     if costs:
         console.print(_cost_table(costs))
+    if lines := _device_lines(device_cost(state)):
+        console.print(f"device-hours: {lines}", highlight=False, soft_wrap=True)
     if state.closed == SweepEnd.INTERRUPTED:
         command = _resume_command(state.name, storage)
         console.print(f"interrupted; to resume: {command}", style="bold", soft_wrap=True)
@@ -153,6 +162,13 @@ def _print_end(state: SweepState, storage: str, *, tracked: bool) -> None:
         print(f"MLflow: {command}   (choose Model training there)")
     if has_completed:
         print(f"next: magtkd best {state.name} --storage {storage}")
+
+
+def _device_lines(costs: Mapping[str, DeviceCost]) -> str:
+    return "; ".join(
+        f"{device} {cost.hours_trained:.3g} spent, {cost.hours_saved:.3g} saved by reuse"
+        for device, cost in sorted(costs.items())
+    )
 
 
 def _cost_table(costs: Mapping[str, StageCost]) -> Table:

@@ -146,7 +146,8 @@ def drive(
             on_end=engine.end.remote,
         )
         stop = Stop(engine, recorder, display.note)
-        watch = Watch(engine, recorder, stop, LiveFile(work.layout.live_file), display.note)
+        live_file = LiveFile(work.layout.live_file)
+        watch = Watch(engine, recorder, stop, live_file, display.note, display.on_live)
         stack.enter_context(stop_signals(stop))
 
         def end_without_ray(error: RayLostError) -> int:

@@ -117,6 +117,7 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
         stop: gets the signals back from Tune, which takes SIGUSR1 for itself.
         live_file: where it is written.
         note: called with one line on what is waited for.
+        show: called with what is written to the live file.
     """
 
     def __init__(
@@ -126,7 +127,9 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
         stop: Stop,
         live_file: LiveFile,
         note: Callable[[str], None],
+        show: Callable[[Live], None],
     ) -> None:
+        self._show = show
         self._engine, self._recorder, self._stop = engine, recorder, stop
         self._live_file = live_file
         self._asked: Ref[EngineActivity] | None = None
@@ -197,6 +200,7 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
             wanted=map(str, activity.wanted),
         )
         self._live_file.write(live)
+        self._show(live)
 
     def _say_what_waits(self, wanted: Sequence[WantedWorkers]) -> None:
         """Say once a minute for which nodes workers wait."""

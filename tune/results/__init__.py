@@ -1,6 +1,6 @@
 """What came out of a sweep: its status, its trials as rows, the best of them, and what it cost."""
 
-from tune.results.costs import StageCost, sweep_cost
+from tune.results.costs import DeviceCost, StageCost, device_cost, sweep_cost
 from tune.results.display import Display
 from tune.results.formats import FORMATS, write_trials
 from tune.results.rows import TrialRow, best, trial_rows
@@ -11,12 +11,14 @@ from tune.results.trial_files import files_of
 
 __all__ = [
     "FORMATS",
+    "DeviceCost",
     "Display",
     "StageCost",
     "Status",
     "TrialRow",
     "best",
     "check_export",
+    "device_cost",
     "exported_config",
     "files_of",
     "mlflow_status",

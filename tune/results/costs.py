@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from magtkd.pipeline import Outcome, StageRecord
 from tune.ledger import SweepState
 
-__all__ = ["StageCost", "sweep_cost"]
+__all__ = ["DeviceCost", "StageCost", "device_cost", "sweep_cost"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,30 @@ def sweep_cost(state: SweepState) -> dict[str, StageCost]:
     known = {record.key: record.seconds for _, record in _records(state, Outcome.TRAINED)}
     names = dict.fromkeys(stage for trial in state.trials.values() for stage in trial.stages)
     return {name: _stage_cost(state, name, known) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceCost:
+    """Hours of one kind of device: of whole GPUs, or of CPUs. A quarter of a GPU for an hour is a
+    quarter of an hour."""
+
+    hours_trained: float = 0.0
+    hours_saved: float = 0.0
+    """By reuse: what training had taken on the device that trained it."""
+
+
+def device_cost(state: SweepState) -> dict[str, DeviceCost]:
+    """The cost on each kind of device, as far as the ledger names it: older ones do not."""
+    trained, saved = defaultdict[str, float](float), defaultdict[str, float](float)
+    for trial in state.trials.values():
+        for record in trial.stages.values():
+            if record.device is not None and record.share is not None:
+                trained[record.device] += record.share * record.seconds / 3600
+                saved[record.device] += record.share * (record.saved or 0.0) / 3600
+    return {
+        device: DeviceCost(hours_trained=hours, hours_saved=saved[device])
+        for device, hours in trained.items()
+    }
 
 
 def _stage_cost(state: SweepState, name: str, known: Mapping[str, float]) -> StageCost:

@@ -7,16 +7,27 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console, Group
-from rich.live import Live
+from rich.live import Live as LivePanel
 from rich.table import Table
 from rich.text import Text
 
-from tune.ledger import Event, SweepState, TrialEnded, TrialState, TrialStatus, Warned
+from tune.ledger import (
+    Event,
+    Live,
+    LiveNode,
+    SweepState,
+    TrialEnded,
+    TrialState,
+    TrialStatus,
+    Warned,
+)
 from tune.results.costs import sweep_cost
+from tune.results.time_left import TimeLeft
 
-__all__ = ["Display", "duration", "short_value"]
+__all__ = ["Display", "duration", "node_line", "short_value"]
 
 REFRESH_SECONDS = 0.5
+MAX_NODES, MAX_WANTED = 8, 4
 
 
 def duration(seconds: float) -> str:
@@ -31,6 +42,12 @@ def short_value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def node_line(node: LiveNode) -> str:
+    """A node, and what the workers there do, as `h1 (8 CPU, 1 GPU): 2 holding, 1 idle`."""
+    parts = [f"{number} {name}" for name, number in node.workers.items() if number]
+    return f"{node.name} ({node.has}): {', '.join(parts) or 'no worker'}"
+
+
 class Display:
     """Shows a sweep while it runs, from the ledger's events.
 
@@ -43,16 +60,17 @@ class Display:
     def __init__(self, state: SweepState, num_trials: int, console: Console) -> None:
         self._state, self._num_trials, self._console = state, num_trials, console
         self._started = time.monotonic()
-        self._ended_before = sum(trial.has_ended for trial in state.trials.values())
+        self._time_left = TimeLeft(state, num_trials)
+        self._now: Live | None = None
         self._best: TrialState | None = None
-        self._live: Live | None = None
+        self._live: LivePanel | None = None
         self._refreshed = 0.0
         for trial in state.trials.values():
             self._compare(trial)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live = LivePanel(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
         return self
 
@@ -78,11 +96,17 @@ class Display:
         match event:
             case TrialEnded():
                 trial = self._state.trials[event.trial]
+                self._time_left.on_end()
                 is_best = self._compare(trial)
                 if self._live is None:
                     self.note(self._line(trial, is_best))
             case Warned():
                 self.note(f"warning: {event.message}")
+        self._refresh()
+
+    def on_live(self, now: Live) -> None:
+        """Show what nodes and trials do now."""
+        self._now = now
         self._refresh()
 
     def _refresh(self) -> None:
@@ -111,12 +135,8 @@ class Display:
         return ", ".join(parts)
 
     def _left(self) -> str:
-        ended = sum(trial.has_ended for trial in self._state.trials.values())
-        here = ended - self._ended_before
-        if not here:
-            return "?"
-        each = (time.monotonic() - self._started) / here
-        return duration(each * (self._num_trials - ended))
+        seconds = self._time_left.seconds
+        return "?" if seconds is None else duration(seconds)
 
     def _stages(self) -> str:
         return ", ".join(
@@ -137,6 +157,10 @@ class Display:
         grid.add_row("best", Text(self._best_line(), overflow="fold"))
         grid.add_row("stages", f"{self._stages()} (trained+reused)")
         passed = duration(time.monotonic() - self._started)
+        if self._now is not None:
+            grid.add_row("nodes", "; ".join(map(node_line, self._now.nodes[:MAX_NODES])))
+            for line in self._now.wanted[:MAX_WANTED]:
+                grid.add_row("waits", line)
         grid.add_row("time", f"{passed} passed, {self._left()} left")
         return Group(Text(f"sweep {self._state.name}", style="bold"), grid)
 

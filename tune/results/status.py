@@ -12,11 +12,14 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
 from magtkd.errors import StorageLostError
 from magtkd.store import is_locked
 from tune.ledger import (
     Live,
     LiveFile,
+    LiveNode,
     SweepEnd,
     SweepLayout,
     SweepState,
@@ -61,6 +64,8 @@ class RunningTrial:
     """How it came by each stage."""
     now: str | None
     """What it does or waits for, in words; None where no driver has written it."""
+    last_report: int | None = None
+    """When that epoch was reported, in milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +119,10 @@ class Status:
     is_tracked: bool
     engine: str | None
     workers: Mapping[str, int]
+    nodes: list[LiveNode]
+    """What each node of the cluster has, and what the workers there do."""
+    wanted: list[str]
+    """Workers that no node has room for, in words."""
     age: float | None
     """Seconds since the driver wrote what the trials do."""
     trials: list[RunningTrial]
@@ -127,7 +136,7 @@ class Status:
 
     def to_json(self) -> dict[str, Any]:
         """The status as a JSON object."""
-        tree = asdict(self)
+        tree = asdict(self) | {"nodes": [msgspec.to_builtins(node) for node in self.nodes]}
         if self.mlflow is not None:
             known = {name: value for name, value in tree["mlflow"].items() if value is not None}
             tree["mlflow"] = known
@@ -181,6 +190,8 @@ def sweep_status(layout: SweepLayout, storage: str) -> Status:
         is_tracked=state.is_tracked,
         engine=live.engine if live else None,
         workers=live.workers if live else {},
+        nodes=live.nodes if live else [],
+        wanted=live.wanted if live else [],
         age=live.age if live else None,
         trials=[
             _running(state, trial, now.get(trial.number))
@@ -224,6 +235,7 @@ def _running(state: SweepState, trial: TrialState, now: str | None) -> RunningTr
         value=report.metrics.get(metric) if report else None,
         stages={stage: str(record.outcome) for stage, record in trial.stages.items()},
         now=now,
+        last_report=report.time if report else None,
     )
 
 

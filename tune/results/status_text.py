@@ -11,7 +11,7 @@ from rich.text import Text
 
 from magtkd.errors import and_more
 from tune.ledger import TrialStatus
-from tune.results.display import duration
+from tune.results.display import duration, node_line
 from tune.results.status import (
     KILLED,
     RUNNING,
@@ -33,6 +33,10 @@ def print_status(status: Status, console: Console) -> None:
     parts: list[Text | Table] = [Text(_headline(status), style="bold"), Text(_counts(status))]
     if status.workers or status.engine:
         parts.append(Text(_workers(status)))
+    parts += [Text(f"node {node_line(node)}") for node in status.nodes[:MAX_SHOWN]]
+    if len(status.nodes) > MAX_SHOWN:
+        parts.append(Text(f"and {len(status.nodes) - MAX_SHOWN} more nodes; --json has them all"))
+    parts += [Text(line) for line in status.wanted]
     if status.trials:
         parts.append(_trial_table(status.trials))
     parts += [Text(line) for line in _failure_lines(status.failures)]
@@ -95,6 +99,9 @@ def _trial_table(trials: list[RunningTrial]) -> Table:
         value = "" if trial.value is None else f"{trial.value:.4f}"
         known = ", ".join(f"{stage} {outcome}" for stage, outcome in trial.stages.items())
         now = trial.now or known or "no stage is known yet"
+        if trial.now and trial.last_report is not None:
+            age = time.time() - trial.last_report / 1000
+            now += f", last epoch {duration(age)} ago" if age > STALE_SECONDS else ""
         table.add_row(str(trial.trial), epoch + of, value, Text(now))
     return table
 

@@ -183,6 +183,7 @@ def test_a_running_sweep(running: Ledger, layout: SweepLayout) -> None:
         value=0.5,
         stages={"teacher": "trained"},
         now="trains fusion",
+        last_report=training.last_report,
     )
 
 
@@ -267,6 +268,25 @@ def test_status_for_people(
         "diverged: trial 4: fusion: diverged: nan",
         "MLflow: up to date",
     ]
+
+
+def test_status_names_nodes_and_what_waits_for_them(
+    running: Ledger, layout: SweepLayout, call: Callable[..., tuple[int, str, str]]
+) -> None:
+    nodes = [
+        {"name": "h1", "has": "8 CPU, 1 GPU, H100", "workers": {"training": 1, "idle": 0}},
+        {"name": "h2", "has": "8 CPU, 0 GPU", "workers": {}},
+    ]
+    wanted = ["3 workers of 1 CPU, 1 GPU: wait for a node of type gpu for 12 s"]
+    live(layout, nodes=nodes, wanted=wanted)
+    lines = call("status", "toy")[1].splitlines()
+    assert lines[3:6] == [
+        "node h1 (8 CPU, 1 GPU, H100): 1 training",
+        "node h2 (8 CPU, 0 GPU): no worker",
+        *wanted,
+    ]
+    tree = json.loads(call("status", "toy", "--json")[1])
+    assert (tree["nodes"], tree["wanted"]) == (nodes, wanted)
 
 
 def test_a_driver_that_hangs_is_shown(
