@@ -180,6 +180,10 @@ class Projection:
             record = trial.stages[stage]
             update.tag(f"stage.{stage}.key", record.key)
             update.tag(f"stage.{stage}.outcome", record.outcome)
+            if record.host is not None:
+                update.tag(f"stage.{stage}.host", record.host)
+            if record.device is not None:
+                update.tag(f"stage.{stage}.device", record.device)
             update.metric(f"seconds/{stage}", record.seconds, event.time, 0)
             measured = {
                 "samples_per_second": record.samples_per_second,
