@@ -6,6 +6,7 @@
     │   ├── DataError                  a table of conversations
     │   ├── StorageError               the storage's address, or a folder that cannot be written
     │   └── SweepError                 a sweep's name, space, objective, resources
+    │       └── NoneCompletedError     a sweep without a completed trial; exit code 1
     ├── ResumableError                 a fault that may be gone later; exit code 75
     │   ├── StorageLostError           the storage went away, or is full, in the middle of the work
     │   ├── OwnerLostError             another driver has taken the sweep over
@@ -29,6 +30,7 @@ __all__ = [
     "DivergedError",
     "InputError",
     "MagtkdError",
+    "NoneCompletedError",
     "OwnerLostError",
     "RayLostError",
     "ResumableError",
@@ -82,6 +84,12 @@ class StorageError(InputError):
 
 class SweepError(InputError):
     """A sweep's name, space, objective or resources are wrong."""
+
+
+class NoneCompletedError(SweepError):
+    """A sweep has no completed trial that could be selected."""
+
+    exit_code = 1
 
 
 class ResumableError(MagtkdError):

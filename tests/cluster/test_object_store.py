@@ -151,7 +151,7 @@ def test_a_store_that_stays_away_stops_the_sweep_and_it_continues_later(
     )
     wait_for(process, lambda: num_of(local_events(folder), EpochReported) > 10)
     proxy.mode = mode
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 75, err
     last = err.splitlines()[-1]
     assert last.startswith(f"magtkd: storage {storage}: cannot ")
@@ -223,13 +223,13 @@ def test_a_second_driver_is_refused_and_one_that_was_taken_over_stops(
     before = len(local_events(second))
     wait_for(other, lambda: len(local_events(second)) > before + 20)
     os.kill(process.pid, signal.SIGCONT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=150)
     assert process.returncode == 75, err
     assert f"process {other.pid} on " in err.splitlines()[-1]
     assert "has taken it over" in err.splitlines()[-1]
     assert other.poll() is None
     other.send_signal(signal.SIGTERM)
-    _, err = other.communicate(timeout=90)
+    _, err = other.communicate(timeout=150)
     assert other.returncode == 130, err
     assert len(ledger_of(proxy, "two")) == len(_lines(second))
 

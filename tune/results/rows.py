@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from magtkd.errors import SweepError
+from magtkd.errors import NoneCompletedError
 from magtkd.metrics import Scores
 from tune.ledger import SweepEnd, SweepState, TrialState, TrialStatus
 from tune.space import Objective, Values
@@ -62,7 +62,7 @@ def best(state: SweepState, top: int | None = None) -> list[TrialRow]:
     With several, the Pareto front in order of number, or the first `top` of it.
 
     Raises:
-        SweepError: no trial has completed.
+        NoneCompletedError: no trial has completed.
     """
     objectives = state.objectives
     scores = {
@@ -71,7 +71,7 @@ def best(state: SweepState, top: int | None = None) -> list[TrialRow]:
         if trial.state == TrialStatus.COMPLETED and (score := _score(trial, objectives)) is not None
     }
     if not scores:
-        raise SweepError(_none_completed(state))
+        raise NoneCompletedError(_none_completed(state))
     if len(objectives) == 1:
         ranked = sorted(scores, key=lambda number: (-scores[number][0], number))[: top or 1]
     else:
