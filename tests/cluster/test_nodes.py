@@ -61,7 +61,7 @@ def test_a_cluster_with_a_token_is_joined_by_its_address(hosts: Hosts, tmp_path:
     assert line.endswith("sees the storage")
 
     missing = only_line(hosts.magtkd(2, *RUN, "name=other", timeout=60, HOME=str(other)))
-    assert "10.79.0.1:6379 asks for a token; copy ~/.ray/auth_token from where" in missing
+    assert "10.79.0.1:6379: asks for a token; copy ~/.ray/auth_token from where" in missing
     write_token(other)
     wrong = only_line(hosts.magtkd(2, *RUN, "name=other", timeout=60, HOME=str(other)))
     assert "does not accept the token in ~/.ray/auth_token; copy" in wrong
@@ -74,7 +74,7 @@ def test_an_address_where_no_host_is(hosts: Hosts) -> None:
     command = ("sweep", "sweep.yaml", "--address", "10.79.0.77:6379")
     for options in ((), ("--dry-run",)):
         line = only_line(hosts.magtkd(1, *command, *options, timeout=60))
-        assert "10.79.0.77:6379 cannot be reached: " in line
+        assert "10.79.0.77:6379: cannot be reached: " in line
     assert not (hosts.folder / "magtkd-results").exists()
 
 

@@ -72,14 +72,17 @@ def find_cluster(
             f"{given}: Ray's client would run the search on another machine; "
             "start magtkd on a node of the cluster, with --address auto"
         )
-    place = _running_here(given, note) if address == "auto" else address
+    place = address
+    if address == "auto":
+        place = _running_here(given, note)
+        given = f"{given}: {place}"
     host, port = _parsed(given, place)
     try:
         socket.create_connection((host, port), CONNECT_SECONDS).close()
     except OSError as error:
         reason = error.strerror or str(error)
         raise SweepError(
-            f"{given}: {place} cannot be reached: {reason}; start Ray there, or "
+            f"{given}: cannot be reached: {reason}; start Ray there, or "
             "give no address to use this machine"
         ) from None
     mode, answer = "disabled", _ask(place, "disabled")
@@ -88,14 +91,13 @@ def find_cluster(
         answer = answer if problem else _ask(place, "token")
         if answer.returncode == UNAUTHENTICATED:
             raise SweepError(
-                f"{given}: {place} {problem or _refused_token()}; copy {TOKEN_FILE} from where "
+                f"{given}: {problem or _refused_token()}; copy {TOKEN_FILE} from where "
                 "`ray start --head` ran, or name that file in RAY_AUTH_TOKEN_PATH, or its content "
                 "in RAY_AUTH_TOKEN (on other nodes: RAY_AUTH_MODE=token ray start)"
             )
     if answer.returncode:
         raise SweepError(
-            f"{given}: {place} does not answer as Ray does; give the port that "
-            "`ray start --head` printed"
+            f"{given}: does not answer as Ray does; give the port that `ray start --head` printed"
         )
     _check_versions(given, *json.loads(answer.stdout.splitlines()[-1]))
     return RunningCluster(place, mode)

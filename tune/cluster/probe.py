@@ -38,7 +38,7 @@ class NodeReport:
     storage_problem: str | None
     """Why the node does not see the driver's token in the storage; None where it does."""
     absent: tuple[str, ...]
-    """Which of the paths do not exist there."""
+    """Which of the paths do not exist there, or are empty folders."""
 
     def problem(self, storage_address: str) -> str:
         """Why nothing of the sweep can run there, in one line; empty where it can."""
@@ -73,8 +73,17 @@ def report_node(storage_address: str, token_name: str, paths: Sequence[str]) -> 
         python=platform.python_version(),
         packages=_versions(),
         storage_problem=_storage_problem(storage_address, token_name),
-        absent=tuple(path for path in paths if not Path(path).expanduser().exists()),
+        absent=tuple(path for path in paths if not _is_there(path)),
     )
+
+
+def _is_there(path: str) -> bool:
+    """Whether a path exists; a share that is not mounted leaves an empty folder in its place."""
+    place = Path(path).expanduser()
+    try:
+        return next(place.iterdir(), None) is not None if place.is_dir() else place.exists()
+    except OSError:
+        return False
 
 
 def _versions() -> dict[str, str]:

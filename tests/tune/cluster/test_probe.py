@@ -49,8 +49,10 @@ def test_a_storage_that_cannot_be_read_is_named(storage: str, tmp_path: Path) ->
 
 
 def test_paths_that_are_not_there_are_listed(storage: str, tmp_path: Path) -> None:
-    absent = str(tmp_path / "clips")
-    assert report_node(storage, "shared/token", (absent, str(tmp_path))).absent == (absent,)
+    absent, unmounted = str(tmp_path / "clips"), tmp_path / "share"
+    unmounted.mkdir()
+    paths = (absent, str(unmounted), str(tmp_path), __file__)
+    assert report_node(storage, "shared/token", paths).absent == (absent, str(unmounted))
 
 
 def test_a_report_loads_no_torch() -> None:
