@@ -20,7 +20,7 @@ import ray
 import ray.tune as ray_tune
 from ray.exceptions import GetTimeoutError, RayError
 
-from magtkd.errors import first_line
+from magtkd.errors import StorageLostError, first_line
 from tune.cluster import Node, live_nodes
 from tune.driver.recorder import Recorder
 from tune.engine import EngineActivity, EngineHandle, Ref, WantedWorkers, fetch
@@ -187,6 +187,9 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
         except RayError:
             return
         self._warn(activity.warnings)
+        if activity.problem:
+            error = StorageLostError(activity.problem)
+            self._recorder.error = self._recorder.error or error
         self._say_what_waits(activity.wanted)
         nodes = (
             LiveNode(name=node.name, has=node.has, workers=asdict(node.workers))

@@ -34,6 +34,7 @@ from tune.engine.handles import FusionFound, Opened, Ref, SessionOpened, WorkerH
 from tune.engine.messages import (
     EngineActivity,
     Failure,
+    FailureKind,
     NodeActivity,
     PoolCounts,
     SessionRequest,
@@ -42,13 +43,12 @@ from tune.engine.messages import (
     WantedWorkers,
     WorkerSession,
 )
-from tune.engine.pool import Pool, PoolWorker, UnfitNodeError, Wanted, WorkerDiedError
+from tune.engine.pool import Pool, PoolWorker, Wanted, WorkerDiedError
 from tune.engine.turns import FusionTurns
 from tune.engine.upstream import (
     PlannedTrial,
     StageFailedError,
     Upstream,
-    failure_of_worker,
     found_record,
 )
 from tune.engine.worker import WorkerActor
@@ -193,6 +193,7 @@ class Engine:
             ),
             wanted=tuple(self._described(wanted) for wanted in self._pool.wanted()),
             warnings=list(self._warnings),
+            problem=self._pool.problem,
         )
 
     def _described(self, wanted: Wanted) -> WantedWorkers:
@@ -231,13 +232,11 @@ class Engine:
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().create_task(self._look_again())
         trial = request.trial
-        if (move := self._moves.get(trial)) is not None:
-            moved = await move
-            self._moves.pop(trial, None)
-            if isinstance(moved, SessionOpened):
-                return moved
-            if moved is not None:
-                request = replace(request, checkpoint=moved.checkpoint)
+        moved = await self._moved(request)
+        if isinstance(moved, SessionOpened):
+            return moved
+        if moved is not None:
+            request = replace(request, checkpoint=moved.checkpoint)
         await self._save_and_close(trial)  # an actor of this trial that died may have left one open
         session = self._latest[trial] = uuid.uuid4().hex
         asking = PlannedTrial(trial, request.config, make_plan(request.config, self._source))
@@ -275,7 +274,9 @@ class Engine:
 
     async def worker_died(self, trial: int) -> None:
         """A trial found its worker gone."""
-        if trial in self._held:
+        if trial in self._moves:  # the one that its session has left: it may be ended any time
+            await self._pool.discard_dead()
+        elif trial in self._held:
             held = self._held.pop(trial)
             self._pool.discard(held.worker)
             held.end_turn()
@@ -346,8 +347,9 @@ class Engine:
 
         try:
             (worker, found), records = await self._upstream.given(asking, plan.upstream, work)
-        except (WorkerDiedError, UnfitNodeError) as error:
-            raise StageFailedError(failure_of_worker("fusion", error)) from None
+        except WorkerDiedError as error:
+            failure = Failure(FailureKind.FAILED, f"fusion: {error}")
+            raise StageFailedError(failure) from None
         if isinstance(found, Failure):
             self._pool.release(worker, session)
             raise StageFailedError(found)
@@ -371,7 +373,7 @@ class Engine:
         Whether the session is on the target now."""
         found = [trial for trial, held in self._held.items() if held.session == session]
         if not found:
-            return False
+            return False  # it is being opened, or has just ended
         trial = found[0]
         held = self._held[trial]
         move = self._moves[trial] = asyncio.get_running_loop().create_future()
@@ -383,17 +385,28 @@ class Engine:
                 moved = await self._reopen(held, checkpoint, target) or moved
         except (RayError, StageFailedError):
             pass  # the trial opens its session anew, at what was exported or the last checkpoint
-        if not isinstance(moved, SessionOpened) or self._held.get(trial) is not held:
-            if isinstance(moved, SessionOpened):  # the trial has ended meanwhile
+        finally:
+            if self._held.get(trial) is not held:  # the trial has ended meanwhile
                 target.handle.close.remote(session)
                 moved = None
-            if moved is None:
+            if isinstance(moved, SessionOpened):
+                self._held[trial] = replace(held, worker=target, opened=moved)
+            elif moved is None:
                 self._moves.pop(trial, None)
             move.set_result(moved)
-            return False
-        self._held[trial] = replace(held, worker=target, opened=moved)
-        move.set_result(moved)
-        return True
+        return isinstance(moved, SessionOpened)
+
+    async def _moved(self, request: TrialRequest) -> SessionOpened | _Exported | None:
+        """The session of a trial that was moved since the trial has had it; None where it was
+        not, or where the trial is to continue from something else."""
+        move, held = self._moves.get(request.trial), self._held.get(request.trial)
+        if move is None:
+            return None
+        moved = await move
+        self._moves.pop(request.trial, None)
+        name = session_name(self._sweep_id, request.trial, request.name)
+        is_same = held is not None and held.request.checkpoint_name == name
+        return moved if is_same and request.checkpoint is None else None
 
     async def _reopen(
         self, held: _Held, checkpoint: bytes, target: PoolWorker

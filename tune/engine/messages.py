@@ -221,6 +221,8 @@ class EngineActivity:
     wanted: tuple[WantedWorkers, ...] = ()
     warnings: list[str] = field(default_factory=list)
     """What a person should know, since the engine started."""
+    problem: str = ""
+    """Why the sweep must end: a node that came later cannot do its work."""
 
 
 def failure_of(stage: str, error: Exception) -> Failure:

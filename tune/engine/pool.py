@@ -12,6 +12,7 @@ there once it comes up.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections import Counter
@@ -27,7 +28,7 @@ from tune.engine.handles import WorkerHandle
 from tune.engine.messages import PoolCounts, WorkerPlace
 from tune.engine.room import Room
 
-__all__ = ["Pool", "PoolWorker", "UnfitNodeError", "Wanted", "WorkerDiedError", "reason_of"]
+__all__ = ["Pool", "PoolWorker", "Wanted", "WorkerDiedError", "reason_of"]
 
 T = TypeVar("T")
 
@@ -35,6 +36,8 @@ DEAD_SECONDS = 1.0
 """How long to wait for idle workers to answer."""
 OVERDUE_SECONDS = 15.0
 """How long a worker that should find room may take to come up before sessions share another."""
+MOVE_SECONDS = 1.0
+"""How long after a session could not be moved another one is tried."""
 SLOT = "worker"
 """What a worker takes of `resources.max_workers`, as if it were one more resource."""
 
@@ -48,10 +51,6 @@ def reason_of(error: RayError) -> str:
 
 class WorkerDiedError(Exception):
     """The processes that were to do some work died, one after another."""
-
-
-class UnfitNodeError(Exception):
-    """A worker came up on a node that does not see what all others see."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -134,7 +133,10 @@ class Pool:
         self._workers: list[PoolWorker] = []
         self._queue: list[_Request] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._moving = False
+        self._moving, self._move_from = False, -math.inf
+        self.problem = ""
+        """Why a node cannot have workers: nothing more is started, since Ray might use that node
+        again, and whoever runs the pool has to stop."""
 
     def warm_up(self, shape: Shape, num_workers: int) -> None:
         """Start workers that will be wanted soon, as far as there is room."""
@@ -164,7 +166,6 @@ class Pool:
 
         Raises:
             WorkerDiedError: once more than that.
-            UnfitNodeError: the worker came up where it cannot work.
         """
         for _ in range(max_failures + 1):
             worker = None
@@ -269,7 +270,7 @@ class Pool:
 
     def _dispatch(self) -> None:
         """Serve who can be served, and have a worker on its way for everyone else."""
-        if not self._queue and not self._workers:
+        if self.problem or (not self._queue and not self._workers):
             return
         room = self._room()
         coming = [worker for worker in self._workers if not worker.is_ready]
@@ -403,7 +404,7 @@ class Pool:
     def _balance(self, blocked: Sequence[tuple[Shape, set[str]]]) -> None:
         """Move one session from the worker that holds the most to the one of its shape that holds
         the fewest, unless their numbers are even, or what frees up is waited for."""
-        if self._moving:
+        if self._moving or time.monotonic() < self._move_from:
             return
         ready = [one for one in self._workers if one.is_ready and not one.is_training]
         for shape in {worker.shape for worker in ready}:
@@ -425,6 +426,8 @@ class Pool:
             has_moved = await self._move(session, source, target)
         finally:
             self._moving = False
+            if not has_moved:
+                self._move_from = time.monotonic() + MOVE_SECONDS
             self.release(source if has_moved else target, session)
 
     @property
@@ -459,8 +462,8 @@ class Pool:
         if worker not in self._workers:
             return
         if place.problem:
-            self._end(worker.handle)
-            self._fail_waiting(worker, UnfitNodeError(place.problem))
+            self.problem = self.problem or place.problem
+            self._end_worker(worker)
             return
         if loads:
             worker.handle.load.remote()

@@ -27,14 +27,13 @@ from tune.engine.messages import (
     StageRequest,
     failure_of,
 )
-from tune.engine.pool import Pool, PoolWorker, UnfitNodeError, WorkerDiedError
+from tune.engine.pool import Pool, PoolWorker, WorkerDiedError
 
 __all__ = [
     "Made",
     "PlannedTrial",
     "StageFailedError",
     "Upstream",
-    "failure_of_worker",
     "found_record",
 ]
 
@@ -73,13 +72,6 @@ def found_record(key: str, metrics: Mapping[str, Any], sweep_id: str) -> StageRe
         host = metrics.get("host")
         return StageRecord(key, Outcome.RECOVERED, seconds, device=device, share=share, host=host)
     return StageRecord(key, Outcome.REUSED, 0.0, seconds, device=device, share=share)
-
-
-def failure_of_worker(stage: str, error: WorkerDiedError | UnfitNodeError) -> Failure:
-    """What it means for a stage that its workers died, or that a node cannot have any."""
-    if isinstance(error, UnfitNodeError):
-        return Failure(FailureKind.STORAGE, str(error))
-    return Failure(FailureKind.FAILED, f"{stage}: {error}")
 
 
 @dataclass(frozen=True)
@@ -258,8 +250,8 @@ class Upstream:
 
         try:
             (outcome, table), _ = await self.given(asking, plan.reads[stage], work)
-        except (WorkerDiedError, UnfitNodeError) as error:
-            raise StageFailedError(failure_of_worker(stage, error)) from None
+        except WorkerDiedError as error:
+            raise StageFailedError(Failure(FailureKind.FAILED, f"{stage}: {error}")) from None
         finally:
             self._phases.pop(key, None)
             self._progress.pop(key, None)

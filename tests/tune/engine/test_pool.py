@@ -493,10 +493,33 @@ async def test_a_move_that_fails_leaves_the_session_where_the_trial_opens_it():
     await cluster.pool.acquire(ONE, session="1")
     cluster.add(node("h2", CPU=1))
     await asyncio.sleep(0.01)
+    assert len(cluster.moves) == 1  # it is not tried again at once
+    assert first.sessions == {"0", "1"}
     cluster.moves_fail = False
-    assert first.sessions <= {"0", "1"}
+    cluster.pool._move_from -= pool_module.MOVE_SECONDS
+    cluster.pool.look_again()
     await asyncio.sleep(0.01)
     assert sorted(len(one.sessions) for one in cluster.pool._workers) == [1, 1]
+
+
+@asynchronous
+async def test_a_node_that_cannot_work_ends_all_that_is_new():
+    cluster = Cluster(node("h1", CPU=1))
+    worker = await cluster.pool.acquire(ONE)
+    waiting = request(cluster, ONE)
+    await settle()
+    cluster.holds_back = True
+    cluster.add(node("h2", CPU=1))
+    (handle,) = cluster.starting()
+    handle.future.set_result(WorkerPlace(node_id="h2", host="h2", problem="no storage"))
+    await settle()
+    assert cluster.pool.problem == "no storage"
+    assert list(cluster.alive.values()) == [worker.handle]
+    cluster.pool.release(worker)
+    await settle()
+    assert not waiting.done()
+    assert len(cluster.alive) == 1
+    waiting.cancel()
 
 
 @asynchronous
