@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from magtkd.config import Resources
@@ -29,10 +30,10 @@ class Shape:
         """How much it asks of a resource."""
         return dict(self.amounts).get(name, 0.0)
 
-    @property
-    def names(self) -> set[str]:
+    @cached_property
+    def names(self) -> frozenset[str]:
         """The resources that it asks for."""
-        return {name for name, _ in self.amounts}
+        return frozenset(name for name, _ in self.amounts)
 
     def options(self) -> dict[str, Any]:
         """The same as options of a Ray actor."""

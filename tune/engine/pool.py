@@ -133,6 +133,7 @@ class Pool:
         self._workers: list[PoolWorker] = []
         self._queue: list[_Request] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_due = False
         self._moving, self._move_from = False, -math.inf
         self.problem = ""
         """Why a node cannot have workers: nothing more is started, since Ray might use that node
@@ -187,7 +188,7 @@ class Pool:
         """A worker that trains a stage, or where one is named, holds a session; waits for one."""
         request = _Request(shape, session, asyncio.get_running_loop().create_future())
         self._queue.append(request)
-        self._dispatch()
+        self._dispatch_soon()
         try:
             return await request.future
         except asyncio.CancelledError:
@@ -201,14 +202,14 @@ class Pool:
         else:
             worker.sessions.discard(session)
         worker.since = time.monotonic()
-        self._dispatch()
+        self._dispatch_soon()
 
     def discard(self, worker: PoolWorker) -> None:
         """Forget a worker whose process is gone."""
         if worker in self._workers:
             self._workers.remove(worker)
             self._end(worker.handle)
-        self._dispatch()
+        self._dispatch_soon()
 
     async def discard_dead(self) -> None:
         """Forget idle workers whose process is gone, as those of a node that died."""
@@ -260,7 +261,7 @@ class Pool:
         """A request that was given up: out of the queue, or its worker back into the pool."""
         if request in self._queue:
             self._queue.remove(request)
-            self._dispatch()
+            self._dispatch_soon()
         elif not request.future.cancelled() and request.future.exception() is None:
             self.release(request.future.result(), request.session)
 
@@ -268,14 +269,21 @@ class Pool:
         placed = ((one.place.node_id, one.shape) for one in self._workers if one.place)
         return Room(self._nodes(), placed)
 
+    def _dispatch_soon(self) -> None:
+        """Dispatch once for all that happens at a time."""
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
     def _dispatch(self) -> None:
         """Serve who can be served, and have a worker on its way for everyone else."""
+        self._is_due = False
         if self.problem or (not self._queue and not self._workers):
             return
         room = self._room()
         coming = [worker for worker in self._workers if not worker.is_ready]
         # What those before lack: their shape, and the resources.
-        blocked: list[tuple[Shape, set[str]]] = []
+        blocked: list[tuple[Shape, frozenset[str]]] = []
         for request in list(self._queue):
             if request.future.cancelled():
                 self._queue.remove(request)
@@ -293,7 +301,7 @@ class Pool:
         request: _Request,
         room: Room,
         coming: Sequence[PoolWorker],
-        blocked: Sequence[tuple[Shape, set[str]]],
+        blocked: Sequence[tuple[Shape, frozenset[str]]],
     ) -> bool:
         """Give a request a worker that is up, where that takes nothing from those before."""
         if any(_asks(request.shape) & lacking for _, lacking in blocked):
@@ -327,14 +335,14 @@ class Pool:
         shape: Shape,
         room: Room,
         coming: list[PoolWorker],
-        blocked: list[tuple[Shape, set[str]]],
+        blocked: list[tuple[Shape, frozenset[str]]],
     ) -> None:
         """Have a worker on its way, or pending in Ray, for one who waits."""
         if not self._may_ask(shape, room, blocked):
             return
         worker = self._coming_for(shape, room, coming)
         if worker is None:
-            blocked.append((shape, {SLOT}))
+            blocked.append((shape, frozenset({SLOT})))
             return
         lacking = room.take(shape)
         is_first = all(shape != other for other, _ in blocked)
@@ -345,7 +353,7 @@ class Pool:
             blocked.append((shape, lacking))
 
     @staticmethod
-    def _may_ask(shape: Shape, room: Room, blocked: Sequence[tuple[Shape, set[str]]]) -> bool:
+    def _may_ask(shape: Shape, room: Room, blocked: Sequence[tuple[Shape, frozenset[str]]]) -> bool:
         """Whether Ray may have a worker of this shape pending: not where it could take what others
         need that were here first, which lack it or are being placed just now."""
         if any(_asks(shape) & lacking and shape != other for other, lacking in blocked):
@@ -381,7 +389,7 @@ class Pool:
         return True
 
     def _want_for_sharing(
-        self, room: Room, coming: list[PoolWorker], blocked: list[tuple[Shape, set[str]]]
+        self, room: Room, coming: list[PoolWorker], blocked: list[tuple[Shape, frozenset[str]]]
     ) -> None:
         """Each session but the first on a worker wants one of its own, after all requests."""
         shared = Counter[Shape]()
@@ -401,7 +409,7 @@ class Pool:
                     break
                 mine.has_room = not room.take(shape)
 
-    def _balance(self, blocked: Sequence[tuple[Shape, set[str]]]) -> None:
+    def _balance(self, blocked: Sequence[tuple[Shape, frozenset[str]]]) -> None:
         """Move one session from the worker that holds the most to the one of its shape that holds
         the fewest, unless their numbers are even, or what frees up is waited for."""
         if self._moving or time.monotonic() < self._move_from:
@@ -468,7 +476,7 @@ class Pool:
         if loads:
             worker.handle.load.remote()
         worker.place, worker.since = place, time.monotonic()
-        self._dispatch()
+        self._dispatch_soon()
 
     def _fail_waiting(self, worker: PoolWorker, error: Exception) -> None:
         """A process that does not come up: fail one request for its shape, which may ask again. One
@@ -481,7 +489,7 @@ class Pool:
                 self._queue.remove(request)
                 request.future.set_exception(error)
                 break
-        self._dispatch()
+        self._dispatch_soon()
 
 
 def _counts(workers: Sequence[PoolWorker]) -> PoolCounts:
@@ -495,5 +503,5 @@ def _counts(workers: Sequence[PoolWorker]) -> PoolCounts:
     )
 
 
-def _asks(shape: Shape) -> set[str]:
+def _asks(shape: Shape) -> frozenset[str]:
     return shape.names | {SLOT}

@@ -21,32 +21,38 @@ class Room:
     def __init__(self, nodes: Sequence[Node], placed: Iterable[tuple[str, Shape]]) -> None:
         # Ray keeps nodes with GPUs for those that ask for one, too.
         self._nodes = sorted(nodes, key=lambda node: node.totals.get("GPU", 0.0))
-        self._expected: list[Shape] = []
+        self._expected: set[Shape] = set()
+        self._no_room: dict[Shape, frozenset[str]] = {}
         self._left = {node.id: dict(node.totals) for node in self._nodes}
         for node_id, shape in placed:
             self._add(node_id, shape, -1)
 
     def has(self, shape: Shape) -> bool:
         """Whether a worker of this shape would find its place now."""
+        if shape in self._no_room:
+            return False
         return any(not lacking for _, lacking in self._lacking(shape))
 
-    def take(self, shape: Shape) -> set[str]:
+    def take(self, shape: Shape) -> frozenset[str]:
         """Give a worker of this shape its place.
 
         Returns:
             the resources that it lacks on the nodes that are large enough for it, or on all nodes
             where none is; empty where it has its place now.
         """
+        if shape in self._no_room:
+            return self._no_room[shape]
         every = list(self._lacking(shape))
         for node, lacking in every:
             if not lacking:
                 self._add(node.id, shape, -1)
-                self._expected.append(shape)
-                return set()
+                self._expected.add(shape)
+                return frozenset()
+        each = [lacking for _, lacking in every]
         if not every:
-            lacking = set().union(*(shape.lacks(node.totals) for node in self._nodes))
-            return lacking or shape.names
-        return set().union(*(lacking for _, lacking in every))
+            each = [shape.lacks(node.totals) for node in self._nodes]
+        self._no_room[shape] = frozenset().union(*each) or shape.names
+        return self._no_room[shape]
 
     def is_expected_by_another(self, shape: Shape) -> bool:
         """Whether workers of other shapes that ask for the same resources have been given a place,
@@ -80,6 +86,7 @@ class Room:
 
     def give_back(self, node_id: str, shape: Shape) -> None:
         """A worker on a node is being ended."""
+        self._no_room.clear()
         self._add(node_id, shape, 1)
 
     def _lacking(self, shape: Shape) -> Iterable[tuple[Node, set[str]]]:
