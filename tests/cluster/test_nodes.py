@@ -131,7 +131,7 @@ def test_a_host_that_is_lost(hosts: Hosts, loss: str, num_trials: int) -> None:
     check_quiet(out, err)
     assert completed(hosts) == num_trials
     lines = [line for line in err.splitlines() if not line.startswith("trial ")]
-    gone = "node h3 (10.79.0.3) is gone; its work goes on elsewhere"
+    gone = "node h3 (10.79.0.3) is gone; its work is repeated elsewhere"
     joined = "node h3 (10.79.0.3) has joined"
     assert lines == [f"warning: {gone}", f"warning: {joined}"]
     ledger = SweepLayout(hosts.folder / "magtkd-results", "hosts").ledger

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from magtkd.errors import StorageError, first_line
+from magtkd.errors import StorageError, StorageLostError, first_line
 from magtkd.store.files import Files
 
 __all__ = ["PACKAGES", "NodeReport", "report_node"]
@@ -101,6 +101,6 @@ def _storage_problem(address: str, token_name: str) -> str | None:
         Files(address).read_file(token_name)
     except FileNotFoundError:
         return "it has a folder of its own there, or none"
-    except (OSError, StorageError) as error:
+    except (OSError, StorageError, StorageLostError) as error:
         return first_line(error)
     return None

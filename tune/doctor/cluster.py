@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from magtkd.errors import StorageError, SweepError
+from magtkd.errors import StorageError, StorageLostError, SweepError
 from magtkd.store import Store
 from tune.cluster import (
     Node,
@@ -51,7 +51,7 @@ def check_cluster(
                     yield f"node {node.name}", _judge(node, reports[node.id])
     except SweepError as error:
         yield "cluster", (Outcome.PROBLEM, str(error))
-    except StorageError as error:
+    except (StorageError, StorageLostError) as error:
         yield "nodes", (Outcome.PROBLEM, str(error))
 
 

@@ -176,7 +176,7 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
         before, self._nodes = self._nodes, _by_id()
         self._nodes_seen = time.monotonic()
         for gone in before.keys() - self._nodes.keys():
-            message = f"node {before[gone]} is gone; its work goes on elsewhere"
+            message = f"node {before[gone]} is gone; its work is repeated elsewhere"
             self._recorder.record(Warned(message=message))
         for new in self._nodes.keys() - before.keys():
             self._recorder.record(Warned(message=f"node {self._nodes[new]} has joined"))
