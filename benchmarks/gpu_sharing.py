@@ -20,6 +20,7 @@ from typing import Any
 import common
 import psutil
 
+SCRIPT = Path(__file__).resolve()
 SECONDS_BETWEEN_LOOKS = 0.03
 WORK = ("train", "open", "advance")
 
@@ -107,7 +108,7 @@ def main() -> None:
         print(json.dumps(sweep_once(json.loads(options.child)["teachers"])))
         return
     result: dict[str, Any] = {"machine": common.machine(), "teachers": options.teachers}
-    checkouts = {"this version": Path(__file__).resolve().parent.parent}
+    checkouts = {"this version": SCRIPT.parent.parent}
     if options.against is not None:
         checkouts = {"the other version": options.against.resolve()} | checkouts
     variants = {
@@ -125,7 +126,8 @@ def main() -> None:
 
 def _in(checkout: Path, num_teachers: int) -> dict[str, Any]:
     os.environ["PYTHONPATH"] = str(checkout)
-    return common.in_process(__file__, {"teachers": num_teachers})
+    os.chdir(checkout)  # Ray's workers look there first
+    return common.in_process(str(SCRIPT), {"teachers": num_teachers})
 
 
 if __name__ == "__main__":
