@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.tune as ray_tune
 from ray.exceptions import RayError
 from ray.tune import TuneError
@@ -21,7 +24,7 @@ from tune.config import SweepConfig, SweepOptions
 from tune.driver.join import Joined
 from tune.driver.lifeline import lifeline
 from tune.driver.recorder import Recorder
-from tune.driver.trial import Trial, trial_resources
+from tune.driver.room import free_bytes, trials_at_a_time
 from tune.driver.watch import Stop, Watch, stop_signals
 from tune.engine import remove_free_claims, start_engine
 from tune.ledger import (
@@ -33,6 +36,7 @@ from tune.ledger import (
     SweepState,
     TrialStatus,
     TrialSuggested,
+    Warned,
     fold,
     sessions_folder,
 )
@@ -40,11 +44,13 @@ from tune.results import Display, files_of
 from tune.search import OptunaSearcher, SweepStudy, replay
 from tune.space import Assignment, Candidate
 from tune.tracking import Tracker
+from tune.trial import Trial
 
 __all__ = ["drive"]
 
 # Population based training continues from checkpoints that are a few exchanges old.
 NUM_CHECKPOINTS = 5
+BUFFER_LENGTH = "TUNE_RESULT_BUFFER_LENGTH"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,15 +132,15 @@ def drive(
     with ExitStack() as stack:
         engine = stack.enter_context(
             start_engine(
+                sweep.base,
                 source,
                 work.state.sweep_id,
                 options,
-                sweep.resources,
                 token_name=joined.token_name,
                 needs=joined.needs,
             )
         )
-        engine.warm_up.remote(sweep.base, sweep.search.max_concurrent)
+        engine.warm_up.remote(sweep.search.max_concurrent)
         display = stack.enter_context(Display(work.state, work.study.max_trials, console))
         stack.enter_context(report_faults_to(display.note))
         tracker = _start_tracker(work, display.note)
@@ -213,24 +219,31 @@ def _fit(work: _Work, recorder: Recorder, stop: Stop, watch: Watch) -> None:
         recorder.record(TrialSuggested(trial=number, values=candidate.values, seed=candidate.seed))
 
     sweep, options, unfinished = work.sweep, work.options, work.unfinished
+    stops = sweep.scheduler.decides_after(sweep.problem)
     trainable = ray_tune.with_resources(
         ray_tune.with_parameters(
             Trial,
-            sweep=sweep.model_dump(mode="json"),
             sweep_id=work.state.sweep_id,
+            metric=sweep.objective[0].metric,
+            stops=stops,
+            shares_sessions=sweep.scheduler.shares_sessions,
             max_failures=options.max_failures,
         ),
-        ray_tune.PlacementGroupFactory([trial_resources()]),
+        ray_tune.PlacementGroupFactory([_trial_resources()]),
     )
+    concurrent, warning = trials_at_a_time(sweep, free_bytes())
+    if warning and warning not in work.state.warnings:
+        recorder.record(Warned(message=warning))
+    in_batches = len(stops) < sweep.problem.max_epochs
     # Tune insists on a folder of its own; everything that is worth keeping is in the ledger.
-    with _scratch_folder(work.layout.scratch) as scratch:
+    with _scratch_folder(work.layout.scratch) as scratch, _batches(in_batches):
         ray_tune.Tuner(
             trainable,
             tune_config=ray_tune.TuneConfig(
                 search_alg=OptunaSearcher(work.study, on_suggest, unfinished),
                 scheduler=work.scheduler,
                 num_samples=work.study.max_trials - work.study.num_trials + len(unfinished),
-                max_concurrent_trials=sweep.search.max_concurrent,
+                max_concurrent_trials=concurrent,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"trial-{trial.trial_id}",
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -247,6 +260,30 @@ def _fit(work: _Work, recorder: Recorder, stop: Stop, watch: Watch) -> None:
                 failure_config=ray_tune.FailureConfig(max_failures=options.max_failures),
             ),
         ).fit()
+
+
+def _trial_resources() -> dict[str, float]:
+    """What a trial asks of the cluster: a place on the driver's node, and no CPU.
+
+    Tune wants a request that is not empty, and 0.001 CPU for each of two trials would leave room
+    for one worker on two CPUs. On the driver's node, which no autoscaler removes, trials can pass
+    their sessions on by files.
+    """
+    return {f"node:{ray.util.get_node_ip_address()}": 0.001}
+
+
+@contextmanager
+def _batches(are_allowed: bool) -> Iterator[None]:
+    """Whether Tune takes several reports of a trial at a time; how many is up to the trial."""
+    before = os.environ.pop(BUFFER_LENGTH, None)
+    if are_allowed:
+        os.environ[BUFFER_LENGTH] = str(sys.maxsize)
+    try:
+        yield
+    finally:
+        os.environ.pop(BUFFER_LENGTH, None)
+        if before is not None:
+            os.environ[BUFFER_LENGTH] = before
 
 
 @contextmanager
