@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 import ray.tune as ray_tune
+from ray.air._internal import usage
 from ray.exceptions import RayError
 from ray.tune import TuneError
 from rich.console import Console
@@ -234,6 +235,7 @@ def _fit(work: _Work, recorder: Recorder, stop: Stop, watch: Watch) -> None:
     concurrent, warning = trials_at_a_time(sweep, free_bytes())
     if warning and warning not in work.state.warnings:
         recorder.record(Warned(message=warning))
+    _count_no_callbacks()
     in_batches = len(stops) < sweep.problem.max_epochs
     # Tune insists on a folder of its own; everything that is worth keeping is in the ledger.
     with _scratch_folder(work.layout.scratch) as scratch, _batches(in_batches):
@@ -270,6 +272,12 @@ def _trial_resources() -> dict[str, float]:
     their sessions on by files.
     """
     return {f"node:{ray.util.get_node_ip_address()}": 0.001}
+
+
+def _count_no_callbacks() -> None:
+    """Keep Ray from importing MLflow and the like, for seconds and before the first trial, to count
+    which of its own callbacks are in use; that statistic is off anyway, but has no option."""
+    usage.tag_callbacks = lambda callbacks: False
 
 
 @contextmanager
