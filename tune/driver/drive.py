@@ -35,6 +35,7 @@ from tune.ledger import (
     SweepEnd,
     SweepLayout,
     SweepState,
+    TrialEnded,
     TrialStatus,
     TrialSuggested,
     Warned,
@@ -149,7 +150,7 @@ def drive(
             sweep=sweep,
             ledger=ledger,
             state=work.state,
-            listeners=[work.study.apply, display.on_event],
+            listeners=[work.study.apply, display.on_event, _at_the_end(work, tracker)],
             on_end=engine.end.remote,
         )
         stop = Stop(engine, recorder, display.note)
@@ -301,6 +302,17 @@ def _scratch_folder(folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _at_the_end(work: _Work, tracker: Tracker | None) -> Callable[[Event], None]:
+    """A listener that lets tracking catch up while Ray Tune ends, and not only then."""
+
+    def on_event(event: Event) -> None:
+        is_last = isinstance(event, TrialEnded) and not work.study.running and not work.has_more
+        if is_last and tracker is not None:
+            tracker.hurry()
+
+    return on_event
 
 
 def _start_tracker(work: _Work, note: Callable[[str], None]) -> Tracker | None:
