@@ -19,12 +19,12 @@ __all__ = ["StubSession", "StubTrainer"]
 
 
 class StubSession:
-    """A session whose one epoch takes no time and whose score is the learning rate."""
+    """A session whose epochs take no time and whose score is the learning rate."""
 
     seconds = 0.0
 
-    def __init__(self, score: float) -> None:
-        self.epoch, self._score = 0, score
+    def __init__(self, score: float, num_epochs: int) -> None:
+        self.epoch, self._score, self._num_epochs = 0, score, num_epochs
 
     @property
     def reports(self) -> list[Report]:
@@ -32,19 +32,21 @@ class StubSession:
 
     @property
     def is_done(self) -> bool:
-        return self.epoch > 0
+        return self.epoch >= self._num_epochs
 
     def advance(self) -> Report:
         self.epoch += 1
         return Report(self.epoch, self._metrics())
 
     def run(self, report: Callable[[Report], None] | None = None) -> dict[str, Any]:
-        self.advance()
+        while not self.is_done:
+            self.advance()
         return self.result()
 
     def result(self) -> dict[str, Any]:
-        reports = [{"epoch": 1, "metrics": self._metrics()}]
-        return {"epoch": 1, "seconds": self.seconds, "reports": reports, "dev": {}}
+        metrics, last = self._metrics(), self.epoch
+        reports = [{"epoch": epoch, "metrics": metrics} for epoch in range(1, last + 1)]
+        return {"epoch": last, "seconds": self.seconds, "reports": reports, "dev": {}}
 
     def _metrics(self) -> dict[str, float]:
         names = ("train/loss", "dev/loss", "dev/accuracy", "dev/weighted_f1")
@@ -65,7 +67,8 @@ class StubTrainer:
         self, stage: str, config: Config, upstream: Mapping[str, Artifact]
     ) -> StubSession:
         """As `magtkd.pipeline.Trainer` has it."""
-        return StubSession(getattr(config, stage).learning_rate)
+        section = getattr(config, stage)
+        return StubSession(section.learning_rate, section.epochs)
 
     def artifact_of(
         self,

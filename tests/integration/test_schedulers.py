@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import ray
+
+from tune.driver.room import TRIAL_BYTES, free_bytes
+from tune.ledger import SweepLayout
+from tune.schedulers import Asha, SchedulerSection
 
 pytestmark = [
     pytest.mark.ray,
@@ -55,6 +61,39 @@ def test_a_scheduler_leaves_no_trial_running(kind, storage, tiny_sweep, run, che
         assert trial.stages["fusion"].outcome == (
             "trained" if trial.state == "completed" else "stopped"
         )
+
+
+def events_of(layout):
+    """A ledger's events without what differs between any two runs."""
+    for event in map(json.loads, layout.ledger.read_text().splitlines()):
+        if event["kind"] != "sweep_opened":
+            del event["time"]
+            stages = event.get("stages", {}).items()
+            yield event | {"stages": {stage: record["key"] for stage, record in stages}}
+
+
+def test_epochs_that_are_reported_at_once_give_the_same_ledger(
+    storage, tiny_sweep, run, monkeypatch, tmp_path
+):
+    """One trial at a time, so that the order is the same; one of them diverges."""
+    sweep = tiny_sweep(
+        "batches",
+        {"fusion.learning_rate": {"choice": [1e-3, 1e-2, 1e-4, 1e38, 1e-1]}},
+        scheduler={"kind": "asha", "grace_period": 3, "reduction_factor": 2},
+        search={"sampler": "grid", "num_trials": 5, "max_concurrent": 1},
+        fusion={"epochs": 20},
+    )
+    state = run(sweep, storage, tracking_uri="")
+    assert state.count()["stopped"] >= 1
+    assert state.count()["diverged"] == 1
+    monkeypatch.setattr(Asha, "decides_after", SchedulerSection.decides_after)
+    run(sweep, tmp_path, tracking_uri="")
+    one, other = (list(events_of(SweepLayout(folder, "batches"))) for folder in (storage, tmp_path))
+    assert one == other
+
+
+def test_the_free_memory_is_known():
+    assert TRIAL_BYTES < free_bytes() < 1 << 50
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,10 @@ from tune.config import SweepOptions
 from tune.driver import preview_sweep
 from tune.driver.preview import StageCount
 from tune.engine import SessionOpened, TrialRequest
-from tune.engine.actor import EngineActor
+from tune.engine.engine import Engine
 from tune.ledger import SweepLayout, TestRevealed, read_events, read_sweep
 from tune.results import best, reveal_test
+from tune.space import Candidate
 
 pytestmark = [
     pytest.mark.ray,
@@ -290,8 +291,10 @@ def test_a_worker_has_the_threads_that_it_asked_for(tmp_path, tiny_sweep):
     num_cpus = int(ray.cluster_resources()["CPU"])
     asked = {"audio": {"cpu": 0.5}, "fusion": {"cpu": num_cpus}}
     config = tiny_sweep("threads", {}, search={"sampler": "grid"}, resources=asked).base
-    engine = EngineActor.remote(str(tmp_path), source_of(read_corpus(config.data)), "id")
-    opened = ray.get(engine.open.remote(TrialRequest(trial=7, config=config)), timeout=120)
+    source = source_of(read_corpus(config.data))
+    engine = ray.remote(num_cpus=0)(Engine).remote(str(tmp_path), config, source, "id")
+    request = TrialRequest(trial=7, candidate=Candidate(values={}))
+    opened = ray.get(engine.open.remote(request), timeout=120)
     assert isinstance(opened, SessionOpened)
     assert opened.reports == []
     threads = opened.worker.__ray_call__.remote(lambda worker: torch.get_num_threads())

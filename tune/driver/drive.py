@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.tune as ray_tune
+from ray.air._internal import usage
 from ray.exceptions import RayError
 from ray.tune import TuneError
 from rich.console import Console
@@ -21,7 +25,7 @@ from tune.config import SweepConfig, SweepOptions
 from tune.driver.join import Joined
 from tune.driver.lifeline import lifeline
 from tune.driver.recorder import Recorder
-from tune.driver.trial import Trial, trial_resources
+from tune.driver.room import free_bytes, trials_at_a_time
 from tune.driver.watch import Stop, Watch, stop_signals
 from tune.engine import remove_free_claims, start_engine
 from tune.ledger import (
@@ -31,8 +35,10 @@ from tune.ledger import (
     SweepEnd,
     SweepLayout,
     SweepState,
+    TrialEnded,
     TrialStatus,
     TrialSuggested,
+    Warned,
     fold,
     sessions_folder,
 )
@@ -40,11 +46,13 @@ from tune.results import Display, files_of
 from tune.search import OptunaSearcher, SweepStudy, replay
 from tune.space import Assignment, Candidate
 from tune.tracking import Tracker
+from tune.trial import Trial
 
 __all__ = ["drive"]
 
 # Population based training continues from checkpoints that are a few exchanges old.
 NUM_CHECKPOINTS = 5
+BUFFER_LENGTH = "TUNE_RESULT_BUFFER_LENGTH"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,15 +134,15 @@ def drive(
     with ExitStack() as stack:
         engine = stack.enter_context(
             start_engine(
+                sweep.base,
                 source,
                 work.state.sweep_id,
                 options,
-                sweep.resources,
                 token_name=joined.token_name,
                 needs=joined.needs,
             )
         )
-        engine.warm_up.remote(sweep.base, sweep.search.max_concurrent)
+        engine.warm_up.remote(sweep.search.max_concurrent)
         display = stack.enter_context(Display(work.state, work.study.max_trials, console))
         stack.enter_context(report_faults_to(display.note))
         tracker = _start_tracker(work, display.note)
@@ -142,7 +150,7 @@ def drive(
             sweep=sweep,
             ledger=ledger,
             state=work.state,
-            listeners=[work.study.apply, display.on_event],
+            listeners=[work.study.apply, display.on_event, _at_the_end(work, tracker)],
             on_end=engine.end.remote,
         )
         stop = Stop(engine, recorder, display.note)
@@ -214,24 +222,32 @@ def _fit(work: _Work, recorder: Recorder, stop: Stop, watch: Watch) -> None:
         recorder.record(TrialSuggested(trial=number, values=candidate.values, seed=candidate.seed))
 
     sweep, options, unfinished = work.sweep, work.options, work.unfinished
+    stops = sweep.scheduler.decides_after(sweep.problem)
     trainable = ray_tune.with_resources(
         ray_tune.with_parameters(
             Trial,
-            sweep=sweep.model_dump(mode="json"),
             sweep_id=work.state.sweep_id,
+            metric=sweep.objective[0].metric,
+            stops=stops,
+            shares_sessions=sweep.scheduler.shares_sessions,
             max_failures=options.max_failures,
         ),
-        ray_tune.PlacementGroupFactory([trial_resources()]),
+        ray_tune.PlacementGroupFactory([_trial_resources()]),
     )
+    concurrent, warning = trials_at_a_time(sweep, free_bytes())
+    if warning and warning not in work.state.warnings:
+        recorder.record(Warned(message=warning))
+    _count_no_callbacks()
+    in_batches = len(stops) < sweep.problem.max_epochs
     # Tune insists on a folder of its own; everything that is worth keeping is in the ledger.
-    with _scratch_folder(work.layout.scratch) as scratch:
+    with _scratch_folder(work.layout.scratch) as scratch, _batches(in_batches):
         ray_tune.Tuner(
             trainable,
             tune_config=ray_tune.TuneConfig(
                 search_alg=OptunaSearcher(work.study, on_suggest, unfinished),
                 scheduler=work.scheduler,
                 num_samples=work.study.max_trials - work.study.num_trials + len(unfinished),
-                max_concurrent_trials=sweep.search.max_concurrent,
+                max_concurrent_trials=concurrent,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"trial-{trial.trial_id}",
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -250,6 +266,36 @@ def _fit(work: _Work, recorder: Recorder, stop: Stop, watch: Watch) -> None:
         ).fit()
 
 
+def _trial_resources() -> dict[str, float]:
+    """What a trial asks of the cluster: a place on the driver's node, and no CPU.
+
+    Tune wants a request that is not empty, and 0.001 CPU for each of two trials would leave room
+    for one worker on two CPUs. On the driver's node, which no autoscaler removes, trials can pass
+    their sessions on by files.
+    """
+    return {f"node:{ray.util.get_node_ip_address()}": 0.001}
+
+
+def _count_no_callbacks() -> None:
+    """Keep Ray from importing MLflow and the like, for seconds and before the first trial, to count
+    which of its own callbacks are in use; that statistic is off anyway, but has no option."""
+    usage.tag_callbacks = lambda callbacks: False
+
+
+@contextmanager
+def _batches(are_allowed: bool) -> Iterator[None]:
+    """Whether Tune takes several reports of a trial at a time; how many is up to the trial."""
+    before = os.environ.pop(BUFFER_LENGTH, None)
+    if are_allowed:
+        os.environ[BUFFER_LENGTH] = str(sys.maxsize)
+    try:
+        yield
+    finally:
+        os.environ.pop(BUFFER_LENGTH, None)
+        if before is not None:
+            os.environ[BUFFER_LENGTH] = before
+
+
 @contextmanager
 def _scratch_folder(folder: Path) -> Iterator[Path]:
     folder.mkdir(exist_ok=True)
@@ -257,6 +303,17 @@ def _scratch_folder(folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _at_the_end(work: _Work, tracker: Tracker | None) -> Callable[[Event], None]:
+    """A listener that lets tracking catch up while Ray Tune ends, and not only then."""
+
+    def on_event(event: Event) -> None:
+        is_last = isinstance(event, TrialEnded) and not work.study.running and not work.has_more
+        if is_last and tracker is not None:
+            tracker.hurry()
+
+    return on_event
 
 
 def _start_tracker(work: _Work, note: Callable[[str], None]) -> Tracker | None:

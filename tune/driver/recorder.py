@@ -19,7 +19,6 @@ from magtkd.errors import OwnerLostError, ResumableError, StorageLostError
 from magtkd.metrics import Report, Scores
 from magtkd.pipeline import Outcome, StageRecord
 from tune.config import SweepConfig
-from tune.driver.trial import TrialResult
 from tune.engine import FailureKind
 from tune.ledger import (
     EpochReported,
@@ -34,6 +33,7 @@ from tune.ledger import (
     TrialStatus,
 )
 from tune.space import Assignment
+from tune.trial import TrialResult
 
 __all__ = ["Recorder", "chosen_report"]
 

@@ -11,6 +11,7 @@ from tune.engine.handles import (
     WorkerHandle,
     fetch,
     find_engine,
+    reason_of,
 )
 from tune.engine.messages import (
     EngineActivity,
@@ -21,8 +22,8 @@ from tune.engine.messages import (
     Step,
     TrialRequest,
     WantedWorkers,
+    ends_batch,
 )
-from tune.engine.pool import reason_of
 
 __all__ = [
     "EngineActivity",
@@ -39,6 +40,7 @@ __all__ = [
     "TrialRequest",
     "WantedWorkers",
     "WorkerHandle",
+    "ends_batch",
     "fetch",
     "find_engine",
     "reason_of",

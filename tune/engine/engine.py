@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 import ray
 from ray.exceptions import RayError
 
-from magtkd.config import Config, StageResources
-from magtkd.errors import ArtifactError
+from magtkd.config import Config
+from magtkd.errors import ArtifactError, InputError
 from magtkd.pipeline import (
     CORE_TRAINER,
     Plan,
@@ -86,12 +86,12 @@ class Engine:
 
     Args:
         storage: address of the store.
+        base: the plain configuration that the sweep varies.
         source: fingerprint and modalities of the table.
         sweep_id: the sweep, for the names of its checkpoints.
         reuse: look for artifacts, and share what is trained between trials.
         max_failures: how often the work of a worker that died is retried.
         trainer: opens sessions; see `Worker`.
-        resources: how far the workers may spread.
         token_name: a file in the storage that each worker's node must see.
         needs: what stages read beside the storage, which their workers' nodes must have.
     """
@@ -99,22 +99,23 @@ class Engine:
     def __init__(
         self,
         storage: str,
+        base: Config,
         source: Source,
         sweep_id: str,
         *,
         reuse: bool = True,
         max_failures: int = 3,
         trainer: Trainer = CORE_TRAINER,
-        resources: StageResources | None = None,
         token_name: str | None = None,
         needs: Sequence[Need] = (),
     ) -> None:
         self._store = Store(storage)
-        self._source, self._sweep_id, self._reuse = source, sweep_id, reuse
+        self._base, self._source = base, source
+        self._sweep_id, self._reuse = sweep_id, reuse
         self._max_failures, self._trainer = max_failures, trainer
         self._token_name, self._needs = token_name, tuple(needs)
         self._nodes, self._nodes_time = tuple[Node, ...](), -math.inf
-        limits = resources or StageResources()
+        limits = base.resources
         self._node_types = node_types(limits.node_types)
         self._pool = Pool(
             self._start_worker,
@@ -159,10 +160,11 @@ class Engine:
 
     # --- what the driver calls ----------------------------------------------------------------
 
-    async def warm_up(self, config: Config, num_workers: int) -> None:
+    async def warm_up(self, num_workers: int) -> None:
         """Start workers for the first stage that is to be trained, while the first trials are still
         being set up: as many as there may be trials where fusion takes workers of the same shape,
         else one."""
+        config = self._base
         fusion = shape_of(config.resources.fusion)
         for stage, key in make_plan(config, self._source).keys.items():
             resources = find_stage(stage).resources(config)
@@ -239,8 +241,12 @@ class Engine:
             request = replace(request, checkpoint=moved.checkpoint)
         await self._save_and_close(trial)  # an actor of this trial that died may have left one open
         session = self._latest[trial] = uuid.uuid4().hex
-        asking = PlannedTrial(trial, request.config, make_plan(request.config, self._source))
-        plan = asking.plan
+        try:
+            config = request.candidate.config(self._base)
+            plan = make_plan(config, self._source)
+        except InputError as error:
+            return Failure(FailureKind.FAILED, str(error))
+        asking = PlannedTrial(trial, config, plan)
         key = plan.fusion_key if self._reuse and not request.needs_session else None
         self._doing[trial] = "waits for a trial that trains the same fusion"
         end_turn = await self._turns.take(key)
@@ -331,7 +337,7 @@ class Engine:
             session=session,
             config=config,
             plan=plan,
-            checkpoint_name=session_name(self._sweep_id, trial, request.name),
+            checkpoint_name=session_name(self._sweep_id, trial, request.candidate.name),
             checkpoint=request.checkpoint,
         )
 
@@ -404,7 +410,7 @@ class Engine:
             return None
         moved = await move
         self._moves.pop(request.trial, None)
-        name = session_name(self._sweep_id, request.trial, request.name)
+        name = session_name(self._sweep_id, request.trial, request.candidate.name)
         is_same = held is not None and held.request.checkpoint_name == name
         return moved if is_same and request.checkpoint is None else None
 

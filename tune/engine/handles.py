@@ -7,11 +7,12 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import re
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
-from magtkd.config import Config
+from magtkd.errors import first_line
 from magtkd.metrics import Report
 from magtkd.pipeline import StageRecord
 from magtkd.store import Artifact
@@ -42,6 +43,7 @@ __all__ = [
     "engine_name",
     "fetch",
     "find_engine",
+    "reason_of",
 ]
 
 NAMESPACE = "magtkd"
@@ -92,7 +94,7 @@ class WorkerHandle(Protocol):
     @property
     def open(self) -> OpenMethod: ...
     @property
-    def advance(self) -> Method[[str], Step | Failure | Moved]: ...
+    def advance(self) -> Method[[str, Sequence[int]], list[Step] | Failure | Moved]: ...
     @property
     def export(self) -> Method[[str], bytes | None]: ...
     @property
@@ -143,7 +145,7 @@ class EngineHandle(Protocol):
     """An `Engine`'s."""
 
     @property
-    def warm_up(self) -> Method[[Config, int], None]: ...
+    def warm_up(self) -> Method[[int], None]: ...
     @property
     def on_progress(self) -> Method[[str, StageProgress], None]: ...
     @property
@@ -188,3 +190,10 @@ def fetch(ref: Ref[T], timeout: float | None = None) -> T:
     import ray
 
     return cast(T, ray.get(ref, timeout=timeout))
+
+
+def reason_of(error: Exception) -> str:
+    """Why a process died, in one line. Ray mentions a lack of memory far down in its text."""
+    if re.search(r"\bOOM\b|out of memory|memory pressure", str(error)):
+        return "out of memory: Ray ended it before its node had none left; ask for more memory"
+    return first_line(error)

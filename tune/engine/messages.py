@@ -5,7 +5,9 @@ Imports neither Ray nor torch.
 
 from __future__ import annotations
 
+import math
 import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -20,6 +22,7 @@ from magtkd.errors import (
 )
 from magtkd.metrics import Report
 from magtkd.pipeline import Plan, StageRecord
+from tune.space import Candidate
 
 __all__ = [
     "EngineActivity",
@@ -37,6 +40,7 @@ __all__ = [
     "WantedWorkers",
     "WorkerPlace",
     "WorkerSession",
+    "ends_batch",
     "failure_of",
 ]
 
@@ -67,9 +71,7 @@ class TrialRequest:
     """A trial asks the engine for its session."""
 
     trial: int
-    config: Config
-    name: str = "0"
-    """Of its candidate, under which its session's checkpoints are kept."""
+    candidate: Candidate
     checkpoint: bytes | None = None
     """A session to continue from, instead of the last checkpoint."""
     needs_session: bool = False
@@ -223,6 +225,12 @@ class EngineActivity:
     """What a person should know, since the engine started."""
     problem: str = ""
     """Why the sweep must end: a node that came later cannot do its work."""
+
+
+def ends_batch(epoch: int, metrics: Mapping[str, float], stops: Sequence[int]) -> bool:
+    """Whether a trial may not be trained beyond an epoch before its scheduler has seen it: the
+    scheduler may decide after the epochs `stops`, and after any whose metrics are not finite."""
+    return epoch in stops or not all(map(math.isfinite, metrics.values()))
 
 
 def failure_of(stage: str, error: Exception) -> Failure:

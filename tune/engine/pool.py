@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,13 +21,12 @@ from typing import TypeVar
 
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
-from magtkd.errors import first_line
 from tune.cluster import Node, Shape
-from tune.engine.handles import WorkerHandle
+from tune.engine.handles import WorkerHandle, reason_of
 from tune.engine.messages import PoolCounts, WorkerPlace
 from tune.engine.room import Room
 
-__all__ = ["Pool", "PoolWorker", "Wanted", "WorkerDiedError", "reason_of"]
+__all__ = ["Pool", "PoolWorker", "Wanted", "WorkerDiedError"]
 
 T = TypeVar("T")
 
@@ -40,13 +38,6 @@ MOVE_SECONDS = 1.0
 """How long after a session could not be moved another one is tried."""
 SLOT = "worker"
 """What a worker takes of `resources.max_workers`, as if it were one more resource."""
-
-
-def reason_of(error: RayError) -> str:
-    """Why a process died, in one line. Ray mentions a lack of memory far down in its text."""
-    if re.search(r"\bOOM\b|out of memory|memory pressure", str(error)):
-        return "out of memory: Ray ended it before its node had none left; ask for more memory"
-    return first_line(error)
 
 
 class WorkerDiedError(Exception):

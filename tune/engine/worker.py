@@ -47,11 +47,15 @@ from tune.engine.messages import (
     Step,
     WorkerPlace,
     WorkerSession,
+    ends_batch,
     failure_of,
 )
 
 __all__ = ["Worker", "WorkerActor"]
 
+BATCH_SECONDS = 0.5
+"""After this time no other epoch is begun before those that were trained are reported: other
+sessions on the same worker wait for that long, and so does a signal to save."""
 PROGRESS_SECONDS = 1.0
 """The least time between two reports of a stage's progress."""
 VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
@@ -66,6 +70,8 @@ class _OpenSession:
     plan: Plan
     config: Config
     checkpoints: Checkpoints
+    failure: Failure | None = None
+    """Why it cannot be trained on."""
 
     @property
     def is_under_way(self) -> bool:
@@ -237,18 +243,37 @@ class Worker:
         self._moved.discard(request.session)
         return WorkerSession(session.reports, session.seconds, self._place)
 
-    def advance(self, session_id: str) -> Step | Failure | Moved:
-        """Train one epoch; after the last one, write the artifact."""
+    def advance(self, session_id: str, stops: Sequence[int]) -> list[Step] | Failure | Moved:
+        """Train one epoch, and more where they are short; after the last one, write the artifact.
+
+        Args:
+            session_id: which session.
+            stops: epochs after which the scheduler must be asked; see `ends_batch`.
+        """
         if session_id in self._moved:
             return Moved()
         opened = self._sessions[session_id]
-        try:
-            with memory_named("fusion", opened.config.fusion):
-                report = opened.session.advance()
-            final = self._finish(opened) if opened.session.is_done else None
-            opened.checkpoints.offer(opened.session)
-        except Exception as error:
-            return failure_of("fusion", error)
+        if opened.failure is not None:
+            return opened.failure
+        steps = list[Step]()
+        end = time.monotonic() + BATCH_SECONDS
+        while True:
+            try:
+                step = self._train_epoch(opened)
+            except Exception as error:
+                opened.failure = failure_of("fusion", error)
+                # The epochs before it count; the next call hears of it.
+                return steps or opened.failure
+            steps.append(step)
+            is_last = step.final is not None or time.monotonic() >= end
+            if is_last or ends_batch(step.epoch, step.metrics, stops):
+                return steps
+
+    def _train_epoch(self, opened: _OpenSession) -> Step:
+        with memory_named("fusion", opened.config.fusion):
+            report = opened.session.advance()
+        final = self._finish(opened) if opened.session.is_done else None
+        opened.checkpoints.offer(opened.session)
         return Step(report.epoch, report.metrics, opened.session.seconds, final)
 
     def _finish(self, opened: _OpenSession) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -25,6 +28,12 @@ class Asha(SchedulerSection):
     def check(self, problem: Problem) -> None:
         super().check(problem)
         check_grace(self.grace_period, problem)
+
+    def decides_after(self, problem: Problem) -> Sequence[int]:
+        # As Ray computes its rungs, which need not be whole; it may have one less than these.
+        rungs = (self.grace_period * self.reduction_factor**k for k in itertools.count())
+        within = itertools.takewhile(lambda rung: rung <= problem.max_epochs, rungs)
+        return tuple(sorted({math.ceil(rung) for rung in within} | {problem.max_epochs}))
 
     def build(self, problem: Problem) -> Any:
         from tune.schedulers.on_ray import Asha as RayAsha

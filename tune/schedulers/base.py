@@ -3,6 +3,7 @@ search problem, and how Ray Tune's scheduler is built."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -38,6 +39,14 @@ class SchedulerSection(Section):
         """Ray Tune's scheduler. Metric and mode are its own: a `TuneConfig` beside it must not name
         them again."""
         raise NotImplementedError
+
+    def decides_after(self, problem: Problem) -> Sequence[int]:
+        """The epochs after which it may stop or pause a trial whose metrics are finite, ascending.
+
+        A trial may report the epochs up to the next of these at once. After every epoch, unless a
+        scheduler says otherwise.
+        """
+        return range(1, problem.max_epochs + 1)
 
     @property
     def shares_sessions(self) -> bool:

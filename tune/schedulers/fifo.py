@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from tune.schedulers.base import SchedulerSection
@@ -18,6 +19,9 @@ class Fifo(SchedulerSection):
 
     def check(self, problem: Problem) -> None:
         """Nothing: it takes any problem."""
+
+    def decides_after(self, problem: Problem) -> Sequence[int]:
+        return ()
 
     def build(self, problem: Problem) -> Any:
         import ray.tune.schedulers as ray_schedulers

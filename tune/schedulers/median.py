@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from tune.schedulers.base import Positive, SchedulerSection, check_grace, ray_options
@@ -24,6 +25,9 @@ class Median(SchedulerSection):
     def check(self, problem: Problem) -> None:
         super().check(problem)
         check_grace(self.grace_period, problem)
+
+    def decides_after(self, problem: Problem) -> Sequence[int]:
+        return range(self.grace_period, problem.max_epochs + 1)
 
     def build(self, problem: Problem) -> Any:
         from tune.schedulers.on_ray import MedianStopping

@@ -24,10 +24,10 @@ from tune.tracking.store import read_tag
 __all__ = ["Tracker", "num_behind", "sync"]
 
 INTERVAL_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 10.0
 LONGEST_WAIT_SECONDS = 30.0  # between attempts at a store that is away
 PATIENCE_SECONDS = 3.0  # with a store that is away, at the sweep's end
-BUSY_SHARE = 0.1  # of one core, while tracking keeps up
+BUSY_SHARE = 0.05  # of one core, while tracking keeps up
 
 
 class Tracker:
@@ -54,6 +54,7 @@ class Tracker:
         self._follower = Follower(layout, tracking_uri, artifacts_of, self._note)
         self._behind = self._away = False
         self._closing, self._abandoned = threading.Event(), threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
         self._thread.start()
 
@@ -66,6 +67,11 @@ class Tracker:
         """Events that MLflow lacks."""
         return self._follower.num_left()
 
+    def hurry(self) -> None:
+        """Send what is there without a further pause: the last trial has ended, and this need not
+        wait until Ray has."""
+        self._wake.set()
+
     def close(self, timeout: float = 30.0) -> int:
         """Wait for MLflow to catch up; how many events are left.
 
@@ -73,6 +79,7 @@ class Tracker:
         where the store is away. `sync` can send the rest at any time.
         """
         self._closing.set()
+        self._wake.set()
         sent, since = self._follower.sent, time.monotonic()
         while self._thread.is_alive() and (waited := time.monotonic() - since) < timeout:
             if self._away and waited >= PATIENCE_SECONDS:
@@ -106,7 +113,8 @@ class Tracker:
                 if not more:
                     spent = self._follower.seconds - started
                     pause = min(spent / BUSY_SHARE, LONGEST_PAUSE_SECONDS)
-                    self._closing.wait(max(INTERVAL_SECONDS, pause))
+                    self._wake.wait(max(INTERVAL_SECONDS, pause))
+                    self._wake.clear()
         finally:
             self._follower.close()
 

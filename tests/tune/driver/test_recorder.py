@@ -8,7 +8,6 @@ from magtkd.metrics import Report
 from magtkd.pipeline import StageRecord
 from tune.config import SweepConfig
 from tune.driver.recorder import Recorder, chosen_report
-from tune.driver.trial import TrialResult
 from tune.engine import Failure, FailureKind
 from tune.ledger import (
     EpochReported,
@@ -24,6 +23,7 @@ from tune.ledger import (
     read_sweep,
 )
 from tune.space import Candidate
+from tune.trial import TrialResult
 
 SWEEP = SweepConfig.model_validate(
     {
@@ -82,7 +82,9 @@ def result_of(epoch, accuracy, trial=0, candidate=VALUES, **fields):
 
 
 def report(driven, epoch, accuracy, trial=0, **fields):
-    result = result_of(epoch, accuracy, trial, **fields).to_ray() | {"time_total_s": 9.0}
+    result = result_of(epoch, accuracy, trial, **fields).to_ray("dev/accuracy") | {
+        "time_total_s": 9.0
+    }
     driven.recorder.on_trial_result(0, [], None, result)
     return result
 
@@ -268,7 +270,9 @@ def test_a_stage_that_the_ledger_knows_as_trained_is_reused_after_a_resume(drive
         listeners=[],
         on_end=lambda number: None,
     )
-    again.on_trial_result(0, [], None, result_of(1, 0.5, trial=1, stages=RECOVERED).to_ray())
+    again.on_trial_result(
+        0, [], None, result_of(1, 0.5, trial=1, stages=RECOVERED).to_ray("dev/accuracy")
+    )
     assert driven.state.trials[1].stages["teacher"].outcome == "reused"
     assert driven.state.trials[0].stages["teacher"].outcome == "trained"
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from magtkd.errors import SweepError
 from tune.config import SweepConfig, check_sweep
+from tune.engine import ends_batch
 from tune.ledger import EpochReported, TrialEnded, TrialStatus, TrialSuggested
 from tune.schedulers import SCHEDULERS
 from tune.search import replay
@@ -232,6 +233,51 @@ def test_a_new_scheduler_that_is_given_the_ledger_decides_as_the_old_one(kind, c
     assert replay(again, events) == []
     after = play(again, order[cut:], curves, events)
     assert before | after == whole
+
+
+@pytest.mark.parametrize("kind", ["asha", "median"])
+@given(
+    curves=st.lists(
+        st.lists(st.floats(0, 1) | st.just(math.nan), min_size=23, max_size=23),
+        min_size=5,
+        max_size=5,
+    ),
+    draws=st.lists(st.integers(0, 4), min_size=30, max_size=30),
+    grace_period=st.integers(1, 23),
+    factor=st.floats(1.01, 5),
+    limit=st.integers(1, 9),
+)
+def test_it_stops_a_trial_only_at_the_end_of_a_batch(
+    kind, curves, draws, grace_period, factor, limit
+):
+    """Reports that a trial hands over at once are decided on as those that come singly."""
+    section = {"kind": kind, "grace_period": grace_period}
+    section |= {"min_samples": 1} if kind == "median" else {"reduction_factor": factor}
+    sweep = SweepConfig.model_validate(
+        {"space": SPACE, "scheduler": section, "fusion": {"epochs": 23}}
+    )
+    stops = sweep.scheduler.decides_after(sweep.problem)
+    done, order, ends = [0] * 5, [], set()
+    for number in [*draws, *list(range(5)) * 23]:
+        for _ in range(limit):
+            if done[number] == 23:
+                break
+            order.append(number)
+            done[number] += 1
+            if ends_batch(done[number], {METRIC: curves[number][done[number] - 1]}, stops):
+                break
+        ends.add((number, done[number]))
+    scheduler = scheduler_of(kind, scheduler=section, fusion={"epochs": 23})
+    stopped = play(scheduler, order, curves, [])
+    assert stopped.items() <= ends
+
+
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_where_it_decides(kind):
+    expected = {"fifo": [], "asha": [1, 3, 9, 10], "median": list(range(1, 11))}
+    sweep = SweepConfig.model_validate({"scheduler": {"kind": kind}, "fusion": {"epochs": 10}})
+    stops = sweep.scheduler.decides_after(sweep.problem)
+    assert list(stops) == expected.get(kind, list(range(1, 11)))
 
 
 @pytest.mark.parametrize("kind", ["asha", "median"])

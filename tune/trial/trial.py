@@ -1,27 +1,25 @@
 """The trial: a small Ray Tune trainable that holds no accelerator and imports no torch.
 
-It asks the engine for its stages, then its worker for one fusion epoch after another, and reports
-each. A stage's own error ends the trial with a result, never with an exception, which Tune would
-retry.
+It asks the engine for its stages, then its worker for fusion's epochs, a few at a time where these
+are short, and reports each. A stage's own error ends the trial with a result, never with an
+exception, which Tune would retry.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import ray
 import ray.tune as ray_tune
 from ray.exceptions import RayActorError, RayTaskError
 
-from magtkd.errors import InputError, StorageLostError, first_line
+from magtkd.errors import StorageLostError, first_line
 from magtkd.metrics import Report
 from magtkd.pipeline import StageRecord, trained_record
-from tune.config import SweepConfig
 from tune.engine import (
     EngineHandle,
     Failure,
@@ -31,22 +29,14 @@ from tune.engine import (
     SessionOpened,
     Step,
     TrialRequest,
+    ends_batch,
     fetch,
     find_engine,
     reason_of,
 )
 from tune.space import Assignment, Candidate
 
-__all__ = ["Trial", "TrialResult", "trial_resources"]
-
-
-def trial_resources() -> dict[str, float]:
-    """What a trial asks of the cluster: a place on the driver's node, and no CPU.
-
-    Tune wants a request that is not empty, and 0.001 CPU for each of two trials would leave room
-    for one worker on two CPUs. On the driver's node trials can pass their sessions on by files.
-    """
-    return {f"node:{ray.util.get_node_ip_address()}": 0.001}
+__all__ = ["Trial", "TrialResult"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +60,13 @@ class TrialResult:
 
     KEY = "magtkd"
 
-    def to_ray(self) -> dict[str, Any]:
-        """Ray Tune's result."""
+    def to_ray(self, metric: str) -> dict[str, Any]:
+        """Ray Tune's result. Of the metrics it has only the one that schedulers compare: Tune keeps
+        a dozen statistics of each number in a result, for each trial, to its end."""
+        result: dict[str, Any] = {"epoch": self.epoch, self.KEY: self}
+        if metric in self.metrics:
+            result[metric] = self.metrics[metric]
         is_over = self.chosen is not None or self.failure is not None
-        result = {**self.metrics, "epoch": self.epoch, self.KEY: self}
         return result | ({"done": True} if is_over else {})
 
     @classmethod
@@ -105,14 +98,36 @@ def _chosen(metrics: Mapping[str, Any]) -> Report:
     return next(Report(**report) for report in metrics["reports"] if report["epoch"] == epoch)
 
 
+def _with_fusion(
+    results: list[TrialResult], opened: SessionOpened, metrics: Mapping[str, Any]
+) -> list[TrialResult]:
+    """The results, with the fusion stage as it is after the last of them."""
+    record = trained_record(opened.fusion_key, {**opened.place, **metrics})
+    return [*results[:-1], replace(results[-1], fusion=_rounded(record))]
+
+
 class Trial(ray_tune.Trainable):  # type: ignore[misc]
-    """One candidate of a sweep; configured by an `Assignment`, it gives `TrialResult`s."""
+    """One candidate of a sweep; configured by an `Assignment`, it gives `TrialResult`s.
+
+    Args of `setup`, beside Ray Tune's configuration:
+        sweep_id: the sweep.
+        metric: what the scheduler compares.
+        stops: epochs after which the scheduler must be asked.
+        shares_sessions: whether another trial may continue from this one's session.
+        max_failures: how often its worker may die without an epoch in between.
+    """
 
     def setup(
-        self, config: dict[str, Any], sweep: dict[str, Any], sweep_id: str, max_failures: int
+        self,
+        config: dict[str, Any],
+        sweep_id: str,
+        metric: str,
+        stops: Sequence[int],
+        shares_sessions: bool,
+        max_failures: int,
     ) -> None:
-        self._sweep = SweepConfig.model_validate(sweep)
-        self._sweep_id, self._max_failures = sweep_id, max_failures
+        self._sweep_id, self._metric, self._stops = sweep_id, metric, stops
+        self._shares_sessions, self._max_failures = shares_sessions, max_failures
         self._engine: EngineHandle | None = None
         self._opened: SessionOpened | FusionFound | None = None
         self.reset_config(config)
@@ -128,56 +143,66 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
         self._num_failures = 0
         return True
 
-    # --- one epoch ----------------------------------------------------------------------------
+    # --- epochs -------------------------------------------------------------------------------
 
     def step(self) -> dict[str, Any]:
+        """One epoch, where the scheduler decides after each."""
+        (result,) = self._advance()
+        return result.to_ray(self._metric)
+
+    def train_buffered(self, *limits: float) -> list[dict[str, Any]]:
+        """The epochs up to the scheduler's next decision, or as many as are trained in about half a
+        second. The limits of Ray Tune, which knows neither, are larger.
+
+        Not Ray's own, which asks for one epoch after another.
+        """
+        return [result.to_ray(self._metric) for result in self._advance()]
+
+    def _advance(self) -> list[TrialResult]:
         while True:
             try:
-                result = self._step()
+                results = self._step()
             except RayActorError as error:
                 self._num_failures += 1
                 self._opened = self._engine = None
                 if self._num_failures > self._max_failures:
                     message = f"fusion: its worker died: {reason_of(error)}"
-                    return self._failed(Failure(FailureKind.FAILED, message)).to_ray()
+                    return [self._failed(Failure(FailureKind.FAILED, message))]
                 fetch(self._find_engine().worker_died.remote(self._number))
                 continue
-            if result.epoch > self._epoch:
-                self._epoch, self._num_failures = result.epoch, 0
-            return result.to_ray()
+            if results[-1].epoch > self._epoch:
+                self._epoch, self._num_failures = results[-1].epoch, 0
+            return results
 
-    def _step(self) -> TrialResult:
+    def _step(self) -> list[TrialResult]:
         if self._opened is None and (failure := self._open()) is not None:
-            return self._failed(failure)
+            return [self._failed(failure)]
         match self._opened:
             case FusionFound() as found:
                 return self._next_found(found)
             case SessionOpened() as opened if self._past:
-                return self._trained(opened, self._past.popleft(), opened.seconds)
+                results = [self._result(report) for report in self._next_past()]
+                return _with_fusion(results, opened, {"seconds": opened.seconds})
             case SessionOpened() as opened:
-                match fetch(opened.worker.advance.remote(opened.session)):
+                match fetch(opened.worker.advance.remote(opened.session, self._stops)):
                     case Moved():
                         self._opened = None
                         return self._step()
                     case Failure() as failure:
-                        return self._failed(failure)
-                    case Step() as step:
-                        return self._next(opened, step)
+                        return [self._failed(failure)]
+                    case steps:
+                        return self._next(opened, steps)
         raise AssertionError
 
     def _open(self) -> Failure | None:
+        request = TrialRequest(
+            trial=self._number,
+            candidate=self._candidate,
+            checkpoint=self._checkpoint,
+            needs_session=self._shares_sessions,
+        )
         try:
-            config = self._candidate.config(self._sweep.base)
-            request = TrialRequest(
-                trial=self._number,
-                config=config,
-                name=self._candidate.name,
-                checkpoint=self._checkpoint,
-                needs_session=self._sweep.scheduler.shares_sessions,
-            )
             opened = fetch(self._find_engine().open.remote(request))
-        except InputError as error:
-            return Failure(FailureKind.FAILED, str(error))
         except RayTaskError as error:
             if isinstance(error.cause, StorageLostError):
                 return Failure(FailureKind.STORAGE, str(error.cause))
@@ -211,31 +236,29 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
     def _failed(self, failure: Failure) -> TrialResult:
         return self._result(failure=failure)
 
-    def _next(self, opened: SessionOpened, step: Step) -> TrialResult:
-        """The epoch that was just trained."""
-        report = Report(step.epoch, step.metrics)
-        if step.final is None:
-            return self._trained(opened, report, step.seconds)
-        result = self._trained(opened, report, step.seconds, step.final)
-        return replace(result, chosen=_chosen(step.final))
+    def _next(self, opened: SessionOpened, steps: Sequence[Step]) -> list[TrialResult]:
+        """The epochs that were just trained."""
+        results = [self._result(Report(step.epoch, step.metrics)) for step in steps]
+        last = steps[-1]
+        if last.final is not None:
+            results[-1] = replace(results[-1], chosen=_chosen(last.final))
+        return _with_fusion(results, opened, {**(last.final or {}), "seconds": last.seconds})
 
-    def _trained(
-        self,
-        opened: SessionOpened,
-        report: Report,
-        seconds: float,
-        final: Mapping[str, Any] | None = None,
-    ) -> TrialResult:
-        metrics = {**opened.place, **(final or {}), "seconds": seconds}
-        fusion = trained_record(opened.fusion_key, metrics)
-        return self._result(report, fusion=_rounded(fusion))
+    def _next_past(self) -> list[Report]:
+        """The next epochs that were trained before."""
+        reports = [self._past.popleft()]
+        while self._past and not ends_batch(reports[-1].epoch, reports[-1].metrics, self._stops):
+            reports.append(self._past.popleft())
+        return reports
 
-    def _next_found(self, found: FusionFound) -> TrialResult:
-        """The next epoch of a fusion that was trained before; the last one again, where the end is
+    def _next_found(self, found: FusionFound) -> list[TrialResult]:
+        """The next epochs of a fusion that was trained before; the last one again, where the end is
         all that was not reported."""
-        report = self._past.popleft() if self._past else found.reports[-1]
-        result = self._result(report)
-        return result if self._past else replace(result, chosen=_chosen(found.metrics))
+        reports = self._next_past() if self._past else found.reports[-1:]
+        results = [self._result(report) for report in reports]
+        if not self._past:
+            results[-1] = replace(results[-1], chosen=_chosen(found.metrics))
+        return results
 
     # --- pausing, and continuing another trial's session (population based training) ----------
 
