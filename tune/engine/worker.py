@@ -75,8 +75,9 @@ class _OpenSession:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether there is something to lose: epochs, and no artifact of them yet."""
-        return not self.session.is_done and self.session.epoch > 0
+        """Whether there is something to lose: epochs, and no artifact of them yet. What failed in
+        the middle of an epoch continues from an earlier checkpoint."""
+        return not self.session.is_done and self.session.epoch > 0 and self.failure is None
 
     def save(self) -> None:
         """Save a checkpoint of the session now."""
@@ -289,10 +290,10 @@ class Worker:
         return artifact.metrics
 
     def export(self, session_id: str) -> bytes | None:
-        """The session as bytes for another worker; it is no longer here. None where it is not, or
-        is done."""
+        """The session as bytes for another worker; it is no longer here. None where it is not, is
+        done, or has failed."""
         opened = self._sessions.get(session_id)
-        if opened is None or opened.session.is_done:
+        if opened is None or opened.session.is_done or opened.failure is not None:
             return None
         checkpoint: bytes = opened.session.checkpoint()
         del self._sessions[session_id]
