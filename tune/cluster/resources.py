@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
+
+import ray
 
 from magtkd.config import Resources, StageResources
-from magtkd.errors import SweepError
+from magtkd.errors import SweepError, first_line
 from tune.cluster.nodes import Node
 from tune.cluster.shape import ACCELERATOR, amount_text, shape_of
 
@@ -14,6 +17,8 @@ __all__ = ["check_resources", "with_gpu_shares"]
 FIELDS = {"CPU": "cpu", "GPU": "gpu", "memory": "memory"}
 SMALL_SHARE = 0.25
 """Of a GPU, for a stage on ready-made features: fusion or a student of a few layers."""
+_Anything: Any = ray.remote(type("_Anything", (), {}))
+"""An actor that is never started."""
 
 
 def with_gpu_shares(
@@ -64,11 +69,17 @@ def check_resources(
         types: those that the autoscaler can add.
 
     Raises:
-        SweepError: the first stage whose worker fits none of them.
+        SweepError: the first stage that asks for what Ray gives no one, or whose worker fits none
+            of them.
     """
     every = [*nodes, *types]
     for stage in resources.STAGES:
         shape = shape_of(getattr(resources, stage))
+        try:
+            _Anything.options(**shape.options())
+        except ValueError as error:  # Ray's own rules, which its processes find out late
+            message = f"asks for {str(shape)[:80]}, which Ray refuses: {first_line(error)}"
+            raise SweepError(f"resources.{stage}: {message}; change it") from None
         if not any(node.fits(shape) for node in every):
             raise SweepError(_misfit(stage, resources, every))
 

@@ -11,6 +11,7 @@ import asyncio
 import math
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -138,6 +139,7 @@ class Engine:
         self._held: dict[int, _Held] = {}
         self._moves: dict[int, asyncio.Future[SessionOpened | _Exported | None]] = {}
         self._latest: dict[int, str] = {}
+        self._turn_of = defaultdict[int, asyncio.Lock](asyncio.Lock)
         self._doing: dict[int, str] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -211,6 +213,8 @@ class Engine:
 
     async def save(self) -> int:
         """Write a checkpoint of each session at the end of its epoch; how many could not be."""
+        if self._moves:  # one on its way is on no worker
+            await asyncio.wait(self._moves.values())
         calls = [held.worker.handle.save.remote(held.session) for held in self._held.values()]
         results = await asyncio.gather(*calls, return_exceptions=True)
         return sum(isinstance(result, BaseException) for result in results)
@@ -234,13 +238,14 @@ class Engine:
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().create_task(self._look_again())
         trial = request.trial
-        moved = await self._moved(request)
-        if isinstance(moved, SessionOpened):
-            return moved
-        if moved is not None:
-            request = replace(request, checkpoint=moved.checkpoint)
-        await self._save_and_close(trial)  # an actor of this trial that died may have left one open
-        session = self._latest[trial] = uuid.uuid4().hex
+        async with self._turn_of[trial]:  # an actor of this trial that died may still be asking
+            moved = await self._moved(request)
+            if isinstance(moved, SessionOpened):
+                return moved
+            if moved is not None:
+                request = replace(request, checkpoint=moved.checkpoint)
+            await self._save_and_close(trial)  # or have left a session open
+            session = self._latest[trial] = uuid.uuid4().hex
         try:
             config = request.candidate.config(self._base)
             plan = make_plan(config, self._source)
@@ -378,8 +383,9 @@ class Engine:
         """Move a session between workers; its trial learns of it when it asks for the next epoch.
         Whether the session is on the target now."""
         found = [trial for trial, held in self._held.items() if held.session == session]
-        if not found:
-            return False  # it is being opened, or has just ended
+        if not found or found[0] in self._moves:
+            # It is being opened, has just ended, or its trial has yet to learn of the last move.
+            return False
         trial = found[0]
         held = self._held[trial]
         move = self._moves[trial] = asyncio.get_running_loop().create_future()

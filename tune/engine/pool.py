@@ -414,12 +414,12 @@ class Pool:
             )
             if len(same[-1].sessions) - len(same[0].sessions) >= 2:
                 self._moving = True
-                self._do(self._move_one(same[-1], same[0]))
+                session = min(same[-1].sessions)
+                same[0].sessions.add(session)  # now: it is not to end, or get a stage, meanwhile
+                self._do(self._move_one(session, same[-1], same[0]))
                 return
 
-    async def _move_one(self, source: PoolWorker, target: PoolWorker) -> None:
-        session = min(source.sessions)
-        target.sessions.add(session)
+    async def _move_one(self, session: str, source: PoolWorker, target: PoolWorker) -> None:
         has_moved = False
         try:
             has_moved = await self._move(session, source, target)

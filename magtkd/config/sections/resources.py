@@ -17,6 +17,8 @@ Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 _SELECTOR = re.compile(rf"!?(?:{_LABEL}|in\({_LABEL}(?:, ?{_LABEL})*\))")
+_OWN = ("CPU", "GPU", "memory", "object_store_memory")
+"""Ray's names for what is not custom."""
 
 
 class Resources(Section):
@@ -54,6 +56,17 @@ class Resources(Section):
                     "'in(one, other)'"
                 )
         return labels
+
+    @field_validator("custom")
+    @classmethod
+    def _not_ray_s_own(cls, custom: dict[str, float]) -> dict[str, float]:
+        for name in custom:
+            if not name.strip() or name in _OWN or name.startswith("accelerator_type:"):
+                raise ValueError(
+                    f"{name[:80]!r} is no custom resource; CPUs, GPUs, memory and the kind of "
+                    "accelerator have fields of their own"
+                )
+        return custom
 
     @property
     def num_threads(self) -> int:

@@ -82,6 +82,9 @@ def test_labels_match_as_ray_has_it(wanted, value, matches):
         ({"label_selector": {"zone": "in(a"}}, r"zone: 'in\(a' is no selector of Ray's"),
         ({"custom": {"licence": 0}}, "greater than 0"),
         ({"memory": "much"}, "could not parse value and unit"),
+        ({"custom": {"CPU": 3}}, "'CPU' is no custom resource; CPUs, GPUs, memory and the kind"),
+        ({"custom": {"accelerator_type:H100": 1}}, "'accelerator_type:H100' is no custom resource"),
+        ({"custom": {"": 1}}, "'' is no custom resource"),
     ],
 )
 def test_what_ray_would_not_take_is_refused(fields, message):
@@ -121,6 +124,22 @@ def test_the_message_names_what_is_missing_and_the_largest_node(fields, message)
     ]
     with pytest.raises(SweepError, match=message):
         check_resources(stages(**fields), nodes)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"cpu": 1e-6}, r"fusion: asks for 1e-06 CPU, which Ray refuses: The precision of .*; ch"),
+        ({"gpu": 1e-6}, r"1e-06 GPU, which Ray refuses: The precision of the fractional quantity"),
+        ({"custom": {"TPU": 1.5}}, r"fusion: asks for 1 CPU, 1\.5 TPU, which Ray refuses: "),
+        ({"label_selector": {"a b": "x"}}, r"which Ray refuses: Invalid label key name `a b`"),
+    ],
+)
+def test_what_ray_refuses_is_refused_before_the_sweep(fields, message):
+    """The engine would find out when it asks for a worker, and wait for one that never comes."""
+    everything = node("h1", CPU=4.0, GPU=1.0, TPU=4.0, labels={"a b": "x"})
+    with pytest.raises(SweepError, match=message):
+        check_resources(stages(**fields), [everything])
 
 
 def test_a_node_type_of_the_autoscaler_is_as_good_as_a_node():

@@ -4,6 +4,7 @@ each comes up when the test lets it."""
 from __future__ import annotations
 
 import asyncio
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -500,6 +501,41 @@ async def test_a_move_that_fails_leaves_the_session_where_the_trial_opens_it():
     cluster.pool.look_again()
     await asyncio.sleep(0.01)
     assert sorted(len(one.sessions) for one in cluster.pool._workers) == [1, 1]
+
+
+async def about_to_move(cluster):
+    """A pool that has just decided to move a session of a worker that holds two."""
+    worker = await cluster.pool.acquire(ONE, session="0")
+    await cluster.pool.acquire(ONE, session="1")
+    cluster.pool._move_from = math.inf
+    cluster.add(node("h2", CPU=1))
+    await settle()
+    cluster.pool._move_from = -math.inf
+    cluster.pool._dispatch()
+    assert cluster.pool._moving
+    return worker
+
+
+@asynchronous
+async def test_a_worker_to_which_a_session_is_to_move_is_not_ended_before():
+    cluster = Cluster(node("h1", CPU=1), idle_seconds=0)
+    await about_to_move(cluster)
+    cluster.pool.look_again()
+    await settle()
+    assert len(cluster.moves) == 1
+    assert [len(one.sessions) for one in cluster.pool._workers if one.is_ready] == [1, 1]
+
+
+@asynchronous
+async def test_sessions_that_end_just_before_one_moves_do_not_stop_later_moves():
+    cluster = Cluster(node("h1", CPU=1))
+    worker = await about_to_move(cluster)
+    cluster.moves_fail = True  # as where the session is gone
+    for name in "01":
+        cluster.pool.release(worker, name)
+    await settle()
+    assert not cluster.pool._moving
+    assert not any(one.sessions for one in cluster.pool._workers)
 
 
 @asynchronous
