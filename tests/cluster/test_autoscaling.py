@@ -18,6 +18,7 @@ from tune.ledger import SweepLayout, read_sweep
 pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.slow]
 
 MAX_NODES = 4
+HEAD = "ray.head.default"  # the provider knows its head by this name alone
 AUTOSCALER = {
     "cluster_name": "grows",
     "max_workers": MAX_NODES,
@@ -30,7 +31,7 @@ AUTOSCALER = {
         "disable_launch_config_check": True,
     },
     "available_node_types": {
-        "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+        HEAD: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
         "gpu": {
             "resources": {"CPU": 1, "GPU": 1},
             "node_config": {},
@@ -38,7 +39,7 @@ AUTOSCALER = {
             "max_workers": MAX_NODES,
         },
     },
-    "head_node_type": "head",
+    "head_node_type": HEAD,
     **{name: {} for name in ("auth", "docker", "file_mounts")},
     **{
         name: []
