@@ -44,7 +44,8 @@ from tune.engine.messages import (
     WantedWorkers,
     WorkerSession,
 )
-from tune.engine.pool import Pool, PoolWorker, Wanted, WorkerDiedError
+from tune.engine.pool import Pool, WorkerDiedError
+from tune.engine.pool_worker import PoolWorker, Wanted
 from tune.engine.turns import FusionTurns
 from tune.engine.upstream import (
     PlannedTrial,

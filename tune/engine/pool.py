@@ -16,24 +16,23 @@ import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
 from tune.cluster import Node, Shape
 from tune.engine.handles import WorkerHandle, reason_of
-from tune.engine.messages import PoolCounts, WorkerPlace
+from tune.engine.messages import PoolCounts
+from tune.engine.pool_worker import PoolWorker, Wanted, counts_of
 from tune.engine.room import Room
 
-__all__ = ["Pool", "PoolWorker", "Wanted", "WorkerDiedError"]
+__all__ = ["Pool", "WorkerDiedError"]
 
 T = TypeVar("T")
 
 DEAD_SECONDS = 1.0
 """How long to wait for idle workers to answer."""
-OVERDUE_SECONDS = 15.0
-"""How long a worker that should find room may take to come up before sessions share another."""
 MOVE_SECONDS = 1.0
 """How long after a session could not be moved another one is tried."""
 SLOT = "worker"
@@ -42,52 +41,6 @@ SLOT = "worker"
 
 class WorkerDiedError(Exception):
     """The processes that were to do some work died, one after another."""
-
-
-@dataclass(eq=False, kw_only=True)
-class PoolWorker:
-    """A worker process: on its way up while it has no `place`; else `is_training` a stage, or
-    holding `sessions`, or idle."""
-
-    handle: WorkerHandle
-    shape: Shape
-    place: WorkerPlace | None = None
-    has_room: bool = True
-    """While on its way up: whether a node has room for it, as far as is known."""
-    is_training: bool = False
-    sessions: set[str] = field(default_factory=set)
-    since: float = field(default_factory=time.monotonic)
-    """When it was asked for, or last had something to do."""
-
-    @property
-    def host(self) -> str:
-        """The host on which it is up."""
-        return self.place.host if self.place is not None else ""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it is up."""
-        return self.place is not None
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it is up and has nothing to do."""
-        return self.is_ready and not self.is_training and not self.sessions
-
-    @property
-    def is_coming_soon(self) -> bool:
-        """Whether it is on its way up, and not for long."""
-        return self.has_room and time.monotonic() - self.since < OVERDUE_SECONDS
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Workers of a shape that wait for a node: how many, and seconds since the first was asked
-    for."""
-
-    shape: Shape
-    number: int
-    seconds: float
 
 
 @dataclass(eq=False)
@@ -227,7 +180,7 @@ class Pool:
 
     def counts(self) -> PoolCounts:
         """What the workers do now, and how many requests wait."""
-        return replace(_counts(self._workers), waiting=len(self._queue))
+        return replace(counts_of(self._workers), waiting=len(self._queue))
 
     def on_nodes(self) -> dict[str, PoolCounts]:
         """What the workers on each node do, by the node's id."""
@@ -235,7 +188,7 @@ class Pool:
         for worker in self._workers:
             if worker.place is not None:
                 found.setdefault(worker.place.node_id, []).append(worker)
-        return {node_id: _counts(workers) for node_id, workers in found.items()}
+        return {node_id: counts_of(workers) for node_id, workers in found.items()}
 
     def wanted(self) -> list[Wanted]:
         """The workers for which no node has room, by shape."""
@@ -481,17 +434,6 @@ class Pool:
                 request.future.set_exception(error)
                 break
         self._dispatch_soon()
-
-
-def _counts(workers: Sequence[PoolWorker]) -> PoolCounts:
-    on_their_way = [worker for worker in workers if not worker.is_ready]
-    return PoolCounts(
-        training=sum(worker.is_training for worker in workers),
-        holding=sum(bool(worker.sessions) for worker in workers),
-        idle=sum(worker.is_idle for worker in workers),
-        starting=sum(worker.has_room for worker in on_their_way),
-        pending=sum(not worker.has_room for worker in on_their_way),
-    )
 
 
 def _asks(shape: Shape) -> frozenset[str]:

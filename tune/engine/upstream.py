@@ -27,7 +27,8 @@ from tune.engine.messages import (
     StageRequest,
     failure_of,
 )
-from tune.engine.pool import Pool, PoolWorker, WorkerDiedError
+from tune.engine.pool import Pool, WorkerDiedError
+from tune.engine.pool_worker import PoolWorker
 
 __all__ = [
     "Made",

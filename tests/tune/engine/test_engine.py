@@ -20,6 +20,7 @@ from magtkd.pipeline import Outcome, StageRecord, source_of
 from tune.cluster import Node
 from tune.engine import engine as engine_module
 from tune.engine import pool as pool_module
+from tune.engine import pool_worker as pool_worker_module
 from tune.engine import upstream as upstream_module
 from tune.engine.engine import Engine
 from tune.engine.handles import SessionOpened
@@ -343,7 +344,7 @@ def run(test, tmp_path, nodes, seed=0, **limits):
         patch.setattr(engine_module, "live_nodes", lambda: tuple(cluster.nodes))
         patch.setattr(upstream_module.ray, "put", lambda value: value)
         clock = SimpleNamespace(monotonic=loop.time)
-        for module in (engine_module, pool_module, upstream_module):
+        for module in (engine_module, pool_module, pool_worker_module, upstream_module):
             patch.setattr(module, "time", clock)
         patch.setattr(asyncio, "to_thread", inline)
 

@@ -18,6 +18,7 @@ from tune.cluster import Node, Shape, shape_of
 from tune.engine import pool as pool_module
 from tune.engine.messages import PoolCounts, WorkerPlace
 from tune.engine.pool import Pool, WorkerDiedError, reason_of
+from tune.engine.pool_worker import OVERDUE_SECONDS
 
 ONE = Shape((("CPU", 1.0),))
 TWO = Shape((("CPU", 2.0),))
@@ -585,7 +586,7 @@ async def test_a_session_shares_a_worker_where_its_own_does_not_come_up():
     await settle()
     assert not second.done()
     for worker in cluster.pool._workers:
-        worker.since -= pool_module.OVERDUE_SECONDS
+        worker.since -= OVERDUE_SECONDS
     cluster.pool.look_again()
     assert await second is first
 
