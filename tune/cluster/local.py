@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import magtkd
 import tune
-from magtkd.errors import SweepError, first_line
+from magtkd.errors import RayLostError, SweepError, first_line
 from tune.cluster.address import find_cluster, in_mode, keep_token_private
 from tune.redact import redact
 
@@ -65,6 +65,7 @@ def ray_cluster(
 
     Raises:
         SweepError: the cluster cannot be joined.
+        RayLostError: a Ray of this process's own did not come up in time.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -99,6 +100,14 @@ def ray_cluster(
             if address != "local":
                 place, way_out = f"{given_by} {redact(address)[:80]}", "start magtkd on its nodes"
             raise SweepError(f"{place}: cannot be joined: {first_line(error)}; {way_out}") from None
+        except Exception as error:
+            if type(error) is not Exception:
+                raise
+            # What Ray raises where its processes take longer than it waits for them.
+            raise RayLostError(
+                f"Ray: did not start here: {first_line(error)[:120]}",
+                "try again when the machine is less busy, or look at its logs in /tmp/ray",
+            ) from None
         keep_token_private()
         try:
             yield
