@@ -293,6 +293,9 @@ class Pool:
         if lacking and is_first and self._end_idle_for(shape, room):
             lacking = room.take(shape)
         worker.has_room = not lacking
+        if not worker.is_coming_soon and not lacking:
+            # What is left of several GPUs together need not be a whole one.
+            lacking = shape.names & {"GPU"}
         if lacking:
             blocked.append((shape, lacking))
 

@@ -24,6 +24,7 @@ ONE = Shape((("CPU", 1.0),))
 TWO = Shape((("CPU", 2.0),))
 WHOLE_GPU = Shape((("CPU", 1.0), ("GPU", 1.0)))
 TENTH_GPU = Shape((("CPU", 1.0), ("GPU", 0.1)))
+HALF_GPU = Shape((("CPU", 1.0), ("GPU", 0.5)))
 QUARTER_GPU = Shape((("CPU", 1.0), ("GPU", 0.25)))
 EPSILON = 1e-6
 
@@ -224,6 +225,45 @@ async def test_a_teacher_that_needs_the_whole_gpu_is_not_starved():
     assert not late.done()
     cluster.pool.release(worker)
     assert (await late).shape == TENTH_GPU
+
+
+class TwoGpus(Cluster):
+    """A share is of one device, the fullest that has room, as Ray gives them."""
+
+    def place(self):
+        for handle in [one for one in self.alive.values() if one.node is None]:
+            left = {"0": 1.0, "1": 1.0}
+            for other in self.alive.values():
+                if other.node is not None:
+                    left[other.device] -= other.shape.amount("GPU")
+            asked = handle.shape.amount("GPU")
+            fitting = [name for name in left if left[name] >= asked - EPSILON]
+            if fitting:
+                handle.node, handle.device = self.nodes[0], min(fitting, key=left.__getitem__)
+                self.up(handle)
+
+
+@asynchronous
+async def test_a_teacher_is_not_starved_by_shares_of_several_gpus():
+    """Half of each of two is left: as much as one, and none that is whole."""
+    cluster = TwoGpus(CPU=16, GPU=2, idle_seconds=0)
+    held = {str(number): await cluster.pool.acquire(HALF_GPU, str(number)) for number in range(4)}
+    for device in "01":
+        name = next(name for name, one in held.items() if one.handle.device == device)
+        cluster.pool.release(held.pop(name), name)
+    teacher = request(cluster, WHOLE_GPU)
+    await settle()
+    for worker in cluster.pool._workers:
+        worker.since -= pool_module.OVERDUE_SECONDS
+    late = request(cluster, HALF_GPU, "late")
+    await settle()
+    assert not late.done()
+    for name, worker in held.items():
+        cluster.pool.release(worker, name)
+    await asyncio.sleep(0.01)
+    cluster.pool.look_again()
+    cluster.pool.release(await teacher)
+    await late
 
 
 @asynchronous
