@@ -361,7 +361,7 @@ def cluster() -> Iterator[None]:
 def test_resources(refused: Refused, override: str, message: str, options: tuple[str, ...]) -> None:
     line = refused("sweep", "sweep.yaml", override, *options)
     assert re.search(message, line)
-    assert "; lower it, or start Ray on more" in line
+    assert "; lower it, start Ray on a larger node, or name in resources.node_types" in line
 
 
 @pytest.mark.ray

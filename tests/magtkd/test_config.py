@@ -50,7 +50,8 @@ def write(path: Path, text: str) -> Path:
         ),
         (
             {"resources": {"fusion": {"xyzzy": 1}}},
-            r"resources\.fusion\.xyzzy: unknown key; known are cpu, gpu, memory$",
+            r"resources\.fusion\.xyzzy: unknown key; known are cpu, gpu, memory, accelerator_type, "
+            r"label_selector, custom$",
         ),
         ({"nope": 1, "zilch": 2}, r"nope: unknown key; .* \(and 1 more\)$"),
     ],

@@ -110,18 +110,21 @@ def node_types(given: Mapping[str, NodeType], bootstrap: Path = BOOTSTRAP) -> tu
         tree = yaml.safe_load(bootstrap.expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return ()
-    types = tree.get("available_node_types") if isinstance(tree, dict) else None
-    if not isinstance(types, dict):
-        return ()
-    return tuple(
-        Node(
-            name=str(name),
-            totals={key: float(amount) for key, amount in (one.get("resources") or {}).items()},
-            labels=one.get("labels") or {},
-        )
-        for name, one in types.items()
-        if isinstance(one, dict) and _can_be_added(one)
-    )
+    try:
+        return tuple(_of_ray_s(name, one) for name, one in _added(tree))
+    except (AttributeError, TypeError, ValueError):
+        return ()  # what Ray wrote for itself may change with its version
+
+
+def _added(tree: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The node types of Ray's file that can be added."""
+    types = tree.get("available_node_types") or {}
+    return [(str(name), one) for name, one in types.items() if _can_be_added(one)]
+
+
+def _of_ray_s(name: str, node_type: Mapping[str, Any]) -> Node:
+    totals = {key: float(amount) for key, amount in (node_type.get("resources") or {}).items()}
+    return Node(name=name, totals=totals, labels=node_type.get("labels") or {})
 
 
 def _can_be_added(node_type: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ once; the others wait for it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 import uuid
@@ -445,5 +446,8 @@ class Engine:
     async def _look_again(self) -> None:
         while True:
             await asyncio.sleep(1)
-            self._pool.look_again()
-            await self._pool.discard_dead()
+            try:
+                self._pool.look_again()
+                await self._pool.discard_dead()
+            except Exception:  # as of a GCS that restarts; Ray keeps the log
+                logging.getLogger(__name__).exception("looking at nodes and workers")

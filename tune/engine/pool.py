@@ -35,6 +35,8 @@ DEAD_SECONDS = 1.0
 """How long to wait for idle workers to answer."""
 MOVE_SECONDS = 1.0
 """How long after a session could not be moved another one is tried."""
+WARM_SECONDS = 120.0
+"""How much longer than others a worker is kept that was started for what will be wanted soon."""
 SLOT = "worker"
 """What a worker takes of `resources.max_workers`, as if it were one more resource."""
 
@@ -422,7 +424,8 @@ class Pool:
             return
         if loads:
             worker.handle.load.remote()
-        worker.place, worker.since = place, time.monotonic()
+        worker.place = place
+        worker.since = time.monotonic() + (WARM_SECONDS if loads else 0.0)
         self._dispatch_soon()
 
     def _fail_waiting(self, worker: PoolWorker, error: Exception) -> None:

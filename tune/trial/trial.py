@@ -266,7 +266,14 @@ class Trial(ray_tune.Trainable):  # type: ignore[misc]
         session, trained = self._checkpoint, self._epoch
         while isinstance(self._opened, SessionOpened):
             opened = self._opened
-            found = fetch(opened.worker.checkpoint.remote(opened.session))
+            try:
+                found = fetch(opened.worker.checkpoint.remote(opened.session))
+            except RayActorError:  # also where its session has moved, and the worker was ended
+                self._num_failures += 1
+                if self._num_failures > self._max_failures:
+                    raise
+                fetch(self._find_engine().worker_died.remote(self._number))
+                found = Moved()
             if not isinstance(found, Moved):
                 session = found
                 # Epochs of an earlier driver that are still to be reported are trained already.

@@ -164,7 +164,8 @@ def test_node_types_come_from_the_file_of_ray_up(tmp_path):
     (found,) = node_types({}, path)
     assert (found.name, found.totals, found.labels) == ("gpu", {"CPU": 8, "GPU": 1}, {"a": "b"})
     assert [one.name for one in node_types({"own": NodeType(cpu=1)}, path)] == ["own"]
-    for damaged in ("[1", "7", "available_node_types: 3"):
+    odd = "available_node_types: {gpu: {resources: {CPU: [many]}}}"
+    for damaged in ("[1", "7", "available_node_types: 3", odd):
         path.write_text(damaged)
         assert node_types({}, path) == ()
 

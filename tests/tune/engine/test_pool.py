@@ -254,7 +254,7 @@ async def test_a_teacher_is_not_starved_by_shares_of_several_gpus():
     teacher = request(cluster, WHOLE_GPU)
     await settle()
     for worker in cluster.pool._workers:
-        worker.since -= pool_module.OVERDUE_SECONDS
+        worker.since -= OVERDUE_SECONDS
     late = request(cluster, HALF_GPU, "late")
     await settle()
     assert not late.done()
