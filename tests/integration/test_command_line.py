@@ -59,7 +59,7 @@ def test_a_dry_run_writes_nothing(folder, run_command):
 def test_more_than_the_cluster_has_is_refused_before_anything_is_written(folder, run_command):
     code, _, err = run_command("sweep", "toy.yaml", "resources.video.gpu=99", folder=folder)
     assert code == 2
-    assert err.startswith("magtkd: resources.video.gpu: asks for 99, but the cluster has ")
+    assert err.startswith("magtkd: resources.video.gpu: asks for 99 GPU, but the cluster")
     assert err.count("\n") == 1
     assert not (folder / "magtkd-results" / "sweeps").exists()
 
