@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
-NUM_EPOCHS = 60
+NUM_EPOCHS = 300
 
 
 @pytest.fixture
@@ -57,7 +57,8 @@ def start(cluster, tmp_path):
     yield run
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
 
 
 def live(layout):
@@ -108,6 +109,8 @@ def test_a_node_that_joins_takes_sessions_over(cluster, start, tmp_path, tiny_sw
         assert [report.epoch for report in trial.reports] == list(range(1, NUM_EPOCHS + 1))
         assert trial.stages["fusion"].device == "CPU"
         assert trial.stages["fusion"].host
+    for number in (0, 3):
+        trial = state.trials[number]
         alone = dev_alone(trial.candidate.config(state.sweep.base), tmp_path / "alone")
         assert trial.dev == alone
 

@@ -103,7 +103,8 @@ def start(nodes, tmp_path):
     yield run
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
 
 
 @pytest.mark.parametrize(
