@@ -31,7 +31,7 @@ unit: $(VENV)/.installed-dev
 
 # What lasts long and needs servers beside the sweep.
 test-cluster: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/cluster -m cluster $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/cluster tests/integration -m cluster $(PYTEST_ARGS)
 
 # Torch comes first and by its pinned version: what depends on it must not choose another.
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -205,7 +205,7 @@ def test_a_storage_that_is_moved_away_stops_the_sweep(folder, start_command, run
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+@pytest.mark.parametrize("name", ["raylet", pytest.param("gcs_server", marks=pytest.mark.cluster)])
 def test_ray_that_goes_away_ends_the_sweep_and_it_continues_on_another(
     name, folder, start_command, run_command
 ):
