@@ -478,7 +478,10 @@ def test_no_password_is_shown(call: Call, sweep: Path, command: str, code: int) 
 
 
 @pytest.mark.usefixtures("away")
-def test_no_password_in_an_address_that_is_given(call: Call, sweep: Path) -> None:
+def test_no_password_in_an_address_that_is_given(
+    call: Call, sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAGTKD_STORAGE_PATIENCE", "0")
     uri = f"http://ann:{SECRET}@127.0.0.1:1/x"
     code, shown = check_secret(call, "sync", "mine", "--tracking-uri", uri)
     assert (code, "***@127.0.0.1" in shown) == (75, True)

@@ -23,7 +23,14 @@ from typing import TypeVar
 
 from magtkd.errors import StorageLostError, first_line
 
-__all__ = ["PATIENCE_SECONDS", "is_passing", "patiently", "reason_of", "report_faults_to"]
+__all__ = [
+    "PATIENCE_SECONDS",
+    "is_passing",
+    "patience_of",
+    "patiently",
+    "reason_of",
+    "report_faults_to",
+]
 
 T = TypeVar("T")
 
@@ -127,6 +134,7 @@ class _Faults:
 
     def __init__(self) -> None:
         self.note: Callable[[str], None] = logging.getLogger("magtkd.store").warning
+        self.patience = PATIENCE_SECONDS
         self._lock = threading.Lock()
         self._waiting: dict[str, tuple[int, float]] = {}
 
@@ -154,11 +162,22 @@ class _Faults:
 _faults = _Faults()
 
 
+@contextlib.contextmanager
+def patience_of(seconds: float) -> Iterator[None]:
+    """Wait no longer than that for faults in the block: a person waits for its end. Also a
+    decorator. `MAGTKD_STORAGE_PATIENCE` counts more."""
+    before, _faults.patience = _faults.patience, seconds
+    try:
+        yield
+    finally:
+        _faults.patience = before
+
+
 def _patience() -> float:
     try:
         return float(os.environ["MAGTKD_STORAGE_PATIENCE"])
     except (KeyError, ValueError):
-        return PATIENCE_SECONDS
+        return _faults.patience
 
 
 def _lost(address: str, what: str, passed: float, error: OSError) -> StorageLostError:

@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 
 from magtkd.cli import JsonOption, StorageOption, examples
-from tune.cli.options import AddressOption
+from magtkd.store import patience_of
+from tune.cli.options import PATIENCE_SECONDS, AddressOption
 
 __all__ = ["add_doctor"]
 
@@ -21,7 +22,7 @@ def add_doctor(app: typer.Typer) -> None:
         "magtkd doctor --storage magtkd-results",
         "magtkd doctor --address auto --storage /shared/magtkd --data /shared/clips",
     )
-    app.command("doctor", epilog=shown)(doctor)
+    app.command("doctor", epilog=shown)(patience_of(PATIENCE_SECONDS)(doctor))
 
 
 def doctor(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AddressOption", "NameArgument"]
+__all__ = ["PATIENCE_SECONDS", "AddressOption", "NameArgument"]
 
 AddressOption = Annotated[
     str | None,
@@ -17,3 +17,6 @@ AddressOption = Annotated[
     ),
 ]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The sweep's name.")]
+
+PATIENCE_SECONDS = 20.0
+"""How long a command that only shows something waits for a storage that does not answer."""

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from magtkd.cli import JsonOption, StorageOption, examples, write_text
 from magtkd.errors import StorageLostError, SweepError
-from magtkd.store import Store
-from tune.cli.options import NameArgument
+from magtkd.store import Store, patience_of
+from tune.cli.options import PATIENCE_SECONDS, NameArgument
 from tune.ledger import SweepLayout, read_sweep
 from tune.redact import redact
 from tune.results import (
@@ -36,17 +36,18 @@ __all__ = ["add_results"]
 
 def add_results(app: typer.Typer) -> None:
     """Add these commands to a command line."""
+    soon = patience_of(PATIENCE_SECONDS)
     shown = examples("magtkd trials mosi", "magtkd trials mosi --format csv > mosi.csv")
-    app.command("trials", epilog=shown)(show_trials)
+    app.command("trials", epilog=shown)(soon(show_trials))
     shown = examples(
         "magtkd best mosi --top 5",
         "magtkd best mosi --export best.yaml",
         "magtkd best mosi --reveal-test",
     )
-    app.command("best", epilog=shown)(show_best)
-    app.command("status", epilog=examples("magtkd status mosi"))(show_status)
+    app.command("best", epilog=shown)(soon(show_best))
+    app.command("status", epilog=examples("magtkd status mosi"))(soon(show_status))
     shown = examples("magtkd sync mosi --tracking-uri http://mlflow.lab:5000")
-    app.command("sync", epilog=shown)(sync_sweep)
+    app.command("sync", epilog=shown)(soon(sync_sweep))
 
 
 def show_trials(

@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from magtkd.errors import StorageLostError
-from magtkd.store import Checkpoints, Store, faults, patiently, report_faults_to
+from magtkd.store import (
+    Checkpoints,
+    Store,
+    faults,
+    patience_of,
+    patiently,
+    report_faults_to,
+)
 from magtkd.store.faults import is_passing
 
 # As pyarrow 25 words them, seen with a real server.
@@ -150,3 +157,16 @@ def test_a_checkpoint_that_cannot_be_read_for_a_while_is_waited_for(tmp_path: Pa
     store._filesystem._found = Away()
     assert Checkpoints(store, "stages/teacher").load() == b"newest"
     assert left == []
+
+
+def test_who_shows_something_waits_for_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MAGTKD_STORAGE_PATIENCE", raising=False)
+
+    def call() -> str:
+        raise OSError(errno.ETIMEDOUT, "timed out")
+
+    with (
+        patience_of(0.02),
+        pytest.raises(StorageLostError, match=r"cannot read x: .*; tried for 0 s"),
+    ):
+        patiently(call, "s3://b/p", "read x")
