@@ -59,6 +59,9 @@ DOWNSTREAM = {
     "fusion": {"fusion"},
 }
 CANDIDATES: tuple[Any, ...] = (
+    {"zone": "b"},
+    {"licence": 1.0},
+    {"large": {"cpu": 8}},
     *(None, True, False, 0.25, 1, 2, 3, 16, 24, 32, 96, 0.0625, {4: {"dropout": 0.25}}),
     *("balanced", "loss", "accuracy", "linear", "published", "bfloat16", "float16", "prompt"),
     *("features", "some/model", "concat", "name", "another", "silence", "black", "never", "mean"),
@@ -189,7 +192,7 @@ def test_every_stage_has_its_section_and_its_resources() -> None:
         assert stage.name == name
         assert stage.section(BASE) is getattr(BASE, name)
         assert (stage.resources(BASE) is None) == (name == "data")
-    assert set(StageResources.model_fields) == {*STAGES} - {"data"}
+    assert set(StageResources.STAGES) == {*STAGES} - {"data"}
 
 
 def test_clips_are_read_by_their_student_alone() -> None:
