@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 
 import pytest
@@ -37,28 +34,15 @@ def cluster():
 
 
 @pytest.fixture
-def start(cluster, tmp_path):
-    """Starts a sweep by the command line on the cluster, where RAY_ADDRESS is not for us alone."""
-    started = []
+def start(cluster, start_command, tmp_path):
+    """Starts a sweep by the command line on the cluster."""
 
     def run(sweep):
         (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep.model_dump(mode="json")))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tune.cli", "sweep", "sweep.yaml", "--no-tracking"],
-            cwd=tmp_path,
-            env=os.environ | {"RAY_ADDRESS": cluster.address},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        started.append(process)
-        return process
+        arguments = ("sweep", "sweep.yaml", "--no-tracking")
+        return start_command(*arguments, folder=tmp_path, RAY_ADDRESS=cluster.address)
 
-    yield run
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    return run
 
 
 def live(layout):
@@ -89,7 +73,7 @@ def test_a_sweep_waits_for_a_node_that_can_come(cluster, start, tmp_path, tiny_s
     wait_for(driver, lambda: "of type cpu" in " ".join(live(layout).get("wanted", [])))
     time.sleep(PATIENCE_SECONDS + 2 * INTERVAL_SECONDS)  # what comes at once is not worth a line
     cluster.add_node(num_cpus=1, node_ip_address="127.0.3.1")
-    shown, _ = driver.communicate(timeout=120)
+    _, shown = driver.communicate(timeout=120)
     assert driver.returncode == 0, shown
     assert "wait for a node of type cpu" in shown
 
@@ -120,7 +104,7 @@ def test_a_node_that_joins_takes_sessions_over(cluster, start, tmp_path, tiny_sw
     assert live(layout)["wanted"][0].startswith("3 workers of 1 CPU: wait for room for")
     cluster.add_node(num_cpus=1, node_ip_address="127.0.3.2")
     wait_for(driver, on_two_nodes)
-    shown, _ = driver.communicate(timeout=180)
+    _, shown = driver.communicate(timeout=180)
     assert driver.returncode == 0, shown
     state = read_sweep(layout)
     assert state.count() == {"completed": 4}
@@ -140,7 +124,7 @@ def test_a_stage_that_fits_no_node_is_refused_before_the_sweep(
     """On two nodes of one CPU each."""
     space = {"fusion.dropout": {"choice": [0.1, 0.2]}}
     driver = start(tiny_sweep("fits", space, resources={"fusion": {"cpu": 2}}))
-    shown, _ = driver.communicate(timeout=60)
+    _, shown = driver.communicate(timeout=60)
     assert driver.returncode == 2, shown
     assert "resources.fusion.cpu: asks for 2 CPU, but the cluster's largest node" in shown
     assert not SweepLayout(tmp_path / "magtkd-results", "fits").folder.exists()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 
 import psutil
@@ -75,36 +72,15 @@ def nodes():
 
 
 @pytest.fixture
-def start(nodes, tmp_path):
+def start(nodes, start_command, tmp_path):
     """Starts a sweep by the command line on these nodes."""
-    started = []
 
     def run(sweep):
         (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep.model_dump(mode="json")))
-        command = [
-            sys.executable,
-            "-m",
-            "tune.cli",
-            "sweep",
-            "sweep.yaml",
-            "--no-tracking",
-        ]
-        process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=os.environ | {"RAY_ADDRESS": nodes.cluster.address},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        started.append(process)
-        return process
+        arguments = ("sweep", "sweep.yaml", "--no-tracking")
+        return start_command(*arguments, folder=tmp_path, RAY_ADDRESS=nodes.cluster.address)
 
-    yield run
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    return run
 
 
 @pytest.mark.parametrize(
@@ -128,7 +104,7 @@ def test_a_node_that_dies_takes_no_trial_along(
         assert driver.poll() is None, driver.communicate()
         time.sleep(0.02)
     nodes.have(1)  # where that was the last one, another comes
-    shown, _ = driver.communicate(timeout=120)
+    _, shown = driver.communicate(timeout=120)
     assert driver.returncode == 0, shown
     state = read_sweep(SweepLayout(tmp_path / "magtkd-results", "nodes"))
     assert state.closed == "finished"
