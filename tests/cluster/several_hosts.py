@@ -17,10 +17,10 @@ from typing import Any
 import psutil
 import yaml
 
-__all__ = ["HEAD", "Hosts", "wait_until", "write_token"]
+__all__ = ["HEAD", "NET", "Hosts", "wait_until", "write_token"]
 
 SCRIPT = Path(__file__).with_name("hosts")
-NET = "10.79.0"
+NET = os.environ.get("HOSTS_NET", "10.79.0")
 HEAD = f"{NET}.1:6379"
 STAGE = {"epochs": 1, "hidden_dim": 8}
 SWEEP: dict[str, Any] = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.several_hosts import HEAD, Hosts, wait_until, write_token
+from tests.cluster.several_hosts import HEAD, NET, Hosts, wait_until, write_token
 from tune.ledger import SweepLayout, Warned, read_events, read_sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -57,11 +57,11 @@ def test_a_cluster_with_a_token_is_joined_by_its_address(hosts: Hosts, tmp_path:
     shown = hosts.magtkd(1, "doctor", "--address", HEAD)[1]
     line = next(line for line in shown.splitlines() if "node h2" in line)
     assert line.startswith("ok ")
-    assert "10.79.0.2, 1 CPU, 0 GPU" in line
+    assert f"{NET}.2, 1 CPU, 0 GPU" in line
     assert line.endswith("sees the storage")
 
     missing = only_line(hosts.magtkd(2, *RUN, "name=other", timeout=60, HOME=str(other)))
-    assert "10.79.0.1:6379: asks for a token; copy ~/.ray/auth_token from where" in missing
+    assert f"{NET}.1:6379: asks for a token; copy ~/.ray/auth_token from where" in missing
     write_token(other)
     wrong = only_line(hosts.magtkd(2, *RUN, "name=other", timeout=60, HOME=str(other)))
     assert "does not accept the token in ~/.ray/auth_token; copy" in wrong
@@ -71,10 +71,10 @@ def test_a_cluster_with_a_token_is_joined_by_its_address(hosts: Hosts, tmp_path:
 
 def test_an_address_where_no_host_is(hosts: Hosts) -> None:
     hosts.write_sweep()
-    command = ("sweep", "sweep.yaml", "--address", "10.79.0.77:6379")
+    command = ("sweep", "sweep.yaml", "--address", f"{NET}.77:6379")
     for options in ((), ("--dry-run",)):
         line = only_line(hosts.magtkd(1, *command, *options, timeout=60))
-        assert "10.79.0.77:6379: cannot be reached: " in line
+        assert f"{NET}.77:6379: cannot be reached: " in line
     assert not (hosts.folder / "magtkd-results").exists()
 
 
@@ -86,8 +86,8 @@ def test_two_clusters_on_one_host(hosts: Hosts) -> None:
     code, _, err = hosts.magtkd(1, *command)
     assert code == 0, err
     assert err == (
-        "--address auto: 10.79.0.1:6379, which was started last; also on this machine: "
-        "10.79.0.1:6400\n"
+        f"--address auto: {NET}.1:6379, which was started last; also on this machine: "
+        f"{NET}.1:6400\n"
     )
 
 
@@ -101,7 +101,7 @@ def test_a_host_with_a_folder_of_its_own(hosts: Hosts) -> None:
     storage.mkdir()
     assert hosts.run(3, "mount", "-t", "tmpfs", "none", storage)[0] == 0
     line = only_line(hosts.magtkd(1, *RUN))
-    assert f"node h3 (10.79.0.3): does not see the storage {storage}: it has a folder" in line
+    assert f"node h3 ({NET}.3): does not see the storage {storage}: it has a folder" in line
     assert list(storage.iterdir()) == []
 
 
@@ -131,8 +131,8 @@ def test_a_host_that_is_lost(hosts: Hosts, loss: str, num_trials: int) -> None:
     check_quiet(out, err)
     assert completed(hosts) == num_trials
     lines = [line for line in err.splitlines() if not line.startswith("trial ")]
-    gone = "node h3 (10.79.0.3) is gone; its work is repeated elsewhere"
-    joined = "node h3 (10.79.0.3) has joined"
+    gone = f"node h3 ({NET}.3) is gone; its work is repeated elsewhere"
+    joined = f"node h3 ({NET}.3) has joined"
     assert lines == [f"warning: {gone}", f"warning: {joined}"]
     ledger = SweepLayout(hosts.folder / "magtkd-results", "hosts").ledger
     assert [e.message for e in read_events(ledger) if isinstance(e, Warned)] == [gone, joined]
@@ -149,7 +149,7 @@ def test_nodes_without_magtkd_get_it(hosts: Hosts, tmp_path: Path) -> None:
     hosts.start_node(2, python=str(bare / "bin" / "python"))
     hosts.write_sweep()
     line = only_line(hosts.magtkd(1, *RUN))
-    assert "node h2 (10.79.0.2): does not have magtkd; install it there in the Python that" in line
+    assert f"node h2 ({NET}.2): does not have magtkd; install it there in the Python that" in line
     code, out, err = hosts.magtkd(1, *RUN, "--ship-code")
     assert code == 0, err
     check_quiet(out, err)
