@@ -73,5 +73,4 @@ def test_it_is_resumed(layout: SweepLayout, check_agreement: Callable[..., Any])
     # Once: a second resume has nothing to add.
     num_events = len(list(read_events(layout.ledger)))
     resume_sweep(layout.name, SweepOptions(storage=str(layout.root)))
-    added = list(read_events(layout.ledger))[num_events:]
-    assert [type(event).__name__ for event in added] == ["SweepResumed", "SweepClosed"]
+    assert len(list(read_events(layout.ledger))) == num_events

@@ -116,7 +116,8 @@ def test_signals_save_what_runs_and_the_sweep_continues_from_there(
     folder, start_command, run_command, check_agreement
 ):
     """SIGTERM to the driver alone, SIGUSR1 to all processes of the job as Slurm sends it."""
-    arguments = new("toy")
+    # As a job that is repeated does it: the same command starts and resumes.
+    arguments = *new("toy"), "--resume-or-start"
     for number, to_all in ((signal.SIGTERM, False), (signal.SIGUSR1, True)):
         before = num_reports(folder, "toy")
         process = start_command(*arguments, folder=folder)
@@ -133,11 +134,10 @@ def test_signals_save_what_runs_and_the_sweep_continues_from_there(
             # to its end, in a batch of epochs that the driver has not seen.
             if epoch > 0:
                 assert saved[trial] >= epoch if trial in saved else is_trained(folder, "toy", trial)
-        arguments = resume("toy")
     code, _, err = run_command(*arguments, folder=folder)
     assert code == 0, err
     state = check_agreement(folder / "toy", "toy")
-    assert state.count() == {"completed": NUM_TRIALS}
+    assert (state.count(), state.num_resumed) == ({"completed": NUM_TRIALS}, 2)
     assert list((folder / "toy/sessions/sweeps").iterdir()) == []
 
 

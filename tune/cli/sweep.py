@@ -53,6 +53,13 @@ def sweep(
     overrides: Overrides = None,
     storage: StorageOption = "magtkd-results",
     resume: Annotated[str | None, typer.Option(metavar="NAME", help="Resume a sweep.")] = None,
+    resume_or_start: Annotated[
+        bool,
+        typer.Option(
+            "--resume-or-start",
+            help="Resume the file's sweep where it was begun: for jobs that are repeated.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, show what would run, and stop.")
     ] = False,
@@ -87,8 +94,10 @@ def sweep(
         ship_code=ship_code,
     )
     loaded = None if file is None else load_sweep(file, overrides or ())
+    if loaded is None and resume_or_start:
+        raise SweepError("--resume-or-start: give a sweep file; --resume NAME resumes one")
     # Ray and Optuna take seconds to load, which no other command should wait for.
-    from tune.driver import preview_sweep, resume_sweep, run_sweep
+    from tune.driver import is_to_resume, preview_sweep, resume_sweep, run_sweep
 
     if dry_run and loaded is not None:
         _print_preview(loaded, preview_sweep(loaded, options))
@@ -99,7 +108,7 @@ def sweep(
         return complain(_with_resume(error, name, storage), error.exit_code)
 
     try:
-        if loaded is None:
+        if loaded is None or (resume_or_start and is_to_resume(loaded, options)):
             state = resume_sweep(name, options, on_lost=on_lost)
         else:
             state = run_sweep(loaded, options, on_lost=on_lost)

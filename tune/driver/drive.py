@@ -88,10 +88,9 @@ class _Work:
 
 
 def drive(
-    sweep: SweepConfig,
+    joined: Joined,
     source: Source,
     options: SweepOptions,
-    joined: Joined,
     *,
     ledger: Ledger,
     events: Sequence[Event],
@@ -101,10 +100,9 @@ def drive(
     """Run what a sweep's ledger lacks, to the end or until a signal.
 
     Args:
-        sweep: the sweep, which was checked.
+        joined: the sweep, which was checked, as it runs on its cluster.
         source: its table.
         options: how it is run.
-        joined: what is known of its cluster.
         ledger: its ledger, which gets what happens.
         events: what the ledger has already.
         console: where to show it; None for stderr.
@@ -117,6 +115,7 @@ def drive(
     Raises:
         ResumableError: the storage or Ray went away, or another driver took the sweep over.
     """
+    sweep = joined.sweep
     scheduler = sweep.scheduler.build(sweep.problem)
     work = _Work(
         sweep=sweep,

@@ -17,12 +17,15 @@ from magtkd.store import Store
 from tune.cluster import (
     Need,
     check_nodes,
+    check_resources,
     chosen_address,
     live_nodes,
+    node_types,
     ray_cluster,
     shape_of,
     shared_token,
     wait_for_nodes,
+    with_gpu_shares,
 )
 from tune.config import SweepConfig, SweepOptions
 from tune.space import Candidate
@@ -34,9 +37,14 @@ MAX_PROBED = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Joined:
-    """What is known of the cluster."""
+    """A sweep as it runs on its cluster, and what is known of the cluster."""
 
+    sweep: SweepConfig
+    """With the resources that were chosen for it where it leaves them open."""
+    chosen: str = ""
+    """One line on what was chosen; empty where nothing was."""
     warnings: tuple[str, ...] = ()
+    """Lines on its nodes, which were shown."""
     token_name: str | None = None
     """The file by which nodes show that they see the storage; None on this machine alone."""
     needs: tuple[Need, ...] = ()
@@ -56,7 +64,8 @@ def sweep_cluster(
         console: where to show what is waited for; None for stderr.
 
     Raises:
-        SweepError: it cannot be joined, its nodes do not come, or they cannot do the work.
+        SweepError: it cannot be joined, its nodes do not come, or they cannot do the work: a
+            stage's worker fits none of them, or one lacks what the stages read.
         StorageError: the storage cannot be written.
     """
     out = console or Console(stderr=True)
@@ -69,8 +78,10 @@ def sweep_cluster(
             ray_cluster(options.address, ship_code=options.ship_code, note=note),
         )
         wait_for_nodes(options.wait_nodes, options.wait_seconds, note)
+        # What follows is asked of the nodes by the shapes of the workers, so these come first.
+        sweep, chosen = _fitted(sweep)
         if len(live_nodes()) == 1 and chosen_address(options.address) == "local":
-            yield Joined()  # this machine, which sees what the driver sees
+            yield Joined(sweep=sweep, chosen=chosen)  # this machine: it sees what the driver sees
             return
         store = Store(options.storage)
         token_name = stack.enter_context(shared_token(store, sweep.name))
@@ -80,7 +91,21 @@ def sweep_cluster(
         warnings = check_nodes(store, token_name, needs, shapes, ship_code=options.ship_code)
         for line in warnings:
             note(f"warning: {line}")
-        yield Joined(warnings=tuple(warnings), token_name=token_name, needs=tuple(needs))
+        yield Joined(
+            sweep=sweep,
+            chosen=chosen,
+            warnings=tuple(warnings),
+            token_name=token_name,
+            needs=tuple(needs),
+        )
+
+
+def _fitted(sweep: SweepConfig) -> tuple[SweepConfig, str]:
+    """A sweep with its resources as they are on this cluster, and a line on what was chosen."""
+    nodes, types = live_nodes(), node_types(sweep.resources.node_types)
+    resources, line = with_gpu_shares(sweep.resources, sweep.with_encoder, [*nodes, *types])
+    check_resources(resources, nodes, types)
+    return sweep.with_resources(resources), line
 
 
 def needs_of(sweep: SweepConfig, source: Source, store: Store) -> list[Need]:

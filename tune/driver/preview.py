@@ -11,12 +11,11 @@ from magtkd.data import Corpus, read_corpus
 from magtkd.errors import InputError, SweepError
 from magtkd.pipeline import Source, given_settings, source_of, unread_lines, unread_names
 from magtkd.store import Store
-from tune.cluster import check_resources, live_nodes, node_types, with_gpu_shares
 from tune.config import SweepConfig, SweepOptions
 from tune.driver.join import sweep_cluster
 from tune.space import Candidate
 
-__all__ = ["Preview", "check_labels", "fitted", "preview_sweep", "unread_in_sweep"]
+__all__ = ["Preview", "check_labels", "preview_sweep", "unread_in_sweep"]
 
 MAX_PREVIEWED = 10_000
 MAX_PROBED = 300
@@ -73,8 +72,8 @@ def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
     keys, is_whole = _distinct_keys(sweep, source, 0)
     # A stage whose keys follow a continuous range has others at another of its values.
     others = keys if number is not None else _distinct_keys(sweep, source, 1)[0]
-    with sweep_cluster(sweep, source, options, None):
-        _, gpu_line = fitted(sweep)
+    with sweep_cluster(sweep, source, options, None) as joined:
+        chosen = joined.chosen
     stages = {
         stage: StageCount(
             len(found) if found == others.get(stage) else None,
@@ -82,23 +81,8 @@ def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
         )
         for stage, found in keys.items()
     }
-    lines = (*unread_in_sweep(sweep, source), *([gpu_line] if gpu_line else ()))
+    lines = (*unread_in_sweep(sweep, source), *([chosen] if chosen else ()))
     return Preview(number, stages, is_whole, lines)
-
-
-def fitted(sweep: SweepConfig) -> tuple[SweepConfig, str]:
-    """A sweep with its resources as they are on this cluster.
-
-    Returns:
-        the sweep, and one line on what was chosen by default; empty where nothing was.
-
-    Raises:
-        SweepError: a stage's worker fits no node.
-    """
-    nodes, types = live_nodes(), node_types(sweep.resources.node_types)
-    resources, line = with_gpu_shares(sweep.resources, sweep.with_encoder, [*nodes, *types])
-    check_resources(resources, nodes, types)
-    return sweep.with_resources(resources), line
 
 
 def _distinct_keys(

@@ -7,6 +7,7 @@ import importlib.metadata
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from rich.console import Console
 
@@ -18,10 +19,11 @@ from magtkd.store import Files, Store
 from tune.config import SweepConfig, SweepOptions, check_sweep
 from tune.driver.drive import drive
 from tune.driver.join import sweep_cluster
-from tune.driver.preview import check_labels, fitted, unread_in_sweep
+from tune.driver.preview import check_labels, unread_in_sweep
 from tune.ledger import (
     FORMAT,
     Event,
+    SweepEnd,
     SweepLayout,
     SweepOpened,
     SweepResumed,
@@ -29,11 +31,13 @@ from tune.ledger import (
     Warned,
     check_unused,
     fold,
+    is_begun,
     open_ledger,
     read_events,
+    read_sweep,
 )
 
-__all__ = ["resume_sweep", "run_sweep"]
+__all__ = ["is_to_resume", "resume_sweep", "run_sweep"]
 
 VERSIONS = ("magtkd", "ray", "torch", "optuna", "mlflow")
 
@@ -41,6 +45,39 @@ VERSIONS = ("magtkd", "ray", "torch", "optuna", "mlflow")
 def _complain(error: RayLostError) -> int:
     print(error, file=sys.stderr)
     return ResumableError.exit_code
+
+
+def is_to_resume(sweep: SweepConfig, options: SweepOptions) -> bool:
+    """Whether a sweep was begun, so that a job that is repeated resumes it and starts it else.
+
+    Args:
+        sweep: as a file has it.
+        options: where its storage is.
+
+    Raises:
+        SweepError: a sweep of this name was begun with other settings.
+        StorageLostError: an object store does not answer or refuses.
+    """
+    layout = SweepLayout.of(options.storage, sweep.name)
+    if not is_begun(layout):
+        return False
+    begun = read_sweep(layout).sweep
+    if found := _difference(begun.model_dump(mode="json"), sweep.model_dump(mode="json")):
+        name, old, new = found
+        raise SweepError(
+            f"{name}: {str(new)[:80]}, but sweep {sweep.name!r} was begun with {str(old)[:80]}; "
+            f"continue that with --resume {sweep.name}, or give this one another name"
+        )
+    return True
+
+
+def _difference(old: Any, new: Any, place: str = "") -> tuple[str, Any, Any] | None:
+    """The first value in which two trees differ, by its dotted name."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return None if old == new else (place, old, new)
+    names = dict.fromkeys((*old, *new))
+    inner = (_difference(old.get(n), new.get(n), f"{place}.{n}" if place else n) for n in names)
+    return next(filter(None, inner), None)
 
 
 def run_sweep(
@@ -77,31 +114,31 @@ def run_sweep(
     make_plan(sweep.base, source)
     unread = unread_in_sweep(sweep, source)
     Store(options.storage).check_writable()
-    with sweep_cluster(sweep, source, options, console) as joined:
-        fitting, gpu_line = fitted(sweep)
-        with open_ledger(layout) as ledger:
-            opened = SweepOpened(
-                name=sweep.name,
-                config=sweep.model_dump(mode="json"),
-                fingerprint=source.fingerprint,
-                tracked=options.tracking_uri != "",
-                versions={name: importlib.metadata.version(name) for name in VERSIONS},
-                format=FORMAT,
-            )
-            events: list[Event] = [ledger.append(opened)]
-            _write_for_people(layout, dump_yaml(sweep))
-            notes = [*unread, *joined.warnings, *([gpu_line] if gpu_line else ())]
-            events += [ledger.append(Warned(message=line)) for line in notes]
-            return drive(
-                fitting,
-                source,
-                options,
-                joined,
-                ledger=ledger,
-                events=events,
-                console=console,
-                on_lost=on_lost,
-            )
+    with (
+        sweep_cluster(sweep, source, options, console) as joined,
+        open_ledger(layout) as ledger,
+    ):
+        opened = SweepOpened(
+            name=sweep.name,
+            config=sweep.model_dump(mode="json"),
+            fingerprint=source.fingerprint,
+            tracked=options.tracking_uri != "",
+            versions={name: importlib.metadata.version(name) for name in VERSIONS},
+            format=FORMAT,
+        )
+        events: list[Event] = [ledger.append(opened)]
+        _write_for_people(layout, dump_yaml(sweep))
+        notes = [*unread, *joined.warnings, *([joined.chosen] if joined.chosen else ())]
+        events += [ledger.append(Warned(message=line)) for line in notes]
+        return drive(
+            joined,
+            source,
+            options,
+            ledger=ledger,
+            events=events,
+            console=console,
+            on_lost=on_lost,
+        )
 
 
 def _write_for_people(layout: SweepLayout, text: str) -> None:
@@ -118,7 +155,8 @@ def resume_sweep(
     console: Console | None = None,
     on_lost: Callable[[RayLostError], int] = _complain,
 ) -> SweepState:
-    """Resume a sweep from its ledger: trials that have not ended first, then new ones.
+    """Resume a sweep from its ledger: trials that have not ended first, then new ones. One that is
+    finished stays as it is, and nothing is started for it.
 
     A sweep that was begun without tracking continues without, unless an address is given. `console`
     and `on_lost` are as for `run_sweep`.
@@ -132,6 +170,8 @@ def resume_sweep(
         events = list(read_events(ledger.path))
         state = fold(events)
         sweep = state.sweep
+        if state.closed == SweepEnd.FINISHED:
+            return state
         if not state.is_tracked and options.tracking_uri is None:
             options = replace(options, tracking_uri="")
         source = source_of(read_corpus(sweep.data))
@@ -142,18 +182,18 @@ def resume_sweep(
             )
         Store(options.storage).check_writable()
         with sweep_cluster(sweep, source, options, console) as joined:
-            fitting, gpu_line = fitted(sweep)
             events.append(ledger.append(SweepResumed(format=FORMAT)))
             if state.format < FORMAT:
                 events.append(ledger.append(Warned(message=_older(state))))
-            events += [ledger.append(Warned(message=line)) for line in joined.warnings]
-            if gpu_line and gpu_line not in state.warnings:
-                events.append(ledger.append(Warned(message=gpu_line)))
+            events += [
+                ledger.append(Warned(message=line))
+                for line in (*joined.warnings, joined.chosen)
+                if line and line not in state.warnings
+            ]
             return drive(
-                fitting,
+                joined,
                 source,
                 options,
-                joined,
                 ledger=ledger,
                 events=events,
                 console=console,

@@ -39,7 +39,7 @@ from tune.ledger.layout import (
 from tune.ledger.live import Live, LiveFile, LiveNode
 from tune.ledger.owner import read_owner
 from tune.ledger.state import SweepState, TrialState
-from tune.ledger.sweeps import check_unused, open_ledger, read_sweep
+from tune.ledger.sweeps import check_unused, is_begun, open_ledger, read_sweep
 
 __all__ = [
     "FORMAT",
@@ -71,6 +71,7 @@ __all__ = [
     "encode_event",
     "first_event",
     "fold",
+    "is_begun",
     "open_ledger",
     "pull_ledger",
     "read_events",

@@ -11,7 +11,7 @@ from tune.ledger.layout import SweepLayout
 from tune.ledger.remote import RemoteLedger
 from tune.ledger.state import SweepState
 
-__all__ = ["check_unused", "open_ledger", "read_sweep"]
+__all__ = ["check_unused", "is_begun", "open_ledger", "read_sweep"]
 
 
 def open_ledger(layout: SweepLayout, *, resume: bool = False) -> Ledger:
@@ -54,10 +54,20 @@ def read_sweep(layout: SweepLayout) -> SweepState:
     return fold(read_events(layout.ledger))
 
 
-def _check_opened(layout: SweepLayout) -> None:
+def is_begun(layout: SweepLayout) -> bool:
+    """Whether there is something of a sweep to read or resume.
+
+    Raises:
+        SweepError: the ledger is damaged.
+        StorageLostError: an object store does not answer or refuses.
+    """
     pull_ledger(layout)
     # A driver that died before its first event left a ledger without a sweep.
-    if not layout.ledger.is_file() or first_event(layout.ledger) is None:
+    return layout.ledger.is_file() and first_event(layout.ledger) is not None
+
+
+def _check_opened(layout: SweepLayout) -> None:
+    if not is_begun(layout):
         raise _unknown(layout)
 
 

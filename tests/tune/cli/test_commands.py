@@ -238,6 +238,32 @@ def test_neither_a_file_nor_a_name(refused):
     assert "--resume NAME" in refused("sweep", "toy.yaml", "--resume", "toy")
 
 
+def test_a_finished_sweep_is_not_started_again(call, swept):
+    before = read_sweep(swept)
+    code, out, _ = call("sweep", "toy.yaml", "--resume-or-start")
+    assert code == 0
+    assert "next: magtkd best toy" in out
+    assert vars(read_sweep(swept)) == vars(before)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("search.num_trials=7", "search.num_trials: 7, but sweep 'toy' was begun with 20; "),
+        ("space.fusion.dropout.float=[0,0.5]", "space.fusion.dropout.float: [0.0, 0.5], but "),
+        ("fusion.depth=3", "fusion.depth: 3, but sweep 'toy' was begun with 1; "),
+    ],
+)
+def test_a_sweep_is_not_resumed_by_a_file_with_other_settings(refused, swept, override, words):
+    line = refused("sweep", "toy.yaml", override, "--resume-or-start")
+    assert line.startswith(words)
+    assert line.endswith("continue that with --resume toy, or give this one another name")
+
+
+def test_resume_or_start_is_for_a_file(refused, swept):
+    assert "give a sweep file" in refused("sweep", "--resume", "toy", "--resume-or-start")
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
