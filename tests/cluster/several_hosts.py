@@ -70,15 +70,22 @@ class Hosts:
     def magtkd(self, host: int, *arguments: object, **options: Any) -> tuple[int, str, str]:
         return self.run(host, sys.executable, "-m", "tune.cli", *arguments, **options)
 
-    def start_head(self, num_cpus: int = 0, port: int = 6379, **environment: str) -> None:
-        self._ray_start(
-            1, num_cpus, "--head", f"--port={port}", "--include-dashboard=false", **environment
-        )
+    def start_head(
+        self, num_cpus: int = 0, *options: str, port: int = 6379, **environment: str
+    ) -> None:
+        head = ("--head", f"--port={port}", "--include-dashboard=false")
+        self._ray_start(1, num_cpus, *head, *options, **environment)
 
     def start_node(
-        self, host: int, num_cpus: int = 1, python: str = sys.executable, **environment: str
+        self,
+        host: int,
+        num_cpus: int = 1,
+        *options: str,
+        python: str = sys.executable,
+        **environment: str,
     ) -> None:
-        self._ray_start(host, num_cpus, f"--address={HEAD}", python=python, **environment)
+        address = f"--address={HEAD}"
+        self._ray_start(host, num_cpus, address, *options, python=python, **environment)
 
     def _ray_start(
         self,
@@ -120,7 +127,8 @@ class Hosts:
     def write_sweep(self, **changes: Any) -> None:
         tree = dict(SWEEP)
         for name, value in changes.items():
-            tree[name] = {**tree[name], **value} if isinstance(value, dict) else value
+            is_section = isinstance(value, dict) and name != "space"
+            tree[name] = {**tree.get(name, {}), **value} if is_section else value
         (self.folder / "sweep.yaml").write_text(yaml.safe_dump(tree))
 
     def close(self) -> None:

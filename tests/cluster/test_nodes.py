@@ -169,3 +169,25 @@ def test_nodes_that_are_waited_for(hosts: Hosts) -> None:
     assert driver.returncode == 0, err
     assert err.count("waiting for nodes: 1 of 2 are alive; ") == 1
     assert completed(hosts) == 3
+
+
+@pytest.mark.parametrize("scheduler", ["fifo", "pbt"])
+def test_trials_live_on_all_hosts_where_one_is_too_small(hosts: Hosts, scheduler: str) -> None:
+    """A host of 450 MiB has room for two trials, three hosts for more than six."""
+    memory = f"--memory={450 << 20}"
+    hosts.start_head(0, memory)
+    hosts.start_node(2, 1, memory)
+    hosts.start_node(3, 1, memory)
+    hosts.write_sweep(
+        search={"num_trials": 6, "max_concurrent": 6},
+        fusion={"epochs": 60},
+        scheduler={"kind": scheduler, "perturbation_interval": 5} if scheduler == "pbt" else {},
+        space={"fusion.learning_rate": {"float": [1e-4, 1e-2], "log": True}},
+    )
+    process = hosts.start(1, sys.executable, "-m", "tune.cli", *RUN)
+    wait_until(lambda: any(hosts.is_busy(host, "Trial") for host in (2, 3)), process)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    check_quiet(out, err)
+    assert completed(hosts) == 6
+    assert "run at a time" not in err

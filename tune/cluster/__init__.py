@@ -3,7 +3,7 @@
 from tune.cluster.address import RunningCluster, find_cluster
 from tune.cluster.checks import Need, check_nodes, report_nodes, shared_token
 from tune.cluster.local import chosen_address, driver_node, ray_cluster
-from tune.cluster.nodes import Node, live_nodes, node_types, wait_for_nodes
+from tune.cluster.nodes import Node, is_fixed, live_nodes, node_types, wait_for_nodes
 from tune.cluster.probe import NodeReport, report_node
 from tune.cluster.resources import check_resources, with_gpu_shares
 from tune.cluster.shape import Shape, shape_of
@@ -19,6 +19,7 @@ __all__ = [
     "chosen_address",
     "driver_node",
     "find_cluster",
+    "is_fixed",
     "live_nodes",
     "node_types",
     "ray_cluster",

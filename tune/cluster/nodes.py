@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,13 +16,15 @@ from magtkd.config import NodeType
 from magtkd.errors import ResumableError
 from tune.cluster.shape import A_LITTLE, ACCELERATOR, Shape
 
-__all__ = ["Node", "live_nodes", "node_types", "wait_for_nodes"]
+__all__ = ["Node", "is_fixed", "live_nodes", "node_types", "wait_for_nodes"]
 
 POLL_SECONDS = 1.0
 SAY_SECONDS = 60.0
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` puts its file on the head."""
+KUBERAY = "KUBERAY_GEN_RAY_START_CMD"
+"""What KubeRay sets in its pods."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +117,12 @@ def node_types(given: Mapping[str, NodeType], bootstrap: Path = BOOTSTRAP) -> tu
         return tuple(_of_ray_s(name, one) for name, one in _added(tree))
     except (AttributeError, TypeError, ValueError):
         return ()  # what Ray wrote for itself may change with its version
+
+
+def is_fixed(given: Mapping[str, NodeType]) -> bool:
+    """Whether the cluster stays as it is, as far as its driver can know: its nodes are named
+    nowhere, and it is none of KubeRay's, whose autoscaler cannot be seen from a pod."""
+    return not node_types(given) and KUBERAY not in os.environ
 
 
 def _added(tree: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 import ray.tune as ray_tune
 from ray.air._internal import usage
 from ray.exceptions import RayError
@@ -25,7 +24,7 @@ from tune.config import SweepConfig, SweepOptions
 from tune.driver.join import Joined
 from tune.driver.lifeline import lifeline
 from tune.driver.recorder import Recorder
-from tune.driver.room import free_bytes, trials_at_a_time
+from tune.driver.room import room_for_trials
 from tune.driver.watch import Stop, Watch, stop_signals
 from tune.engine import remove_free_claims, start_engine
 from tune.ledger import (
@@ -222,6 +221,9 @@ def _fit(work: _Work, recorder: Recorder, stop: Stop, watch: Watch) -> None:
 
     sweep, options, unfinished = work.sweep, work.options, work.unfinished
     stops = sweep.scheduler.decides_after(sweep.problem)
+    room = room_for_trials(sweep, shares_files=not work.layout.remote)
+    if room.warning and room.warning not in work.state.warnings:
+        recorder.record(Warned(message=room.warning))
     trainable = ray_tune.with_resources(
         ray_tune.with_parameters(
             Trial,
@@ -231,11 +233,8 @@ def _fit(work: _Work, recorder: Recorder, stop: Stop, watch: Watch) -> None:
             shares_sessions=sweep.scheduler.shares_sessions,
             max_failures=options.max_failures,
         ),
-        ray_tune.PlacementGroupFactory([_trial_resources()]),
+        ray_tune.PlacementGroupFactory([dict(room.resources)]),
     )
-    concurrent, warning = trials_at_a_time(sweep, free_bytes())
-    if warning and warning not in work.state.warnings:
-        recorder.record(Warned(message=warning))
     _count_no_callbacks()
     in_batches = len(stops) < sweep.problem.max_epochs
     # Tune insists on a folder of its own; everything that is worth keeping is in the ledger.
@@ -246,7 +245,7 @@ def _fit(work: _Work, recorder: Recorder, stop: Stop, watch: Watch) -> None:
                 search_alg=OptunaSearcher(work.study, on_suggest, unfinished),
                 scheduler=work.scheduler,
                 num_samples=work.study.max_trials - work.study.num_trials + len(unfinished),
-                max_concurrent_trials=concurrent,
+                max_concurrent_trials=room.count,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"trial-{trial.trial_id}",
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -263,16 +262,6 @@ def _fit(work: _Work, recorder: Recorder, stop: Stop, watch: Watch) -> None:
                 failure_config=ray_tune.FailureConfig(max_failures=options.max_failures),
             ),
         ).fit()
-
-
-def _trial_resources() -> dict[str, float]:
-    """What a trial asks of the cluster: a place on the driver's node, and no CPU.
-
-    Tune wants a request that is not empty, and 0.001 CPU for each of two trials would leave room
-    for one worker on two CPUs. On the driver's node, which no autoscaler removes, trials can pass
-    their sessions on by files.
-    """
-    return {f"node:{ray.util.get_node_ip_address()}": 0.001}
 
 
 def _count_no_callbacks() -> None:

@@ -1,23 +1,62 @@
-"""How many trials there may be at a time: each is a process on the driver's node."""
+"""Where trials live, and how many there may be at a time: each is a process.
+
+They are on the driver's node, which no autoscaler removes: a node that holds one is never idle.
+Where that is too small and the cluster is of a fixed size, they are on all of its nodes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ray
 
 from magtkd.errors import SweepError
-from tune.cluster import live_nodes
+from tune.cluster import is_fixed, live_nodes
 from tune.config import SweepConfig
 
-__all__ = ["free_bytes", "trials_at_a_time"]
+__all__ = ["TrialRoom", "free_bytes", "room_for_trials", "trials_at_a_time"]
 
 TRIAL_BYTES = 150 << 20
 """What a trial's process takes, what it shares with others aside (`benchmarks/trial_cost.py`)."""
 SHARE = 0.75
 """Of the free memory; engine, driver and perhaps workers need some, too."""
 MEMINFO = Path("/proc/meminfo")
+
+
+@dataclass(frozen=True)
+class TrialRoom:
+    """How many trials run at a time, what each asks Ray for, and a warning; empty where there is
+    room for as many as asked for."""
+
+    count: int
+    resources: Mapping[str, float]
+    warning: str = ""
+
+
+def room_for_trials(sweep: SweepConfig, *, shares_files: bool) -> TrialRoom:
+    """The room for the trials of a sweep on its cluster.
+
+    Args:
+        sweep: the sweep.
+        shares_files: whether the nodes see the folder in which Ray Tune keeps what trials hand on.
+    """
+    free = free_bytes()
+    count, warning = trials_at_a_time(sweep, free)
+    can_spread = shares_files or not sweep.scheduler.shares_sessions
+    if warning and can_spread and is_fixed(sweep.resources.node_types):
+        free += sum(memory // TRIAL_BYTES * TRIAL_BYTES for memory in _memory_elsewhere())
+        count, warning = trials_at_a_time(sweep, free, "nodes")
+        return TrialRoom(count, {"memory": TRIAL_BYTES}, warning)
+    # Tune wants a request that is not empty, and 0.001 CPU for each of two trials would leave room
+    # for one worker on two CPUs.
+    return TrialRoom(count, {f"node:{ray.util.get_node_ip_address()}": 0.001}, warning)
+
+
+def _memory_elsewhere() -> list[float]:
+    own = ray.get_runtime_context().get_node_id()
+    return [node.totals.get("memory", 0.0) for node in live_nodes() if node.id != own]
 
 
 def free_bytes() -> float:
@@ -33,12 +72,13 @@ def free_bytes() -> float:
         return found  # another system than Linux
 
 
-def trials_at_a_time(sweep: SweepConfig, free: float) -> tuple[int, str]:
+def trials_at_a_time(sweep: SweepConfig, free: float, place: str = "node") -> tuple[int, str]:
     """How many trials of a sweep may run at a time.
 
     Args:
         sweep: the sweep.
         free: bytes of memory for them and what runs beside them.
+        place: where that is, in words.
 
     Returns:
         the number, and a warning; empty where there is room for as many as asked for.
@@ -50,7 +90,9 @@ def trials_at_a_time(sweep: SweepConfig, free: float) -> tuple[int, str]:
     if room >= wanted:
         return asked, ""
     needs = f"{wanted} trials at a time need {wanted * TRIAL_BYTES / SHARE / (1 << 30):.1f} GiB"
-    warning = f"search.max_concurrent: {needs}, and {free / (1 << 30):.1f} GiB are free on the node"
+    warning = (
+        f"search.max_concurrent: {needs}, and {free / (1 << 30):.1f} GiB are free on the {place}"
+    )
     try:
         sweep.scheduler.check(replace(sweep.problem, max_concurrent=int(room)))
     except SweepError:
