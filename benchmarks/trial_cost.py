@@ -12,6 +12,7 @@ Tune.
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import functools
 import io
@@ -125,6 +126,10 @@ def main() -> None:
             answer = come_up(**json.loads(options.child))
         print(json.dumps(answer))
         return
+    # As an installation has it, and Ray has here; an editable one compiles at the first import.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    for package in ("magtkd", "tune"):
+        compileall.compile_dir(Path(__file__).parent.parent / package, quiet=1)
     result: dict[str, Any] = {"machine": common.machine(), "trials": options.trials}
     rounds = result["rounds"] = common.alternate(
         {

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +16,7 @@ from magtkd.cli.app import examples
 from magtkd.cli.options import JsonOption
 from magtkd.config import (
     Config,
+    Section,
     file_schema,
     load_config,
     nearest,
@@ -96,16 +96,17 @@ def _print_values(config: Config, section: str | None, *, as_json: bool) -> None
     Console().print(table)
 
 
-def _values_of(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+def _values_of(config: Section, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     """Each value of a configuration: dotted name, plain value, first sentence of its meaning."""
     plain = config.model_dump(mode="json")
+    described = config.descriptions()
     for name, field in type(config).model_fields.items():
         inner = getattr(config, name)
-        if isinstance(inner, BaseModel):
+        if isinstance(inner, Section):
             yield from _values_of(inner, f"{prefix}{name}.")
             continue
-        described = " ".join((field.description or _about(field.annotation)).split())
-        yield f"{prefix}{name}", plain[name], described
+        about = " ".join((described.get(name) or _about(field.annotation)).split())
+        yield f"{prefix}{name}", plain[name], about
 
 
 def _about(annotation: Any) -> str:

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
 from magtkd.config.checks import validate
@@ -25,7 +23,14 @@ _PATHS = {("data", "path"), ("data", "media"), ("fusion", "initial")}
 """Values that are paths, relative to the file or command line that gives them."""
 
 
+# OmegaConf is loaded where it is used: it is a third of what a trial's process, which reads no
+# file, imports beside Ray.
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -92,6 +97,8 @@ def read_config_file(path: str | Path, _seen: tuple[Path, ...] = ()) -> dict[str
     # Spaces are whole: a sweep that extends another and names a space means only that space.
     if "space" in tree:
         parent.pop("space", None)
+    from omegaconf import OmegaConf
+
     merged = OmegaConf.merge(OmegaConf.create(parent), OmegaConf.create(tree))
     return typing.cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
 
@@ -141,6 +148,9 @@ def load_config(
 
 
 def _override_value(override: str, raw: str) -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     # OmegaConf reads `1e-4` as a number, plain YAML as a string.
     try:
         parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={raw}"]), resolve=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import functools
+import inspect
+import itertools
+import textwrap
 from collections.abc import Collection
 from typing import Annotated, Any, ClassVar
 
@@ -18,13 +22,15 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-def _name_readers(schema: dict[str, Any], model: type[Section]) -> None:
-    """Add to each field's description which variants read it, where not all do."""
+def _describe(schema: dict[str, Any], model: type[Section]) -> None:
+    """Add to a model's JSON schema what its fields are, and which variants read each, where not all
+    do."""
+    described = model.descriptions()
     for name, field in schema.get("properties", {}).items():
         readers = [reader for choice in model.CHOICES for reader in choice.readers(name)]
-        if readers:
-            text = f"{field.get('description', '')} Read by: {', '.join(readers)}."
-            field["description"] = text.strip()
+        read_by = f"Read by: {', '.join(readers)}." if readers else ""
+        if text := f"{described.get(name, '')} {read_by}".strip():
+            field["description"] = text
 
 
 class Section(BaseModel):
@@ -35,17 +41,41 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(
+        # Most processes of a sweep only pass sections on.
+        defer_build=True,
         frozen=True,
         extra="forbid",
-        use_attribute_docstrings=True,
         validate_default=True,
-        json_schema_extra=_name_readers,
+        json_schema_extra=_describe,
     )
 
     CHOICES: ClassVar[tuple[Choice, ...]] = ()
     """The fields that choose a variant, with what each variant reads."""
     CONDITIONS: ClassVar[Reads] = {}
     """Further conditions under which a field is read."""
+
+    @classmethod
+    @functools.cache
+    def descriptions(cls) -> dict[str, str]:
+        """The docstrings of the fields.
+
+        Pydantic can read them itself, but does so for each class when it is made: a tenth of a
+        second for each process of a sweep, none of which shows them.
+        """
+        found: dict[str, str] = {}
+        for owner in reversed(cls.__mro__):
+            if not issubclass(owner, BaseModel) or owner is BaseModel:
+                continue
+            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+            assert isinstance(tree, ast.ClassDef)
+            for pair in itertools.pairwise(tree.body):
+                match pair:
+                    case (
+                        ast.AnnAssign(target=ast.Name(id=name)),
+                        ast.Expr(value=ast.Constant(value=str(docstring))),
+                    ):
+                        found[name] = inspect.cleandoc(docstring)
+        return found
 
     def unread(self, given: Given = EVERYTHING) -> dict[str, str]:
         """The dotted names within this section that are not read, and why; a section in it that is
