@@ -8,6 +8,14 @@ Kinds: the driver; a trial's actor; a worker that trains a stage, or holds a fus
 engine; the raylet of another node; the MLflow server; an artifact that is damaged between two runs;
 SIGTERM, SIGINT and SIGUSR1 to the driver. `--nodes 0` has each driver start a Ray of its own, which
 ends with it. Without `--data` the corpus is made up and tiny.
+
+    python benchmarks/chaos.py --hosts
+    python benchmarks/chaos.py --hosts "link cut" "S3 503" --times 3
+
+Faults of hosts and of an object store, each in a sweep of its own on four hosts, which are network
+namespaces of this machine: a link that is cut for a minute, a host that dies and comes back, a head
+that stands still for half a minute, a host that is added, a full disk of one host; a store that is
+slow, answers 500 or 503, or resets connections, for half a minute. Needs root, and moto's server.
 """
 
 from __future__ import annotations
@@ -26,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import chaos_checks as checks
+import chaos_hosts
 import chaos_kills as kills
 import common
 import yaml
@@ -366,7 +375,7 @@ def _note_progress(round_: Round) -> None:
     """How long after each kill the sweep got on."""
     lines = round_.lines()
     for kill in round_.kills:
-        news = (line for line in lines if line["kind"] in {"trial_report", "trial_ended"})
+        news = (line for line in lines if line["kind"] in checks.NEWS)
         if (after := next((line for line in news if line["time"] > kill.time), None)) is not None:
             kill.seconds = (after["time"] - kill.time) / 1000
         kill.outcome = "resumed" if kill.kind in DRIVER_KINDS else "retried"
@@ -496,7 +505,17 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=KINDS)
     parser.add_argument("--compare", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--folder", type=Path, help="work here, and leave everything there")
+    parser.add_argument(
+        "--hosts",
+        nargs="*",
+        choices=list(chaos_hosts.FAULTS),
+        help="faults of hosts and of an object store instead; all, where none is named",
+    )
+    parser.add_argument("--times", type=int, default=1, help="for each fault of --hosts")
     options = parser.parse_args()
+    if options.hosts is not None:
+        kinds = options.hosts or list(chaos_hosts.FAULTS)
+        raise SystemExit(chaos_hosts.run_faults(kinds, options.times, options.out))
     result: dict[str, Any] = {"machine": common.machine(), "seed": options.seed}
     # Sockets below it have short names only.
     folder = options.folder or Path(tempfile.mkdtemp(prefix="chaos-", dir="/tmp"))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "NEWS",
     "Failure",
     "check_asha",
     "check_ends",
@@ -37,6 +38,8 @@ STATES = {"completed": "COMPLETE", "stopped": "PRUNED", "diverged": "FAIL", "fai
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 WORK = {"trial", "stage", "fusion", "engine", "raylet", "MLflow"}
 """Kinds of kills after which the same driver goes on."""
+NEWS = {"trial_report", "trial_ended"}
+"""Kinds of lines that show that a sweep gets on."""
 NUM_SHOWN = 6
 
 

@@ -75,15 +75,15 @@ class FailingProxy:
     """Passes connections on to a server, or does what `mode` says:
 
     `pass`, `reset` (each connection is reset), `500`, `503` and `403` (each request is answered
-    so), `hang` (nothing is answered).
+    so), `hang` (nothing is answered), `slow` (each answer comes a second late).
     """
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self._target, self._host = port, host
         self._mode = "pass"
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server = socket.create_server((host, 0))
         self.port = int(self._server.getsockname()[1])
         self.num_refused = 0
         """Connections that were not passed on."""
@@ -105,7 +105,7 @@ class FailingProxy:
     def address(self, prefix: str) -> str:
         """The address of a prefix in the bucket, for a `--storage`."""
         return (
-            f"s3://{BUCKET}/{prefix}?scheme=http&endpoint_override=127.0.0.1:{self.port}"
+            f"s3://{BUCKET}/{prefix}?scheme=http&endpoint_override={self._host}:{self.port}"
             "&region=us-east-1"
         )
 
@@ -124,10 +124,10 @@ class FailingProxy:
             threading.Thread(target=self._serve, args=(client, self._mode), daemon=True).start()
 
     def _serve(self, client: socket.socket, mode: str) -> None:
-        self.num_refused += mode != "pass"
+        self.num_refused += mode not in {"pass", "slow"}
         try:
-            if mode == "pass":
-                self._pass_on(client)
+            if mode in {"pass", "slow"}:
+                self._pass_on(client, 1.0 if mode == "slow" else 0.0)
             elif mode == "hang":
                 time.sleep(600)
             elif mode == "reset":
@@ -142,11 +142,11 @@ class FailingProxy:
             with contextlib.suppress(OSError):
                 client.close()
 
-    def _pass_on(self, client: socket.socket) -> None:
+    def _pass_on(self, client: socket.socket, delay: float) -> None:
         with socket.create_connection(("127.0.0.1", self._target)) as server:
             with self._lock:
                 self._open.add(server)
-            back = threading.Thread(target=_copy, args=(server, client), daemon=True)
+            back = threading.Thread(target=_copy, args=(server, client, delay), daemon=True)
             back.start()
             _copy(client, server)
             back.join()
@@ -154,9 +154,10 @@ class FailingProxy:
                 self._open.discard(server)
 
 
-def _copy(source: socket.socket, target: socket.socket) -> None:
+def _copy(source: socket.socket, target: socket.socket, delay: float = 0.0) -> None:
     with contextlib.suppress(OSError):
         while block := source.recv(1 << 16):
+            time.sleep(delay)
             target.sendall(block)
     with contextlib.suppress(OSError):
         target.shutdown(socket.SHUT_WR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -38,11 +39,11 @@ SWEEP: dict[str, Any] = {
 class Hosts:
     """Hosts 1, 2, ... of their own addresses, with one file system; `home` is the user's."""
 
-    def __init__(self, folder: Path, home: Path) -> None:
+    def __init__(self, folder: Path, home: Path, count: int = 3) -> None:
         self.folder, self.home = folder, home
         self._state = tempfile.mkdtemp(prefix="mh", dir="/tmp")  # sockets need short paths
         self._started: list[subprocess.Popen[str]] = []
-        self.call("up", 3)
+        self.call("up", count)
 
     def call(self, *arguments: object) -> None:
         subprocess.run([SCRIPT, *map(str, arguments)], env=self._environment({}), check=True)
@@ -105,9 +106,28 @@ class Hosts:
             f"--node-ip-address={NET}.{host}",
             f"--num-cpus={num_cpus}",
             "--object-store-memory=100000000",
+            timeout=240,
             **environment,
         )
         assert code == 0, out + err
+
+    def start_launcher(self, host: int, num_cpus: int = 1) -> None:
+        """Ray on a host, started again whenever it ends, as a launcher with restarts does."""
+        start = f"{sys.executable} -m ray.scripts.scripts start --block --disable-usage-stats"
+        start += f" --address={HEAD} --node-ip-address={NET}.{host} --num-cpus={num_cpus}"
+        start += " --object-store-memory=100000000 >/dev/null 2>&1"
+        self.start(host, "bash", "-c", f"while true; do {start}; sleep 1; done")
+
+    def processes(self, host: int) -> list[psutil.Process]:
+        """All processes of a host, but for the one that keeps it."""
+        keeper = int(Path(self._state, f"{host}.pid").read_text())
+        space = os.readlink(f"/proc/{keeper}/ns/pid")
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{process.pid}/ns/pid") == space and process.pid != keeper:
+                    found.append(process)
+        return found
 
     def raylet(self, host: int) -> psutil.Process:
         """The raylet of a host."""
