@@ -186,13 +186,13 @@ def _until_used(site: Site, host: int) -> str:
 
 
 def _has_raylet(site: Site, host: int) -> bool:
-    with contextlib.suppress(StopIteration):
+    with contextlib.suppress(LookupError):
         return bool(site.hosts.raylet(host).is_running())
     return False
 
 
 def _is_training(site: Site, host: int) -> bool:
-    with contextlib.suppress(StopIteration, psutil.Error):
+    with contextlib.suppress(LookupError, psutil.Error):
         calls = ("Worker.train", "Worker.advance")
         return any(site.hosts.is_busy(host, f"ray::{call}") for call in calls)
     return False

@@ -1,9 +1,10 @@
-"""How many trials a minute a cluster of more nodes does, and what the driver spends on a
-trial. Nodes are raylets of one CPU each on this machine; stages sleep, so that their CPU is not
-needed.
+"""How many trials a minute a cluster of more nodes does, and what driver, engine and everything
+together spend on a trial. Nodes are raylets of one CPU each on this machine; stages sleep, so that
+their CPU is not needed. The row at which all processes together keep the machine's cores busy is
+where this machine, and not the sweep, is the limit.
 
     python benchmarks/cluster_scale.py
-    python benchmarks/cluster_scale.py --nodes 1 2 4 8 16 --trials-per-node 8
+    python benchmarks/cluster_scale.py --nodes 1 2 4 8 16 32 --trials-per-node 8
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import functools
 import io
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from magtkd.metrics import Report
 from magtkd.store import Artifact
 
 EPOCHS = 4
+PARTS = ("driver", "engine", "all")
 
 
 class SleepSession(StubSession):
@@ -58,8 +61,49 @@ class SleepTrainer(StubTrainer):
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    times = process.cpu_times()
+    """Of a process that is alive; 0 for one that is gone."""
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0
     return float(times.user + times.system)
+
+
+class CpuSampler:
+    """Samples the time of a core of this process and all below it, and of the engine alone, until
+    closed; what a process has used until its last sample counts."""
+
+    def __init__(self) -> None:
+        self._driver, self._closed = psutil.Process(), threading.Event()
+        self._used: dict[int, float] = {}
+        self._engine = 0
+        self._sample()
+        self._before = self._used.copy()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closed.wait(1.0):
+            self._sample()
+
+    def _sample(self) -> None:
+        for process in (self._driver, *self._driver.children(recursive=True)):
+            self._used[process.pid] = max(cpu_seconds(process), self._used.get(process.pid, 0.0))
+            with contextlib.suppress(psutil.Error):
+                if not self._engine and process.cmdline()[:1] == ["ray::Engine"]:
+                    self._engine = process.pid
+
+    def close(self) -> dict[str, float]:
+        """Seconds of a core of the driver, of the engine, and of all."""
+        self._closed.set()
+        self._thread.join()
+        self._sample()
+        used = {pid: one - self._before.get(pid, 0.0) for pid, one in self._used.items()}
+        return {
+            "driver": used[self._driver.pid],
+            "engine": used.get(self._engine, 0.0),
+            "all": sum(used.values()),
+        }
 
 
 def sweep_on(num_nodes: int, num_trials: int, per_node: int) -> dict[str, Any]:
@@ -83,12 +127,11 @@ def sweep_on(num_nodes: int, num_trials: int, per_node: int) -> dict[str, Any]:
     for number in range(num_nodes):
         cluster.add_node(num_cpus=1, node_ip_address=f"127.0.6.{number + 1}")
     ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
-    driver = psutil.Process()
     try:
         with common.scratch() as storage:
-            before = cpu_seconds(driver)
+            sampler = CpuSampler()
             run = common.run_timed(sweep, storage, trainer=SleepTrainer(), tracking_uri="")
-            used = cpu_seconds(driver) - before
+            used = sampler.close()
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -100,7 +143,8 @@ def sweep_on(num_nodes: int, num_trials: int, per_node: int) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "trials_per_minute": 60 * num_trials / seconds,
-        "driver_cpu_per_trial": used / num_trials,
+        **{f"{name}_cpu_per_trial": one / num_trials for name, one in used.items()},
+        "cores_busy": used["all"] / run.seconds,
     }
 
 
@@ -132,13 +176,20 @@ def main() -> None:
     }
     result["rounds"] = rounds = common.alternate(variants, options.rounds)
     first = rounds[0][next(iter(variants))]["trials_per_minute"]
-    columns = ["nodes of one CPU", "trials a minute", "times the first", "driver's CPU s a trial"]
+    columns = [
+        "nodes of one CPU",
+        "trials a minute",
+        "times the first",
+        *(f"CPU s a trial: {name}" for name in PARTS),
+        "cores busy",
+    ]
     rows = [
         [
             name,
             one["trials_per_minute"],
             one["trials_per_minute"] / first,
-            one["driver_cpu_per_trial"],
+            *(one[f"{part}_cpu_per_trial"] for part in PARTS),
+            one["cores_busy"],
         ]
         for found in rounds
         for name, one in found.items()

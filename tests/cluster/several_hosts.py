@@ -130,15 +130,17 @@ class Hosts:
         return found
 
     def raylet(self, host: int) -> psutil.Process:
-        """The raylet of a host."""
+        """The raylet of a host.
+
+        Raises:
+            LookupError: there is none.
+        """
         mine = f"--node_ip_address={NET}.{host}"
-        return next(
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if (line := process.info["cmdline"])
-            and line[0].endswith("raylet/raylet")
-            and mine in line
-        )
+        for process in psutil.process_iter(["cmdline"]):
+            line = process.info["cmdline"]
+            if line and line[0].endswith("raylet/raylet") and mine in line:
+                return process
+        raise LookupError(f"host {host} has no raylet")
 
     def is_busy(self, host: int, call: str) -> bool:
         """Whether a worker on a host is in this call."""
