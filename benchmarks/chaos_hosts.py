@@ -177,18 +177,9 @@ def _signal(processes: Sequence[psutil.Process], number: int) -> None:
 
 
 def _until_used(site: Site, host: int) -> str:
-    """How long after Ray is up on a host a stage is trained there."""
-    up = _seconds_until(lambda: _has_raylet(site, host))
+    """How long after it is back, or Ray was started there, a host trains a stage."""
     used = _seconds_until(lambda: _is_training(site, host))
-    if up is None or used is None:
-        return f"; h{host} was not used again"
-    return f"; h{host} used {used:.0f} s after its Ray was up"
-
-
-def _has_raylet(site: Site, host: int) -> bool:
-    with contextlib.suppress(LookupError):
-        return bool(site.hosts.raylet(host).is_running())
-    return False
+    return f"; h{host} at work " + ("never" if used is None else f"{used:.0f} s later")
 
 
 def _is_training(site: Site, host: int) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -111,21 +112,22 @@ def _fitted(sweep: SweepConfig) -> tuple[SweepConfig, str]:
 def needs_of(sweep: SweepConfig, source: Source, store: Store) -> list[Need]:
     """What the stages of a sweep read beside the store, where they are not trained already."""
     found: dict[tuple[str, str], Need] = {}
+    exists = functools.cache(store.exists)  # many configurations share their early stages
     for values in sweep.search_space.probe(sweep.base, MAX_PROBED):
         # A hint: values that are not legal together are refused where they are tried.
         with contextlib.suppress(InputError):
             candidate = Candidate(values=values)
             config = candidate.config(sweep.base)
             plan = candidate.plan(sweep.base, source)
-            for need in _needs(config, plan, store):
+            for need in _needs(config, plan, exists):
                 found[need.stage, need.path] = need
     return list(found.values())
 
 
-def _needs(config: Config, plan: Plan, store: Store) -> Iterator[Need]:
+def _needs(config: Config, plan: Plan, exists: Callable[[str, str], bool]) -> Iterator[Need]:
     for stage, key in plan.keys.items():
         for name, path in _read_by(stage, config):
-            if not store.exists(stage, key):
+            if not exists(stage, key):
                 shape = shape_of(getattr(config.resources, stage))
                 yield Need(stage=stage, shape=shape, name=name, path=path)
 
