@@ -215,10 +215,12 @@ def check_sweep(sweep: SweepConfig) -> None:
     """Check that the sections fit each other.
 
     Raises:
-        SweepError: names or values that the configuration does not have, a sampler or scheduler
-            that cannot search this space, several objectives where one is needed, more epochs of
-            grace than there are.
+        SweepError: an objective whose worst value would be searched, names or values that the
+            configuration does not have, a sampler or scheduler that cannot search this space,
+            several objectives where one is needed, more epochs of grace than there are.
     """
+    for objective in sweep.objective:
+        objective.check()
     try:
         sweep.search_space.check(sweep.base)
     except SweepError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator, model_validator
 
 from magtkd.config import Section, nearest
+from magtkd.errors import SweepError
 
 __all__ = ["METRICS", "Mode", "Objective"]
 
@@ -16,13 +18,25 @@ METRICS = ("dev/accuracy", "dev/loss", "dev/weighted_f1")
 Mode = Literal["min", "max"]
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]  # it depends on the metric
+
+
 class Objective(Section):
     """A metric to optimise."""
 
     metric: str = "dev/weighted_f1"
     """`dev/accuracy`, `dev/loss`, `dev/weighted_f1`, or `dev/f1/<label>`."""
-    mode: Mode = "max"
-    """Whether to minimise or maximise."""
+    mode: Mode = Field(default="max", json_schema_extra=_without_default)
+    """Whether to minimise or maximise; by default what is better: `min` for `dev/loss`, `max` for
+    the others."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _direction(cls, tree: Any) -> Any:
+        if not isinstance(tree, Mapping) or "mode" in tree:
+            return tree
+        return {**tree, "mode": _better(str(tree.get("metric")))}
 
     @field_validator("metric")
     @classmethod
@@ -39,7 +53,25 @@ class Objective(Section):
         hint = nearest(metric, known) or f"; known are {', '.join(known)}"
         raise ValueError(f"{metric!r}: no such metric{hint}")
 
+    def check(self) -> None:
+        """Check the direction. Ledgers have had others, and are read with them.
+
+        Raises:
+            SweepError: the sweep would search for the worst value.
+        """
+        better = _better(self.metric)
+        if self.mode != better:
+            worse = "higher" if better == "min" else "lower"
+            raise SweepError(
+                f"objective.mode: {self.mode}: {self.metric} is worse where it is {worse}; "
+                f"write mode: {better}, or leave it out"
+            )
+
     @property
     def sign(self) -> int:
         """1 where more is better, -1 where less is: signed values compare as `max`."""
         return 1 if self.mode == "max" else -1
+
+
+def _better(metric: str) -> Mode:
+    return "min" if metric == "dev/loss" else "max"

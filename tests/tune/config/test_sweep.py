@@ -117,6 +117,25 @@ def test_an_f1_of_any_label_is_a_metric():
     assert sweep.objective[0].metric == "dev/f1/joy"
 
 
+@pytest.mark.parametrize(
+    ("metric", "mode"),
+    [
+        ("dev/loss", "min"),
+        ("dev/accuracy", "max"),
+        ("dev/weighted_f1", "max"),
+        ("dev/f1/joy", "max"),
+    ],
+)
+def test_the_metric_gives_the_direction(path, metric, mode):
+    objective = f"objective={{metric: {metric}}}"
+    assert load_sweep(path, [objective]).objective[0].mode == mode
+    other = {"min": "max", "max": "min"}[mode]
+    with pytest.raises(SweepError, match=rf"objective\.mode: {other}: {metric} is worse where"):
+        load_sweep(path, [objective, f"objective.mode={other}"])
+    # A ledger of a sweep that was run so is still read.
+    assert sweep_of(objective={"metric": metric, "mode": other}).objective[0].mode == other
+
+
 def test_a_sweep_is_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         sweep_of().name = "other"
