@@ -72,6 +72,7 @@ class Site:
         self.hosts, self.proxy = hosts, proxy
         self.storage = proxy.address("chaos") if proxy else str(hosts.folder / "store")
         self.struck_at = 0.0
+        self.driver: subprocess.Popen[str]
 
     @property
     def ledger(self) -> Path:
@@ -92,10 +93,11 @@ class Site:
         self.struck_at = time.time()
 
     def start(self) -> subprocess.Popen[str]:
-        """The driver."""
+        """Start the driver."""
         command = ("-m", "tune.cli", "sweep", "sweep.yaml", "--storage", self.storage)
         options = ("--address", HEAD, "--wait-nodes", "3", "--no-tracking")
-        return self.hosts.start(1, sys.executable, *command, *options)
+        self.driver = self.hosts.start(1, sys.executable, *command, *options)
+        return self.driver
 
 
 # --- faults -----------------------------------------------------------------------------------
@@ -127,6 +129,8 @@ def pause_head(site: Site) -> str:
     _signal(found, signal.SIGSTOP)
     time.sleep(AWAY_SECONDS)
     _signal(found, signal.SIGCONT)
+    # `nsenter`, which started the driver there, has stopped with it.
+    site.driver.send_signal(signal.SIGCONT)
     return ""
 
 
