@@ -6,8 +6,10 @@ import contextlib
 import itertools
 from dataclasses import dataclass
 
+import pyarrow.compute as pc
+
 from magtkd.config import names_of, nearest
-from magtkd.data import Corpus, read_corpus
+from magtkd.data import Corpus, prepare, read_corpus, read_metadata
 from magtkd.errors import InputError, SweepError
 from magtkd.pipeline import Source, given_settings, source_of, unread_lines, unread_names
 from magtkd.store import Store
@@ -45,17 +47,25 @@ class Preview:
 
 
 def check_labels(sweep: SweepConfig, corpus: Corpus) -> None:
-    """Check that the labels of the objectives are those of the table.
+    """Check that dev has the labels of the objectives: without one, its F1 is 0 for every trial.
 
     Raises:
         SweepError: an objective names another.
     """
-    for objective in sweep.objective:
-        label = objective.metric.removeprefix("dev/f1/")
-        if label != objective.metric and label not in corpus.labels:
+    wanted = [label for one in sweep.objective if (label := one.label) is not None]
+    if not wanted:
+        return
+    table = prepare(corpus, sweep.data, sweep.seed)  # as the trials see it, dev carved out included
+    names = read_metadata(table).labels
+    found = pc.unique(table.filter(pc.equal(table["split"], "dev"))["label"]).to_pylist()
+    labels = [names[index] for index in sorted(found)]
+    for label in wanted:
+        if label not in labels:
+            lacks = f"{corpus.source} has no label {label!r}{nearest(label, labels)}"
+            if label in names:
+                lacks = f"dev has no utterance {label!r}, which makes its F1 0"
             raise SweepError(
-                f"objective.metric: {objective.metric!r}: {corpus.source} has no label {label!r}"
-                f"{nearest(label, corpus.labels)}; it has {', '.join(corpus.labels)}"
+                f"objective.metric: 'dev/f1/{label}': {lacks}; dev has {', '.join(labels)}"
             )
 
 

@@ -15,6 +15,8 @@ __all__ = ["METRICS", "Mode", "Objective"]
 METRICS = ("dev/accuracy", "dev/loss", "dev/weighted_f1")
 """Metrics that every trial reports, beside `dev/f1/<label>`."""
 
+OF_A_LABEL = "dev/f1/"
+
 Mode = Literal["min", "max"]
 
 
@@ -41,8 +43,7 @@ class Objective(Section):
     @field_validator("metric")
     @classmethod
     def _known(cls, metric: str) -> str:
-        label = metric.removeprefix("dev/f1/")
-        if metric in METRICS or (label != metric and label):
+        if metric in METRICS or (metric.startswith(OF_A_LABEL) and metric != OF_A_LABEL):
             return metric
         if metric.startswith("test/"):
             raise ValueError(
@@ -52,6 +53,12 @@ class Objective(Section):
         known = (*METRICS, "dev/f1/<label>")
         hint = nearest(metric, known) or f"; known are {', '.join(known)}"
         raise ValueError(f"{metric!r}: no such metric{hint}")
+
+    @property
+    def label(self) -> str | None:
+        """The label whose F1 it is, if it is one's."""
+        is_one_s = self.metric.startswith(OF_A_LABEL)
+        return self.metric.removeprefix(OF_A_LABEL) if is_one_s else None
 
     def check(self) -> None:
         """Check the direction. Ledgers have had others, and are read with them.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 
-from magtkd.data import read_corpus
+from magtkd.data import make_corpus, read_corpus
+from magtkd.errors import SweepError
 from magtkd.pipeline import Source, source_of
 from tune.config import SweepConfig
-from tune.driver.preview import unread_in_sweep
+from tune.driver.preview import check_labels, unread_in_sweep
 
 DATA = {"synthetic": {"num_dialogues": 11, "mean_length": 3}}
 DEPTH = {"fusion.depth": {"int": [1, 3]}}
@@ -70,3 +72,27 @@ def test_settings_of_another_scheduler_are_among_them(source: Source) -> None:
     sweep = SweepConfig.model_validate({"data": DATA, "space": DEPTH, "scheduler": scheduler})
     (line,) = unread_in_sweep(sweep, source)
     assert line.startswith("scheduler.grace_period has no effect: scheduler.kind is fifo")
+
+
+@pytest.mark.parametrize("has_dev", [True, False])
+def test_the_f1_of_a_label_needs_the_label_in_dev(has_dev: bool) -> None:
+    """0 for every trial is no objective; a dev split that is carved out has every label or not."""
+    data = {"synthetic": {"num_dialogues": 60, "mean_length": 5}}
+    corpus = read_corpus(SweepConfig.model_validate({"data": data}).data)
+    missing, *others = corpus.labels
+    in_dev = pc.equal(corpus.table["split"], "dev")
+    drop = pc.and_(in_dev, pc.equal(corpus.table["label"], missing)) if has_dev else in_dev
+    corpus = make_corpus(corpus.table.filter(pc.invert(drop)), "table")
+
+    def sweep_by(label: str) -> SweepConfig:
+        objective = {"metric": f"dev/f1/{label}"}
+        return SweepConfig.model_validate({"data": data, "space": DEPTH, "objective": objective})
+
+    check_labels(sweep_by(others[0]), corpus)
+    if has_dev:
+        with pytest.raises(
+            SweepError, match=rf"dev has no utterance '{missing}', .*; dev has \w+, "
+        ):
+            check_labels(sweep_by(missing), corpus)
+    with pytest.raises(SweepError, match=r"objective\.metric: 'dev/f1/x': table has no label 'x'"):
+        check_labels(sweep_by("x"), corpus)
