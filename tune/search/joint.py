@@ -32,6 +32,13 @@ def _distribution(entry: Entry) -> BaseDistribution:
     raise AssertionError(f"no distribution for {entry}")
 
 
+def _as_written(value: Any, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, FloatDistribution) and distribution.step is not None:
+        stepped = FloatRange(distribution.low, distribution.high, step=distribution.step)
+        return stepped.clip(value)
+    return value
+
+
 def distributions(space: Space) -> dict[str, BaseDistribution]:
     """Optuna's distributions of a space's own names, tied ones left out."""
     return {name: _distribution(entry) for name, entry in space.entries}
@@ -42,6 +49,9 @@ class JointSampler(BaseSampler):
 
     Optuna would infer these names from the finished trials: a sampler then knows nothing of the
     space at first, and takes a conditional name for one that all trials have until one lacks it.
+
+    Values of a stepped range become those that were written: Optuna's are sums of floats, such as
+    0.30000000000000004.
     """
 
     def __init__(self, sampler: BaseSampler, joint: Mapping[str, BaseDistribution]) -> None:
@@ -56,7 +66,8 @@ class JointSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._sampler.sample_relative(study, trial, search_space)
+        found = self._sampler.sample_relative(study, trial, search_space)
+        return {name: _as_written(value, search_space[name]) for name, value in found.items()}
 
     def sample_independent(
         self,
@@ -65,7 +76,8 @@ class JointSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+        found = self._sampler.sample_independent(study, trial, param_name, param_distribution)
+        return _as_written(found, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         self._sampler.before_trial(study, trial)

@@ -9,8 +9,8 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any, Protocol, TypeAlias
+from fractions import Fraction
+from typing import Any, Protocol, TypeAlias, overload
 
 from magtkd.errors import SweepError
 
@@ -27,6 +27,8 @@ __all__ = [
 
 Scalar: TypeAlias = str | int | float | bool | None
 KINDS = ("choice", "float", "int")
+MOST_STEPS = 2**53
+"""A float has no more whole numbers in a row."""
 
 Conditions: TypeAlias = tuple[tuple[str, tuple[Scalar, ...]], ...]
 
@@ -53,7 +55,8 @@ class Entry:
     """Names and the values they must have: `((name, (value, ...)), ...)`."""
 
     def points(self) -> Sequence[Scalar] | None:
-        """All values in order, or None where they are not finite."""
+        """All values in order, those of a range made as they are read; None where they are not
+        finite."""
         raise NotImplementedError
 
     def probes(self) -> Sequence[Scalar]:
@@ -128,6 +131,44 @@ class Choice(Entry):
         return {"choice": list(self.values)}
 
 
+def _exact(value: float) -> Fraction:
+    """A number as its decimals are written, so that 0.1 + 2 * 0.1 is 0.3."""
+    return Fraction(str(value))
+
+
+class _Steps(Sequence[float]):
+    """`low`, `low + step`, ... up to `high`."""
+
+    def __init__(self, low: float, high: float, step: float) -> None:
+        self._low, self._step = _exact(low), _exact(step)
+        self._indices = range(int((_exact(high) - self._low) / self._step) + 1)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> float: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[float, ...]: ...
+    def __getitem__(self, index: int | slice) -> float | tuple[float, ...]:
+        if isinstance(index, slice):
+            return tuple(self[one] for one in self._indices[index])
+        return float(self._low + self._indices[index] * self._step)
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and self[self.nearest(value)] == value
+
+    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
+        found = self.nearest(value)
+        if value not in self or found not in self._indices[start:stop]:
+            raise ValueError(f"{value!r} is not in the range")
+        return found
+
+    def nearest(self, value: float) -> int:
+        """The index of the value that is nearest."""
+        return min(max(round((_exact(value) - self._low) / self._step), 0), len(self) - 1)
+
+
 @dataclass(frozen=True)
 class FloatRange(Entry):
     """Real numbers from `low` to `high`, both included; `step` makes them a finite list."""
@@ -148,16 +189,7 @@ class FloatRange(Entry):
     def points(self) -> Sequence[float] | None:
         if self.low == self.high:
             return (self.low,)
-        if self.step is None:
-            return None
-        low, step = Decimal(str(self.low)), Decimal(str(self.step))
-        return tuple(float(low + index * step) for index in range(self._num_steps + 1))
-
-    @property
-    def _num_steps(self) -> int:
-        assert self.step is not None
-        width = Decimal(str(self.high)) - Decimal(str(self.low))
-        return int(width / Decimal(str(self.step)))
+        return None if self.step is None else _Steps(self.low, self.high, self.step)
 
     def probes(self) -> Sequence[float]:
         if self.low == self.high:
@@ -175,8 +207,8 @@ class FloatRange(Entry):
         value = min(max(value, self.low), self.high)
         if self.step is None:
             return value
-        index = round((value - self.low) / self.step)
-        return float(Decimal(str(self.low)) + index * Decimal(str(self.step)))
+        points = _Steps(self.low, self.high, self.step)
+        return points[points.nearest(value)]
 
     def resample(self, generator: random.Random) -> Scalar:
         if self.points() is not None:
@@ -221,7 +253,9 @@ class IntRange(Entry):
         return tuple(dict.fromkeys((self.low, min(self.low + self.step, self.high), self.high)))
 
     def contains(self, value: Any) -> bool:
-        return not isinstance(value, bool) and value in self.points()
+        # Of a number that is no `int`, `range` would look at every value.
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        return is_whole and value in self.points()
 
     def suggest(self, trial: Suggester, name: str) -> int:
         return trial.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
@@ -245,7 +279,13 @@ def _check_range(kind: str, low: float, high: float, *, log: bool) -> None:
 def _check_step(kind: str, low: float, high: float, step: float) -> None:
     if step <= 0:
         raise SweepError(f"{kind}: step is {step}; it must be above 0")
-    rest = (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step))
+    number, rest = divmod(_exact(high) - _exact(low), _exact(step))
+    if number > MOST_STEPS:
+        raise SweepError(
+            f"{kind}: steps of {step} from {low} to {high} are more than {MOST_STEPS}; take larger "
+            "steps, or a range of real numbers"
+        )
     if rest:
-        last = Decimal(str(high)) - rest
+        exact = _exact(high) - rest
+        last = int(exact) if kind == "int" else float(exact)
         raise SweepError(f"{kind}: steps of {step} from {low} end at {last}, not {high}; write so")

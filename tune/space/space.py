@@ -64,6 +64,10 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+_UNREAD: Any = object()
+"""Stands for any value that no condition reads."""
+
+
 @dataclass(frozen=True)
 class Space:
     """Names and the values that they are searched over."""
@@ -191,11 +195,23 @@ class Space:
         if points is None:
             return math.inf
         names = (name, *entry.tie)
-        if not any(parent in names for _, other in self.entries for parent, _ in other.when):
-            return len(points) * self._count(index + 1, values, base)
-        return sum(
-            self._count(index + 1, values | dict.fromkeys(names, value), base) for value in points
-        )
+        read = {
+            value
+            for _, other in self.entries
+            for parent, allowed in other.when
+            if parent in names
+            for value in allowed
+            if entry.contains(value)
+        }
+        each = [
+            self._count(index + 1, values | dict.fromkeys(names, value), base) for value in read
+        ]
+        # What holds for one value that no condition reads holds for all of them.
+        others = len(points) - len(read)
+        if others:
+            unread = values | dict.fromkeys(names, _UNREAD)
+            each.append(others * self._count(index + 1, unread, base))
+        return sum(each)
 
     def _combinations(
         self, base: Config, values_of: Callable[[str, Entry], Iterable[Scalar]]

@@ -95,6 +95,17 @@ runs = pytest.mark.parametrize(
 
 
 @runs
+def test_values_of_a_stepped_range_are_as_written(sampler, num_objectives):
+    """Not 0.30000000000000004, so that conditions hold and samplers share stages."""
+    _, study, _, asked = whole_run(sampler, num_objectives)
+    written = {0.1, 0.2, 0.3, 0.4, 0.5}
+    drawn = {candidate.values["audio.dropout"] for _, candidate in asked}
+    assert drawn <= written
+    assert len(drawn) > 1
+    assert {trial.params["audio.dropout"] for trial in study.study.trials} == drawn
+
+
+@runs
 def test_a_study_from_the_ledger_suggests_what_the_old_one_did(sampler, num_objectives):
     sweep, study, events, asked = whole_run(sampler, num_objectives)
     assert len(asked) == 19

@@ -1,6 +1,7 @@
 import itertools
 import json
 import math
+import random
 
 import optuna
 import pytest
@@ -129,6 +130,63 @@ def test_num_points_counts_what_points_gives(model):
         assert space.num_points(base) == len(list(space.points(base)))
 
 
+@given(low=st.integers(-50, 50), step=st.integers(1, 9), number=st.integers(0, 40), data=st.data())
+def test_a_stepped_range_is_the_sequence_of_its_decimals(low, step, number, data):
+    """Read lazily; what is nearest and where a value stands agree with the list."""
+    entry = FloatRange(low / 10, (low + number * step) / 10, step=step / 10)
+    points = entry.points()
+    written = [float(f"{low + index * step}e-1") for index in range(number + 1)]
+    assert list(points) == written
+    assert len(points) == len(written)
+    for index, value in enumerate(written):
+        assert points.index(value) == index
+        assert entry.contains(value)
+        assert entry.clip(value + data.draw(st.floats(-0.049, 0.049)) * step) == value
+    assert not entry.contains(written[-1] + step / 10)
+    with pytest.raises(ValueError, match="is not in the range|not in tuple"):
+        points.index(written[-1] + step / 10)
+
+
+@pytest.mark.parametrize(
+    ("tree", "number"),
+    [
+        ({"fusion.dropout": {"float": [0, 0.5], "step": 1e-8}}, 50_000_001),
+        (
+            {
+                "teacher.hidden_dim": {"int": [1, 100_000_000]},
+                "teacher.dropout": {"choice": [0.1, 0.2], "when": {"teacher.hidden_dim": [1, 7]}},
+            },
+            100_000_002,
+        ),
+        (
+            {"fusion.epochs": {"int": [1, 4_000_000_000]}, "fusion.depth": {"int": [1, 3]}},
+            12 * 10**9,
+        ),
+        ({"fusion.dropout": {"float": [0, 1e-10], "step": 1e-25}}, 10**15 + 1),
+    ],
+)
+def test_large_ranges_are_counted_and_not_made(tree, number):
+    space = Space.parse(tree)
+    assert space.num_points(BASE) == number
+    assert next(space.points(BASE)) == {name: one.probes()[0] for name, one in space.entries}
+    for _, entry in space.entries:
+        assert entry.resample(random.Random(0)) in entry.points()
+        assert not entry.contains(0.123456789012)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"float": [0, 1e30], "step": 0.1},
+        {"float": [0, 1], "step": 1e-30},
+        {"int": [1, 10**31]},
+    ],
+)
+def test_ranges_of_more_steps_than_floats_tell_apart(tree):
+    with pytest.raises(SweepError, match=r"steps of .* are more than 9007199254740992; take"):
+        Space.parse({"fusion.dropout": tree})
+
+
 def test_num_points_needs_no_walk():
     tree = {f"fusion.{name}": {"int": [1, 10**6]} for name in ("depth", "epochs", "batch_size")}
     assert Space.parse(tree).num_points(BASE) == 10**18
@@ -141,7 +199,7 @@ def test_a_range_without_step_is_not_finite():
 
 
 def test_a_stepped_range_has_the_decimals_that_were_written():
-    assert FloatRange(0.1, 0.5, step=0.1).points() == (0.1, 0.2, 0.3, 0.4, 0.5)
+    assert tuple(FloatRange(0.1, 0.5, step=0.1).points()) == (0.1, 0.2, 0.3, 0.4, 0.5)
     assert list(IntRange(2, 11, step=3).points()) == [2, 5, 8, 11]
 
 
