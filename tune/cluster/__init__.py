@@ -3,12 +3,20 @@
 from tune.cluster.address import RunningCluster, find_cluster
 from tune.cluster.checks import Need, check_nodes, report_nodes, shared_token
 from tune.cluster.local import chosen_address, driver_node, ray_cluster
-from tune.cluster.nodes import Node, is_fixed, live_nodes, node_types, wait_for_nodes
+from tune.cluster.nodes import (
+    AUTOSCALING_CONFIG,
+    Node,
+    is_fixed,
+    live_nodes,
+    node_types,
+    wait_for_nodes,
+)
 from tune.cluster.probe import NodeReport, report_node
 from tune.cluster.resources import check_resources, with_gpu_shares
 from tune.cluster.shape import Shape, shape_of
 
 __all__ = [
+    "AUTOSCALING_CONFIG",
     "Need",
     "Node",
     "NodeReport",

@@ -16,11 +16,20 @@ from magtkd.config import NodeType
 from magtkd.errors import ResumableError
 from tune.cluster.shape import A_LITTLE, ACCELERATOR, Shape
 
-__all__ = ["Node", "is_fixed", "live_nodes", "node_types", "wait_for_nodes"]
+__all__ = [
+    "AUTOSCALING_CONFIG",
+    "Node",
+    "is_fixed",
+    "live_nodes",
+    "node_types",
+    "wait_for_nodes",
+]
 
 POLL_SECONDS = 1.0
 SAY_SECONDS = 60.0
 
+AUTOSCALING_CONFIG = "MAGTKD_AUTOSCALING_CONFIG"
+"""Names the autoscaler's file in the environment of a head that magtkd starts itself."""
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` puts its file on the head."""
 KUBERAY = "KUBERAY_GEN_RAY_START_CMD"
@@ -102,13 +111,14 @@ def wait_for_nodes(count: int, seconds: float, note: Callable[[str], None]) -> N
 
 
 def node_types(given: Mapping[str, NodeType], bootstrap: Path = BOOTSTRAP) -> tuple[Node, ...]:
-    """What the cluster's autoscaler can add: as given, else by the file that `ray up` left where
-    this process runs on its head; none where neither says it.
+    """What the cluster's autoscaler can add: as given, else by the autoscaler's own file, of magtkd
+    or as `ray up` left it where this process runs on its head; none where neither says it.
 
     Ray does not tell a driver which node types its autoscaler has.
     """
     if given:
         return tuple(_of_section(name, one) for name, one in given.items())
+    bootstrap = Path(os.environ.get(AUTOSCALING_CONFIG) or bootstrap)
     try:
         tree = yaml.safe_load(bootstrap.expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

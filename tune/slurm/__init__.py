@@ -1,0 +1,17 @@
+"""Sweeps under Slurm: as one job that continues itself, or with workers as jobs of their own."""
+
+from tune.slurm.commands import Job, jobs_of, stop_jobs, submit
+from tune.slurm.request import JobRequest, Sweep
+from tune.slurm.script import sweep_script
+from tune.slurm.worker_jobs import run_with_worker_jobs
+
+__all__ = [
+    "Job",
+    "JobRequest",
+    "Sweep",
+    "jobs_of",
+    "run_with_worker_jobs",
+    "stop_jobs",
+    "submit",
+    "sweep_script",
+]

@@ -1,0 +1,70 @@
+"""Whether a job that was cut is worth another attempt: its sweep has progressed, or has not for a
+few times only. `python -m tune.slurm.progress NAME STORAGE FILE` ends with 0 if it is, and keeps
+in the file what it saw."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+from magtkd.errors import MagtkdError, first_line
+from magtkd.store import Store, patience_of
+from tune.ledger import SweepLayout, read_sweep
+
+__all__ = ["is_worth_another", "seen_of"]
+
+MAX_ATTEMPTS = 3
+NOTHING: list[object] = [0, 0, 0, []]
+PATIENCE_SECONDS = 20.0
+
+
+def seen_of(name: str, storage: str) -> list[object]:
+    """What grows with a sweep's progress: stages, epochs and trials that ended, and checkpoints of
+    stages in training, since one of these may take longer than a job.
+
+    Raises:
+        MagtkdError: the sweep cannot be read.
+    """
+    state = read_sweep(SweepLayout.of(storage, name))
+    trials = state.trials.values()
+    store = Store(storage)
+    stages = store.list_folders("sessions/stages")
+    checkpoints = [
+        file.rpartition("-")[2]  # without the time: the same one may be saved again
+        for stage in sorted(stages)
+        for file in store.list_files(f"sessions/stages/{stage}")
+    ]
+    return [
+        sum(trial.has_ended for trial in trials),
+        sum(len(trial.epochs_seen) for trial in trials),
+        sum(len(trial.stages) for trial in trials),
+        checkpoints,
+    ]
+
+
+def is_worth_another(name: str, storage: str, file: Path) -> bool:
+    """Whether to try again, by what the last attempts left in a file."""
+    before: tuple[object, int] = (NOTHING, 0)
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        seen, failed = json.loads(file.read_text())
+        before = (seen, int(failed))
+    try:
+        seen = seen_of(name, storage)
+    except MagtkdError as error:
+        print(f"sweep {name}: its progress cannot be read: {first_line(error)}")
+        seen = before[0]
+    failed = before[1] + 1 if seen == before[0] else 0
+    file.write_text(json.dumps([seen, failed]))
+    if failed > MAX_ATTEMPTS:
+        print(
+            f"sweep {name}: no progress in {MAX_ATTEMPTS} attempts, so this job is not requeued; "
+            "see above why, then submit it again"
+        )
+    return failed <= MAX_ATTEMPTS
+
+
+if __name__ == "__main__":
+    with patience_of(PATIENCE_SECONDS):
+        sys.exit(0 if is_worth_another(sys.argv[1], sys.argv[2], Path(sys.argv[3])) else 1)

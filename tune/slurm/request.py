@@ -1,0 +1,140 @@
+"""What is asked of Slurm, and for which sweep."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from magtkd.errors import SweepError
+from tune.ledger import SweepLayout
+
+__all__ = ["JobRequest", "Sweep"]
+
+SIGNAL_SECONDS = 120
+"""How long before the time limit a job is told to save what runs."""
+_TIME = re.compile(r"(\d+-)?(\d+)(:\d{1,2}){0,2}|UNLIMITED|INFINITE", re.IGNORECASE)
+_MEMORY = re.compile(r"(\d+)([KMGT]?)", re.IGNORECASE)
+_GPUS = re.compile(r"(?:[A-Za-z][\w.-]*:)?(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """What a job asks for, by the names of sbatch's options. Raises SweepError for values that
+    Slurm would take for something else, or find out late."""
+
+    nodes: int = 1
+    gpus_per_node: str | None = None
+    """A number, or TYPE:NUMBER."""
+    cpus_per_node: int | None = None
+    mem: str | None = None
+    """Per node, in MiB, or with K, M, G, T."""
+    time: str | None = None
+    partition: str | None = None
+    account: str | None = None
+    options: Sequence[str] = ()
+    """Further options of sbatch, each as `--option=value`."""
+
+    def __post_init__(self) -> None:
+        if self.nodes < 1:
+            raise SweepError(f"--nodes {self.nodes}: a job has at least one node; give 1 or more")
+        if self.cpus_per_node is not None and self.cpus_per_node < 1:
+            raise SweepError(
+                f"--cpus-per-node {self.cpus_per_node}: a node has at least one CPU; give 1 or more"
+            )
+        self._check("--gpus-per-node", self.gpus_per_node, _GPUS, "NUMBER or TYPE:NUMBER")
+        self._check("--mem", self.mem, _MEMORY, "a number of MiB, or one with K, M, G or T")
+        self._check("--time", self.time, _TIME, "minutes, HH:MM:SS or DAYS-HH:MM:SS")
+        minutes = self.minutes
+        if minutes is not None and minutes * 60 <= SIGNAL_SECONDS:
+            raise SweepError(
+                f"--time {self.time}: too short, since {SIGNAL_SECONDS} seconds before the end the "
+                "sweep saves what runs; give three minutes or more"
+            )
+        for option in self.options:
+            if not option.startswith("-") or len(shlex.split(f"x {shlex.quote(option)}")) != 2:
+                raise SweepError(
+                    f"--sbatch {option[:80]!r}: not an option of sbatch; give --sbatch "
+                    '"--option=value"'
+                )
+        for value in (self.partition, self.account, *self.options):
+            if value is not None and not value.isprintable():
+                raise SweepError(f"{value[:80]!r}: has a line break or the like; leave it out")
+
+    @staticmethod
+    def _check(option: str, value: str | None, form: re.Pattern[str], words: str) -> None:
+        if value is not None and not form.fullmatch(value):
+            raise SweepError(f"{option} {value[:80]!r}: not what Slurm takes; give {words}")
+
+    @property
+    def minutes(self) -> float | None:
+        """The time limit; None where there is none, or the partition's holds."""
+        if self.time is None or not self.time[0].isdigit():
+            return None
+        days, _, rest = self.time.rpartition("-")
+        parts = [int(part) for part in rest.split(":")]
+        if days:  # days-hours[:minutes[:seconds]]
+            hours, minutes, seconds = (*parts, 0, 0)[:3]
+        elif len(parts) == 3:
+            hours, minutes, seconds = parts
+        else:  # minutes[:seconds]
+            hours, (minutes, seconds) = 0, (*parts, 0)[:2]
+        return int(days or 0) * 1440 + hours * 60 + minutes + seconds / 60
+
+    @property
+    def num_gpus(self) -> int | None:
+        """GPUs of a node; None where nothing was said of them."""
+        found = _GPUS.fullmatch(self.gpus_per_node) if self.gpus_per_node else None
+        return int(found[1]) if found else None
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Memory of a node."""
+        found = _MEMORY.fullmatch(self.mem) if self.mem else None
+        if found is None:
+            return None
+        return int(found[1]) << {"K": 10, "M": 20, "": 20, "G": 30, "T": 40}[found[2].upper()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Which sweep is run, and how: what `magtkd sweep` is given."""
+
+    name: str
+    file: Path
+    overrides: Sequence[str] = ()
+    storage: str = "magtkd-results"
+    has_tracking: bool = True
+
+    @property
+    def layout(self) -> SweepLayout:
+        """Its places."""
+        return SweepLayout.of(self.storage, self.name)
+
+    @property
+    def logs(self) -> Path:
+        """The folder with the logs of its jobs."""
+        return self.layout.folder / "slurm"
+
+    def make_logs(self) -> None:
+        """Slurm opens a job's log before anything of ours runs, and says nothing where it cannot.
+
+        Raises:
+            SweepError: the folder cannot be made.
+        """
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SweepError(
+                f"{self.logs}: cannot be made: {error.strerror}; choose another --storage"
+            ) from None
+
+    def arguments(self) -> list[str]:
+        """What follows `magtkd sweep` to start it, or to continue it where it was begun."""
+        where = self.storage if self.layout.remote else str(self.layout.root)
+        own = [os.path.abspath(self.file), *self.overrides, "--resume-or-start"]
+        tracking = [] if self.has_tracking else ["--no-tracking"]
+        return [*own, f"--storage={where}", *tracking]

@@ -1,0 +1,192 @@
+"""The batch scripts that are given to sbatch.
+
+The signals' way is the reason for most of what is in them. Slurm sends what `--signal=B:...` asks
+for to the batch shell alone, which passes it to the driver's `srun`, while Ray goes on: only so can
+what runs be saved. SIGTERM, of `scancel` and the end of the time, goes to all processes at once.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from tune.slurm.request import SIGNAL_SECONDS, JobRequest, Sweep
+
+__all__ = ["JOB_ID_RESOURCE", "sweep_script", "worker_script"]
+
+WAIT_SECONDS = 600
+JOB_ID_RESOURCE = "NODE_ID_AS_RESOURCE"
+"""By this name Ray's autoscaler looks for what tells nodes of one address apart."""
+
+# What both kinds of scripts begin with. Ray's ports are those that the system gives: its defaults
+# are the same for all jobs of a node. Its folder is the job's, as another user's may be closed.
+_START = """
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token} RAY_USAGE_STATS_ENABLED=0
+unset RAY_ADDRESS RAY_AUTH_TOKEN
+{cpus}
+python={python}
+temp=/tmp/ray-$SLURM_JOB_ID
+step=(srun --overlap --kill-on-bad-exit=0 --wait=0 --cpu-bind=none)
+ray=("$python" -P -m ray.scripts.scripts start --block --temp-dir="$temp" {gpus}
+  --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0)
+# Within a step Slurm tells how many CPUs it has on its node.
+# shellcheck disable=SC2016
+on_its_cpus=(bash -c 'exec "$@" --num-cpus="$SLURM_CPUS_ON_NODE"' ray)
+"""
+
+_SWEEP = """
+# Sweep {name}: Ray's head and the driver on the first node, Ray on all of them. Sent SIGUSR1, it
+# saves what runs and is requeued, until the sweep is finished.
+cut=0
+driver=
+trap 'cut=$((cut + 1)); [ -z "$driver" ] || kill -USR1 "$driver"' USR1
+logs={logs}
+log=$logs/$SLURM_JOB_ID-${{SLURM_RESTART_COUNT:-0}}
+echo "--- job $SLURM_JOB_ID, attempt ${{SLURM_RESTART_COUNT:-0}} on $SLURM_JOB_NODELIST: $(date)"
+{start}
+(umask 077; od -An -N32 -tx1 /dev/urandom | tr -d ' \\n' >"$RAY_AUTH_TOKEN_PATH")
+trap 'rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
+if ! head=$("$python" -P -m tune.slurm.head "$SLURM_JOB_ID"); then exit 1; fi
+read -r ip port client <<<"$head"
+
+"${{step[@]}}" --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" --output="$log-ray-%N.log" \\
+  "${{on_its_cpus[@]}}" "${{ray[@]}}" --head --node-ip-address="$ip" --port="$port" \\
+  --include-dashboard=false $client &
+steps=($!)
+until (: <"/dev/tcp/$ip/$port") 2>/dev/null; do
+  if ! kill -0 "${{steps[0]}}" 2>/dev/null; then
+    echo "Ray did not start on $SLURMD_NODENAME: see $log-ray-$SLURMD_NODENAME.log"
+    exit 1
+  fi
+  sleep 1
+done
+if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
+  others=$((SLURM_JOB_NUM_NODES - 1))
+  "${{step[@]}}" --nodes="$others" --ntasks="$others" --ntasks-per-node=1 \\
+    --exclude="$SLURMD_NODENAME" --output="$log-ray-%N.log" \\
+    "${{on_its_cpus[@]}}" "${{ray[@]}}" --address="$ip:$port" &
+  steps+=($!)
+fi
+
+code=130
+if [ "$cut" -eq 0 ]; then
+  "${{step[@]}}" --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" \\
+    "$python" -P -m tune.cli sweep {arguments} \\
+    --address="$ip:$port" --wait-nodes="$SLURM_JOB_NUM_NODES" --wait-seconds={wait} &
+  driver=$!
+  # A trap ends `wait` before the driver has ended.
+  while :; do
+    seen=$cut
+    wait "$driver"
+    code=$?
+    if [ "$cut" -eq "$seen" ] || [ "$code" -le 128 ]; then break; fi
+  done
+fi
+case $code in
+  0)
+    kill "${{steps[@]}}" 2>/dev/null
+    wait "${{steps[@]}}"
+    "${{step[@]}}" --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \\
+      --ntasks-per-node=1 rm -rf "$temp"
+    ;;
+  75 | 130)
+    if "$python" -P -m tune.slurm.progress {name} {storage} "$logs/$SLURM_JOB_ID.json"; then
+      scontrol requeue "$SLURM_JOB_ID" || echo "job $SLURM_JOB_ID is not requeued"
+    fi
+    ;;
+esac
+exit "$code"
+"""
+
+_WORKER = """
+# A worker of a sweep whose driver is elsewhere; it ends when the driver's Ray does.
+{start}
+trap 'rm -rf "$temp"' EXIT
+"${{step[@]}}" "${{on_its_cpus[@]}}" "${{ray[@]}}" --address={address} \\
+  --resources='{{"{resource}": '"$SLURM_JOB_ID"'}}'
+"""
+
+
+def sweep_script(sweep: Sweep, request: JobRequest) -> str:
+    """The script of a job that runs a sweep on all of its nodes, and continues it by itself."""
+    directives = [
+        f"--job-name=magtkd-{sweep.name}",
+        f"--comment={sweep.layout.place}",
+        f"--output={_in_pattern(str(sweep.logs))}/%j.log",
+        "--open-mode=append",
+        "--requeue",
+        f"--signal=B:USR1@{SIGNAL_SECONDS}",
+    ]
+    layout = sweep.layout
+    body = _SWEEP.format(
+        name=sweep.name,
+        logs=shlex.quote(str(sweep.logs)),
+        start=_start(request, '"$logs/$SLURM_JOB_ID.token"').strip(),
+        arguments=shlex.join(sweep.arguments()),
+        storage=shlex.quote(sweep.storage if layout.remote else str(layout.root)),
+        wait=WAIT_SECONDS,
+    )
+    return _with_directives(directives, request) + body
+
+
+def worker_script(
+    name: str, comment: str, request: JobRequest, *, logs: str, token: str, address: str
+) -> str:
+    """The script of a job that is one node of a sweep's cluster.
+
+    Args:
+        name: the job's name.
+        comment: the job's comment.
+        request: what it asks for.
+        logs: the folder of its log.
+        token: the file with the cluster's token.
+        address: HOST:PORT of the cluster's head.
+    """
+    directives = [
+        f"--job-name={name}",
+        f"--comment={comment}",
+        f"--output={_in_pattern(logs)}/%j.log",
+        "--open-mode=append",
+    ]
+    body = _WORKER.format(
+        start=_start(request, shlex.quote(token)).strip(),
+        address=shlex.quote(address),
+        resource=JOB_ID_RESOURCE,
+    )
+    return _with_directives(directives, request) + body
+
+
+def _with_directives(own: Sequence[str], request: JobRequest) -> str:
+    asked = {
+        "nodes": request.nodes,
+        "ntasks-per-node": 1,
+        "cpus-per-task": request.cpus_per_node,
+        "gpus-per-node": request.gpus_per_node,
+        "mem": request.mem,
+        "time": request.time,
+        "partition": request.partition,
+        "account": request.account,
+        "chdir": os.getcwd(),
+    }
+    given = [f"--{name}={value}" for name, value in asked.items() if value is not None]
+    # The last one counts, so that those which were given as they stand overrule the others.
+    every = [*own, *given, *request.options]
+    return "\n".join(["#!/bin/bash", *(f"#SBATCH {shlex.quote(one)}" for one in every)]) + "\n"
+
+
+def _start(request: JobRequest, token: str) -> str:
+    cpus, gpus = request.cpus_per_node, request.num_gpus
+    return _START.format(
+        token=token,
+        # srun does not take it from the job.
+        cpus="" if cpus is None else f"export SRUN_CPUS_PER_TASK={cpus}",
+        gpus="" if gpus is None else f"--num-gpus={gpus}",
+        python=shlex.quote(sys.executable),
+    )
+
+
+def _in_pattern(path: str) -> str:
+    """A path in a pattern of sbatch, where `%` has a meaning."""
+    return path.replace("%", "%%")
