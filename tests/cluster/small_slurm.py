@@ -18,6 +18,14 @@ __all__ = ["PROGRAMS", "SmallSlurm"]
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
 COUNT = 3
+PROLOG = """#!/bin/sh
+own=$(dirname "$0")/tmp/$SLURMD_NODENAME-$SLURM_JOB_ID
+mkdir -p "$own" "/tmp/ray-$SLURM_JOB_ID"
+mount --bind "$own" "/tmp/ray-$SLURM_JOB_ID"
+"""
+EPILOG = """#!/bin/sh
+umount -l "/tmp/ray-$SLURM_JOB_ID"
+"""
 
 
 class SmallSlurm:
@@ -41,6 +49,10 @@ class SmallSlurm:
             f"NodeName=h[1-3] Name=gpu File={self.state}/gpu[0-1]\n"
         )
         (self.state / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
+        (self.state / "prolog").write_text(PROLOG)
+        (self.state / "epilog").write_text(EPILOG)
+        for name in ("prolog", "epilog"):
+            (self.state / name).chmod(0o755)
         key = self.state / "munge" / "key"
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o600)

@@ -7,6 +7,7 @@ import sys
 from magtkd.cli import add_import, add_train, data_app, make_config_app, new_app, run_app
 from tune.cli.doctor import add_doctor
 from tune.cli.results import add_results
+from tune.cli.slurm import add_slurm
 from tune.cli.sweep import add_sweep
 from tune.config import SweepConfig
 
@@ -15,6 +16,7 @@ __all__ = ["app", "main"]
 app = new_app()
 # In the order in which the help lists them.
 add_sweep(app)
+add_slurm(app)
 add_train(app)
 add_results(app)
 add_doctor(app)

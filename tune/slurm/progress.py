@@ -1,6 +1,6 @@
-"""Whether a job that was cut is worth another attempt: its sweep has progressed, or has not for a
-few times only. `python -m tune.slurm.progress NAME STORAGE FILE` ends with 0 if it is, and keeps
-in the file what it saw."""
+"""Whether a job whose driver has ended is worth another attempt: its sweep is not finished, and has
+progressed, or has not for a few times only. `python -m tune.slurm.progress NAME STORAGE FILE` ends
+with 0 if it is, and keeps in the file what it saw."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from pathlib import Path
 
 from magtkd.errors import MagtkdError, first_line
 from magtkd.store import Store, patience_of
-from tune.ledger import SweepLayout, read_sweep
+from tune.ledger import SweepEnd, SweepLayout, SweepState, read_sweep
 
 __all__ = ["is_worth_another", "seen_of"]
 
 MAX_ATTEMPTS = 3
+"""Without progress, beside the first one."""
 NOTHING: list[object] = [0, 0, 0, []]
 PATIENCE_SECONDS = 20.0
 
 
-def seen_of(name: str, storage: str) -> list[object]:
+def seen_of(state: SweepState, store: Store) -> list[object]:
     """What grows with a sweep's progress: stages, epochs and trials that ended, and checkpoints of
     stages in training, since one of these may take longer than a job.
 
     Raises:
-        MagtkdError: the sweep cannot be read.
+        StorageLostError: the storage does not answer.
     """
-    state = read_sweep(SweepLayout.of(storage, name))
     trials = state.trials.values()
-    store = Store(storage)
     stages = store.list_folders("sessions/stages")
     checkpoints = [
         file.rpartition("-")[2]  # without the time: the same one may be saved again
@@ -46,17 +45,19 @@ def seen_of(name: str, storage: str) -> list[object]:
 
 def is_worth_another(name: str, storage: str, file: Path) -> bool:
     """Whether to try again, by what the last attempts left in a file."""
-    before: tuple[object, int] = (NOTHING, 0)
+    seen, failed = NOTHING, 0
     with contextlib.suppress(OSError, ValueError, TypeError):
-        seen, failed = json.loads(file.read_text())
-        before = (seen, int(failed))
+        seen, failed = json.loads(file.read_text(encoding="utf-8"))
+    before = seen
     try:
-        seen = seen_of(name, storage)
+        state = read_sweep(SweepLayout.of(storage, name))
+        if state.closed == SweepEnd.FINISHED:
+            return False
+        seen = seen_of(state, Store(storage))
     except MagtkdError as error:
         print(f"sweep {name}: its progress cannot be read: {first_line(error)}")
-        seen = before[0]
-    failed = before[1] + 1 if seen == before[0] else 0
-    file.write_text(json.dumps([seen, failed]))
+    failed = failed + 1 if seen == before else 0
+    file.write_text(json.dumps([seen, failed]), encoding="utf-8")
     if failed > MAX_ATTEMPTS:
         print(
             f"sweep {name}: no progress in {MAX_ATTEMPTS} attempts, so this job is not requeued; "

@@ -28,7 +28,7 @@ unset RAY_ADDRESS RAY_AUTH_TOKEN
 {cpus}
 python={python}
 temp=/tmp/ray-$SLURM_JOB_ID
-step=(srun --overlap --kill-on-bad-exit=0 --wait=0 --cpu-bind=none)
+step=(srun --quiet --overlap --kill-on-bad-exit=0 --wait=0 --cpu-bind=none)
 ray=("$python" -P -m ray.scripts.scripts start --block --temp-dir="$temp" {gpus}
   --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0)
 # Within a step Slurm tells how many CPUs it has on its node.
@@ -48,12 +48,12 @@ echo "--- job $SLURM_JOB_ID, attempt ${{SLURM_RESTART_COUNT:-0}} on $SLURM_JOB_N
 {start}
 (umask 077; od -An -N32 -tx1 /dev/urandom | tr -d ' \\n' >"$RAY_AUTH_TOKEN_PATH")
 trap 'rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
-if ! head=$("$python" -P -m tune.slurm.head "$SLURM_JOB_ID"); then exit 1; fi
-read -r ip port client <<<"$head"
+read -ra place < <("$python" -P -m tune.slurm.head "$SLURM_JOB_ID")
+ip=${{place[0]:?}} port=${{place[1]}}
 
 "${{step[@]}}" --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" --output="$log-ray-%N.log" \\
   "${{on_its_cpus[@]}}" "${{ray[@]}}" --head --node-ip-address="$ip" --port="$port" \\
-  --include-dashboard=false $client &
+  --include-dashboard=false "${{place[@]:2}}" 2>>"$log-ray.log" &
 steps=($!)
 until (: <"/dev/tcp/$ip/$port") 2>/dev/null; do
   if ! kill -0 "${{steps[0]}}" 2>/dev/null; then
@@ -63,10 +63,13 @@ until (: <"/dev/tcp/$ip/$port") 2>/dev/null; do
   sleep 1
 done
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
+  # A node whose network was away for a while ends its Ray, and joins again with another.
+  # shellcheck disable=SC2016
+  again=(bash -c 'while sleep 1; do "$@" --num-cpus="$SLURM_CPUS_ON_NODE"; done' ray)
   others=$((SLURM_JOB_NUM_NODES - 1))
   "${{step[@]}}" --nodes="$others" --ntasks="$others" --ntasks-per-node=1 \\
     --exclude="$SLURMD_NODENAME" --output="$log-ray-%N.log" \\
-    "${{on_its_cpus[@]}}" "${{ray[@]}}" --address="$ip:$port" &
+    "${{again[@]}}" "${{ray[@]}}" --address="$ip:$port" 2>>"$log-ray.log" &
   steps+=($!)
 fi
 
@@ -77,21 +80,24 @@ if [ "$cut" -eq 0 ]; then
     --address="$ip:$port" --wait-nodes="$SLURM_JOB_NUM_NODES" --wait-seconds={wait} &
   driver=$!
   # A trap ends `wait` before the driver has ended.
-  while :; do
+  while
     seen=$cut
     wait "$driver"
     code=$?
-    if [ "$cut" -eq "$seen" ] || [ "$code" -le 128 ]; then break; fi
-  done
+    [ "$cut" -ne "$seen" ] && [ "$code" -gt 128 ]
+  do :; done
+  # A signal that came before the driver, or srun, was ready for it ends it, too.
+  if [ "$cut" -gt 0 ] && [ "$code" -gt 128 ]; then code=130; fi
 fi
+kill "${{steps[@]}}" 2>/dev/null
+wait "${{steps[@]}}"
 case $code in
   0)
-    kill "${{steps[@]}}" 2>/dev/null
-    wait "${{steps[@]}}"
     "${{step[@]}}" --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \\
-      --ntasks-per-node=1 rm -rf "$temp"
+      --ntasks-per-node=1 rm -rf "$temp" 2>/dev/null
     ;;
-  75 | 130)
+  2) ;; # wrong input, which another attempt would not change
+  *)
     if "$python" -P -m tune.slurm.progress {name} {storage} "$logs/$SLURM_JOB_ID.json"; then
       scontrol requeue "$SLURM_JOB_ID" || echo "job $SLURM_JOB_ID is not requeued"
     fi

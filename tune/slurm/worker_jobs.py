@@ -1,4 +1,4 @@
-"""A sweep whose driver runs here, and whose workers are Slurm jobs that come and go with the demand.
+"""A sweep whose driver runs here; its workers are Slurm jobs that come and go with the demand.
 
 A Ray head without CPUs for stages is started here for as long as the sweep runs; its autoscaler
 submits and cancels the jobs (`tune/slurm/provider.py`).
