@@ -2,8 +2,8 @@
 
     SIGINT, SIGTERM, SIGUSR1    save the running sessions, then stop; a second one stops at once
 
-Saving has a time limit, after which earlier checkpoints hold. SIGUSR1 is what Slurm's
-`--signal=USR1@120` sends before the time is over.
+Saving has a time limit, after which earlier checkpoints hold. SIGUSR1 is what a Slurm job passes on
+when its time is nearly over.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ PATIENCE_SECONDS = 3.0
 SAY_SECONDS = 60.0
 """The least time between two lines on what is waited for."""
 NODE_SECONDS = 4.0
-SAVE_SECONDS = 30.0
+SAVE_SECONDS = 20.0
 """How long a signal waits for what runs to be saved, and then for an object store. Slurm and
-Kubernetes kill what has not ended 30 seconds after SIGTERM, unless told otherwise."""
+Kubernetes kill what has not ended 30 seconds after SIGTERM, unless they are set otherwise."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 

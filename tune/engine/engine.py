@@ -213,8 +213,12 @@ class Engine:
             is_live=live is not None,
         )
 
+    @ray.method(max_task_retries=0)  # type: ignore[untyped-decorator]
     async def save(self) -> int:
-        """Write a checkpoint of each session at the end of its epoch; how many could not be."""
+        """Write a checkpoint of each session at the end of its epoch; how many could not be.
+
+        Not tried again where the engine is gone: Ray often goes with what asks for this.
+        """
         if self._moves:  # one on its way is on no worker
             await asyncio.wait(self._moves.values())
         calls = [held.worker.handle.save.remote(held.session) for held in self._held.values()]

@@ -1,8 +1,8 @@
 """Ray's autoscaler adds and removes nodes by this provider: each is a Slurm job of one node.
 
 Ray loads it in the autoscaler's process, on the head, by the name in the file that `worker_jobs`
-writes. The autoscaler tells nodes apart by their address, which two jobs of one host share; it
-takes their jobs' ids instead where the nodes have them as a resource.
+writes. The autoscaler knows nodes by their addresses, which two jobs of one host share; it takes
+their jobs' ids instead where the nodes have them as a resource.
 """
 
 from __future__ import annotations

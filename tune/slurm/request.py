@@ -15,7 +15,7 @@ from tune.ledger import SweepLayout
 __all__ = ["JobRequest", "Sweep"]
 
 SIGNAL_SECONDS = 120
-"""How long before the time limit a job is told to save what runs."""
+"""How long before the time limit a job gets the signal to save what runs."""
 _TIME = re.compile(r"(\d+-)?(\d+)(:\d{1,2}){0,2}|UNLIMITED|INFINITE", re.IGNORECASE)
 _MEMORY = re.compile(r"(\d+)([KMGT]?)", re.IGNORECASE)
 _GPUS = re.compile(r"(?:[A-Za-z][\w.-]*:)?(\d+)")

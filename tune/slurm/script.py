@@ -1,8 +1,9 @@
 """The batch scripts that are given to sbatch.
 
-The signals' way is the reason for most of what is in them. Slurm sends what `--signal=B:...` asks
-for to the batch shell alone, which passes it to the driver's `srun`, while Ray goes on: only so can
-what runs be saved. SIGTERM, of `scancel` and the end of the time, goes to all processes at once.
+The way of the signals is the reason for most of what is in them. Slurm sends what `--signal=B:...`
+asks for to the batch shell alone, which passes it to the driver's `srun`, while Ray keeps running:
+only so can what runs be saved. SIGTERM, which `scancel` and the end of the time send, goes to all
+processes at once.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ __all__ = ["JOB_ID_RESOURCE", "sweep_script", "worker_script"]
 
 WAIT_SECONDS = 600
 JOB_ID_RESOURCE = "NODE_ID_AS_RESOURCE"
-"""By this name Ray's autoscaler looks for what tells nodes of one address apart."""
+"""By this name Ray's autoscaler looks for what distinguishes nodes of one address."""
 
 # What both kinds of scripts begin with. Ray's ports are those that the system gives: its defaults
-# are the same for all jobs of a node. Its folder is the job's, as another user's may be closed.
+# are the same for all jobs of a node. Its folder is the job's, as another user's may be closed. It
+# does not wait for work when it is ended: what can be saved was saved before.
 _START = """
-export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token} RAY_USAGE_STATS_ENABLED=0
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token}
+export RAY_USAGE_STATS_ENABLED=0 RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0
 unset RAY_ADDRESS RAY_AUTH_TOKEN
 {cpus}
 python={python}
@@ -31,8 +34,7 @@ temp=/tmp/ray-$SLURM_JOB_ID
 step=(srun --quiet --overlap --kill-on-bad-exit=0 --wait=0 --cpu-bind=none)
 ray=("$python" -P -m ray.scripts.scripts start --block --temp-dir="$temp" {gpus}
   --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0)
-# Within a step Slurm tells how many CPUs it has on its node.
-# shellcheck disable=SC2016
+# Within a step, Slurm gives the number of its CPUs on the node.
 on_its_cpus=(bash -c 'exec "$@" --num-cpus="$SLURM_CPUS_ON_NODE"' ray)
 """
 
@@ -64,8 +66,7 @@ until (: <"/dev/tcp/$ip/$port") 2>/dev/null; do
 done
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
   # A node whose network was away for a while ends its Ray, and joins again with another.
-  # shellcheck disable=SC2016
-  again=(bash -c 'while sleep 1; do "$@" --num-cpus="$SLURM_CPUS_ON_NODE"; done' ray)
+    again=(bash -c 'while sleep 1; do "$@" --num-cpus="$SLURM_CPUS_ON_NODE"; done' ray)
   others=$((SLURM_JOB_NUM_NODES - 1))
   "${{step[@]}}" --nodes="$others" --ntasks="$others" --ntasks-per-node=1 \\
     --exclude="$SLURMD_NODENAME" --output="$log-ray-%N.log" \\
@@ -109,7 +110,7 @@ exit "$code"
 _WORKER = """
 # A worker of a sweep whose driver is elsewhere; it ends when the driver's Ray does.
 {start}
-trap 'rm -rf "$temp"' EXIT
+trap 'rm -rf "$temp" 2>/dev/null' EXIT
 "${{step[@]}}" "${{on_its_cpus[@]}}" "${{ray[@]}}" --address={address} \\
   --resources='{{"{resource}": '"$SLURM_JOB_ID"'}}'
 """

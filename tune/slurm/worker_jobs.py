@@ -40,6 +40,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     # The second version of the autoscaler loses nodes of a provider of one's own.
     "RAY_enable_autoscaler_v2": "0",
     # A job runs for a while before Ray has been loaded there.
@@ -236,7 +237,8 @@ def _drive(sweep: Sweep, address: str, environment: dict[str, str]) -> int:
 
     before = {number: signal.signal(number, pass_on) for number in SIGNALS}
     try:
-        return driver.wait()
+        code = driver.wait()
+        return code if code >= 0 else 128 - code
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
