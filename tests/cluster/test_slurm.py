@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cluster.several_hosts import Hosts, wait_until
+from tests.cluster.several_hosts import Hosts, wait_until, write_token
 from tests.cluster.small_slurm import PROGRAMS, SmallSlurm
 from tune.ledger import EpochReported, SweepLayout, SweepState, fold, read_events
 
@@ -28,7 +29,10 @@ LONG = {
     "audio": SMALL,
     "video": SMALL,
     "search": {"num_trials": NUM_TRIALS, "max_concurrent": 6},
-    "space": {"teacher.hidden_dim": {"choice": [8, 9, 10]}},
+    "space": {
+        "teacher.hidden_dim": {"choice": [8, 9, 10]},
+        "fusion.dropout": {"float": [0.1, 0.5]},
+    },
 }
 NODES = ("--nodes=3", "--gpus-per-node=2", "--cpus-per-node=2", "--no-tracking")
 WORKERS = ("--worker-jobs=2", "--gpus-per-node=1", "--cpus-per-node=1", "--time=10")
@@ -37,9 +41,11 @@ KILL_WAIT = 30
 
 @pytest.fixture
 def slurm(hosts: Hosts) -> Iterator[SmallSlurm]:
-    """Slurm on three hosts, and a sweep of one to three minutes in the working directory."""
+    """Slurm on three hosts, a sweep of one to three minutes in the working directory, and a token
+    that an earlier Ray of this user left."""
     if missing := [name for name in PROGRAMS if not shutil.which(name)]:
         pytest.skip(f"needs Slurm: no {', '.join(missing)}")
+    write_token(hosts.home)
     started = SmallSlurm(hosts)
     hosts.write_sweep(**LONG, fusion={"epochs": 150})
     yield started
@@ -180,7 +186,6 @@ def test_workers_are_jobs_that_come_and_go(hosts, slurm):
     before = trials()
     wait_until(lambda: trials() > before, driver)
     slurm.call("scontrol", "requeue", second)
-    assert len(slurm.queue()) <= 2
     out, err = driver.communicate(timeout=400)
     assert driver.returncode == 0, out + err
     check_finished(hosts.folder)
@@ -199,3 +204,55 @@ def test_jobs_that_do_not_start_are_what_is_waited_for(hosts, slurm, magtkd):
     assert driver.returncode == 130, out + err
     assert "wait for a node of type worker" in err
     slurm.wait(lambda: not slurm.queue(), KILL_WAIT)
+
+
+def documented() -> list[str]:
+    """The commands of the documentation's section, from its blocks and its table."""
+    page = Path(__file__).parents[2] / "docs" / "cluster.md"
+    section = page.read_text().split("\n## Slurm\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    cells = [line.split("|")[2] for line in section.splitlines() if line.startswith("|")]
+    inline = [one for cell in cells for one in re.findall("`([^`]+)`", cell)]
+    return [line for block in blocks for line in block.splitlines()] + inline
+
+
+def test_the_commands_of_the_documentation(hosts, slurm):
+    """As they stand, from nothing to a finished sweep."""
+    (hosts.folder / "sweep.yaml").rename(hosts.folder / "mosi_sweep.yaml")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    left, jobs = documented(), [""]
+
+    def run(pattern: str, *, again: bool = False) -> None:
+        command = next(one for one in documented() if re.search(pattern, one))
+        if not again:
+            left.remove(command)
+        line = command.replace("JOB", jobs[-1])
+        code, out, err = hosts.run(
+            1, "bash", "-c", line, timeout=500, PATH=path, **slurm.environment
+        )
+        assert code == 0, f"{line}: {out}{err}"
+        if found := re.match(r"job (\d+): /", out):
+            jobs.append(found[1])
+
+    def wait_for_attempt(number: int) -> None:
+        pattern = rf"attempt {number} on(.|\n)*trial \d+ completed"
+        slurm.wait(shows(hosts.folder, jobs[-1], pattern), 180)
+
+    run("--nodes 3")
+    wait_for_attempt(0)
+    run("^magtkd status")
+    run("^magtkd best")
+    run("--signal=USR1")
+    wait_for_attempt(1)
+    run("^scontrol requeue")
+    wait_for_attempt(2)
+    run("--stop")
+    slurm.wait(lambda: not slurm.queue(), KILL_WAIT)
+    run("--nodes 3", again=True)
+    wait_for_attempt(0)
+    run("^scancel JOB")
+    slurm.wait(lambda: not slurm.queue(), KILL_WAIT)
+    run("--print")
+    run("--worker-jobs")
+    assert left == []
+    check_finished(hosts.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ __all__ = ["Job", "cancel", "jobs_of", "queued", "stop_jobs", "submit"]
 
 SECONDS = 60.0
 """How long the controller may take to answer."""
+_KEPT = ("SLURM_CONF", "SLURM_JWT")
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ def _run(program: str, *arguments: str, text: str = "") -> subprocess.CompletedP
             input=text,
             capture_output=True,
             text=True,
+            env=_environment(),
             timeout=SECONDS,
             check=False,
         )
@@ -124,6 +127,15 @@ def _run(program: str, *arguments: str, text: str = "") -> subprocess.CompletedP
         raise ResumableError(
             f"{program}: no answer within {SECONDS:.0f} s", "try again when Slurm answers"
         ) from None
+
+
+def _environment() -> dict[str, str]:
+    """Without what Slurm sets in a job's shell, such as its CPUs: it would hold in the next job."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT or not name.startswith(("SLURM_", "SRUN_"))
+    }
 
 
 def _message(program: str, stderr: str) -> str:

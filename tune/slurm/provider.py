@@ -58,7 +58,7 @@ class SlurmProvider(BatchingNodeProvider):  # type: ignore[misc]
             self._is_known = False
             jobs = []
         head = NodeData(kind=NODE_KIND_HEAD, type=HEAD, ip=HEAD_ID, status=STATUS_UP_TO_DATE)
-        return {HEAD_ID: head} | {job.id: _data(job) for job in jobs if _is_there(job)}
+        return {HEAD_ID: head} | {job.id: _data(job) for job in jobs if job.state != "COMPLETING"}
 
     def safe_to_scale(self) -> bool:
         """Whether Slurm said which jobs there are."""
@@ -80,11 +80,6 @@ class SlurmProvider(BatchingNodeProvider):  # type: ignore[misc]
     def _report(self, error: MagtkdError) -> None:
         with self._problems.open("a", encoding="utf-8") as file:
             print(error, file=file)
-
-
-def _is_there(job: Job) -> bool:
-    """Whether a job is, or will be, a node. One that was cancelled is completing for a while."""
-    return job.state not in {"CANCELLED", "COMPLETED", "COMPLETING", "FAILED", "TIMEOUT"}
 
 
 def _data(job: Job) -> NodeData:
