@@ -102,7 +102,7 @@ def check_finished(folder: Path, num_epochs: int = 150) -> SweepState:
 
 
 def test_a_job_continues_over_time_limits_and_a_requeue(hosts, slurm, submit, magtkd):
-    job = submit("sweep.yaml", *NODES, "--time=3", "fusion.epochs=400")
+    job = submit("sweep.yaml", *NODES, "--time=3", "fusion.epochs=100")
     token = layout(hosts.folder).folder / "slurm" / f"{job}.token"
     slurm.wait(token.exists)
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
@@ -115,7 +115,7 @@ def test_a_job_continues_over_time_limits_and_a_requeue(hosts, slurm, submit, ma
     log = log_of(hosts.folder, job)
     assert "attempt 2 on" in log
     assert not token.exists()
-    assert check_finished(hosts.folder, 400).num_resumed >= 2
+    assert check_finished(hosts.folder, 100).num_resumed >= 2
 
 
 def test_what_is_cancelled_or_stopped_is_continued_by_the_next_job(hosts, slurm, submit, magtkd):
