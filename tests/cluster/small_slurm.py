@@ -99,7 +99,7 @@ class SmallSlurm:
         out = self.call("squeue", "--noheader", "--format=%i|%T|%j|%N", *options)
         return [line.split("|") for line in out.splitlines()]
 
-    def wait(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+    def wait(self, condition: Callable[[], bool], seconds: float = 300) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, self.queue()

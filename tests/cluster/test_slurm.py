@@ -8,6 +8,7 @@ import shutil
 import signal
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,9 +35,9 @@ LONG = {
         "fusion.dropout": {"float": [0.1, 0.5]},
     },
 }
+PATIENCE = 300.0
 NODES = ("--nodes=3", "--gpus-per-node=2", "--cpus-per-node=2", "--no-tracking")
 WORKERS = ("--worker-jobs=2", "--gpus-per-node=1", "--cpus-per-node=1", "--time=10")
-KILL_WAIT = 30
 
 
 @pytest.fixture
@@ -102,20 +103,20 @@ def check_finished(folder: Path, num_epochs: int = 150) -> SweepState:
 
 
 def test_a_job_continues_over_time_limits_and_a_requeue(hosts, slurm, submit, magtkd):
-    job = submit("sweep.yaml", *NODES, "--time=3", "fusion.epochs=100")
+    job = submit("sweep.yaml", *NODES, "--time=3", "fusion.epochs=250")
     token = layout(hosts.folder).folder / "slurm" / f"{job}.token"
     slurm.wait(token.exists)
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     # Slurm's own signal, two minutes before the end or a little earlier.
     slurm.wait(shows(hosts.folder, job, "SIGUSR1: saving what runs"))
-    slurm.wait(shows(hosts.folder, job, "attempt 1 on"), 180)
-    slurm.wait(shows(hosts.folder, job, r"attempt 1 on(.|\n)*trial \d+ completed"), 180)
+    slurm.wait(shows(hosts.folder, job, "attempt 1 on"))
+    slurm.wait(shows(hosts.folder, job, r"attempt 1 on(.|\n)*trial \d+ completed"))
     slurm.call("scontrol", "requeue", job)
     slurm.wait(lambda: not slurm.queue(), 600)
     log = log_of(hosts.folder, job)
     assert "attempt 2 on" in log
     assert not token.exists()
-    assert check_finished(hosts.folder, 100).num_resumed >= 2
+    assert check_finished(hosts.folder, 250).num_resumed >= 2
 
 
 def test_what_is_cancelled_or_stopped_is_continued_by_the_next_job(hosts, slurm, submit, magtkd):
@@ -123,14 +124,15 @@ def test_what_is_cancelled_or_stopped_is_continued_by_the_next_job(hosts, slurm,
     assert f"job {job} runs it already" in magtkd("slurm", "sweep.yaml", *NODES, expected=2)
     slurm.wait(shows(hosts.folder, job, r"trial \d+ completed"))
     slurm.call("scancel", job)
-    slurm.wait(lambda: not slurm.queue(), KILL_WAIT - 10)
+    slurm.wait(lambda: not slurm.queue())
+    # The driver has ended by itself, before Slurm killed it.
     assert "Ray is gone" in log_of(hosts.folder, job)
     assert "exit code 75" in log_of(hosts.folder, job)
 
     job = submit("sweep.yaml", *NODES)
     slurm.wait(shows(hosts.folder, job, r"trial \d+ completed"))
     assert magtkd("slurm", "--stop", "mosi") == f"job {job}: saves what runs, then ends\n"
-    slurm.wait(lambda: not slurm.queue(), KILL_WAIT)
+    slurm.wait(lambda: not slurm.queue())
     assert "SIGUSR1: saving what runs" in log_of(hosts.folder, job)
     assert f"job {job} is not requeued" in log_of(hosts.folder, job)
 
@@ -179,17 +181,17 @@ def test_workers_are_jobs_that_come_and_go(hosts, slurm):
         ledger = layout(hosts.folder).ledger
         return fold(read_events(ledger)).count().get("completed", 0) if ledger.exists() else 0
 
-    wait_until(lambda: len(running()) == 2 and trials() > 0, driver)
+    wait_until(lambda: len(running()) == 2 and trials() > 0, driver, PATIENCE)
     first, second = running()
     slurm.call("scancel", first)
-    wait_until(lambda: len(running()) == 2 and first not in running(), driver)
+    wait_until(lambda: len(running()) == 2 and first not in running(), driver, PATIENCE)
     before = trials()
-    wait_until(lambda: trials() > before, driver)
+    wait_until(lambda: trials() > before, driver, PATIENCE)
     slurm.call("scontrol", "requeue", second)
     out, err = driver.communicate(timeout=400)
     assert driver.returncode == 0, out + err
     check_finished(hosts.folder)
-    slurm.wait(lambda: not slurm.queue(), KILL_WAIT)
+    slurm.wait(lambda: not slurm.queue())
     assert "is gone; its work is repeated elsewhere" in err
     assert len(err.splitlines()) < 60
 
@@ -197,13 +199,28 @@ def test_workers_are_jobs_that_come_and_go(hosts, slurm):
 def test_jobs_that_do_not_start_are_what_is_waited_for(hosts, slurm, magtkd):
     command = ("slurm", "sweep.yaml", *WORKERS, "--sbatch=--begin=now+1hour", "--no-tracking")
     driver = hosts.start(1, sys.executable, "-m", "tune.cli", *command, **slurm.environment)
-    wait_until(lambda: [state for _, state, *_ in slurm.queue()] == ["PENDING"] * 2, driver)
-    wait_until(lambda: "wait for a node of type worker" in magtkd("status", "mosi"), driver)
+    wait_until(
+        lambda: [state for _, state, *_ in slurm.queue()] == ["PENDING"] * 2, driver, PATIENCE
+    )
+    wait_until(
+        lambda: "wait for a node of type worker" in magtkd("status", "mosi"), driver, PATIENCE
+    )
     psutil.Process(driver.pid).children()[0].send_signal(signal.SIGINT)
     out, err = driver.communicate(timeout=60)
     assert driver.returncode == 130, out + err
     assert "wait for a node of type worker" in err
-    slurm.wait(lambda: not slurm.queue(), KILL_WAIT)
+    slurm.wait(lambda: not slurm.queue())
+
+
+def test_a_killed_driver_takes_its_workers_along(hosts, slurm):
+    command = ("slurm", "sweep.yaml", *WORKERS, "--no-tracking")
+    driver = hosts.start(1, sys.executable, "-m", "tune.cli", *command, **slurm.environment)
+    wait_until(lambda: any(state == "RUNNING" for _, state, *_ in slurm.queue()), driver, PATIENCE)
+    time.sleep(10)  # until Ray runs there
+    psutil.Process(driver.pid).children()[0].kill()
+    driver.wait(10)
+    slurm.wait(lambda: not slurm.queue())
+    slurm.wait(lambda: hosts.run(1, "pgrep", "-f", "gcs_server|tune.cli")[0] == 1, 30)
 
 
 def documented() -> list[str]:
@@ -236,7 +253,7 @@ def test_the_commands_of_the_documentation(hosts, slurm):
 
     def wait_for_attempt(number: int) -> None:
         pattern = rf"attempt {number} on(.|\n)*trial \d+ completed"
-        slurm.wait(shows(hosts.folder, jobs[-1], pattern), 180)
+        slurm.wait(shows(hosts.folder, jobs[-1], pattern))
 
     run("--nodes 3")
     wait_for_attempt(0)
@@ -247,11 +264,11 @@ def test_the_commands_of_the_documentation(hosts, slurm):
     run("^scontrol requeue")
     wait_for_attempt(2)
     run("--stop")
-    slurm.wait(lambda: not slurm.queue(), KILL_WAIT)
+    slurm.wait(lambda: not slurm.queue())
     run("--nodes 3", again=True)
     wait_for_attempt(0)
     run("^scancel JOB")
-    slurm.wait(lambda: not slurm.queue(), KILL_WAIT)
+    slurm.wait(lambda: not slurm.queue())
     run("--print")
     run("--worker-jobs")
     assert left == []

@@ -84,7 +84,7 @@ class Stop(ray_tune.Stopper):  # type: ignore[misc]
         except GetTimeoutError:
             self._note(f"not saved within {SAVE_SECONDS:.0f} s; earlier checkpoints hold")
         except RayError as error:
-            self._note(f"sessions could not be saved: {first_line(error)}")
+            self._note(f"sessions could not be saved: {first_line(error, 80)}")
         self._recorder.hurry(SAVE_SECONDS)  # from now on
         self._is_over = True
         return True

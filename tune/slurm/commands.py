@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import subprocess
 from collections.abc import Iterable
@@ -56,9 +55,7 @@ def queued(name: str, comment: str) -> list[Job]:
         SweepError: there is no squeue here.
         ResumableError: Slurm does not answer.
     """
-    answer = _run(
-        "squeue", "--noheader", f"--user={getpass.getuser()}", f"--name={name}", "--format=%i|%T|%k"
-    )
+    answer = _run("squeue", "--noheader", "--me", f"--name={name}", "--format=%i|%T|%k")
     if answer.returncode:
         raise ResumableError(
             f"squeue: {_message('squeue', answer.stderr)}", "try again when Slurm answers"
