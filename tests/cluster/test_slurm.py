@@ -21,7 +21,7 @@ from tune.ledger import EpochReported, SweepLayout, SweepState, fold, read_event
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
-NUM_TRIALS = 12
+NUM_TRIALS, NUM_EPOCHS = 12, 150
 SMALL = {"epochs": 3}
 LONG = {
     "name": "mosi",
@@ -48,7 +48,7 @@ def slurm(hosts: Hosts) -> Iterator[SmallSlurm]:
         pytest.skip(f"needs Slurm: no {', '.join(missing)}")
     write_token(hosts.home)
     started = SmallSlurm(hosts)
-    hosts.write_sweep(**LONG, fusion={"epochs": 150})
+    hosts.write_sweep(**LONG, fusion={"epochs": NUM_EPOCHS})
     yield started
     started.close()
 
@@ -91,19 +91,19 @@ def shows(folder: Path, job: str, pattern: str, count: int = 1) -> Callable[[], 
     return lambda: len(re.findall(pattern, log_of(folder, job))) >= count
 
 
-def check_finished(folder: Path, num_epochs: int = 150) -> SweepState:
+def check_finished(folder: Path) -> SweepState:
     """All trials have completed, and no epoch is missing or there twice."""
     events = list(read_events(layout(folder).ledger))
     state = fold(events)
     assert state.count() == {"completed": NUM_TRIALS}
     epochs = sorted((e.trial, e.epoch) for e in events if isinstance(e, EpochReported))
-    every = [(trial, epoch) for trial in range(NUM_TRIALS) for epoch in range(1, num_epochs + 1)]
+    every = [(trial, epoch) for trial in range(NUM_TRIALS) for epoch in range(1, NUM_EPOCHS + 1)]
     assert epochs == every
     return state
 
 
 def test_a_job_continues_over_time_limits_and_a_requeue(hosts, slurm, submit, magtkd):
-    job = submit("sweep.yaml", *NODES, "--time=3", "fusion.epochs=250")
+    job = submit("sweep.yaml", *NODES, "--time=3")
     token = layout(hosts.folder).folder / "slurm" / f"{job}.token"
     slurm.wait(token.exists)
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
@@ -116,7 +116,7 @@ def test_a_job_continues_over_time_limits_and_a_requeue(hosts, slurm, submit, ma
     log = log_of(hosts.folder, job)
     assert "attempt 2 on" in log
     assert not token.exists()
-    assert check_finished(hosts.folder, 250).num_resumed >= 2
+    assert check_finished(hosts.folder).num_resumed >= 2
 
 
 def test_what_is_cancelled_or_stopped_is_continued_by_the_next_job(hosts, slurm, submit, magtkd):

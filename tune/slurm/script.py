@@ -57,16 +57,17 @@ ip=${{place[0]:?}} port=${{place[1]}}
   "${{on_its_cpus[@]}}" "${{ray[@]}}" --head --node-ip-address="$ip" --port="$port" \\
   --include-dashboard=false "${{place[@]:2}}" 2>>"$log-ray.log" &
 steps=($!)
+code=75
 until (: <"/dev/tcp/$ip/$port") 2>/dev/null; do
   if ! kill -0 "${{steps[0]}}" 2>/dev/null; then
     echo "Ray did not start on $SLURMD_NODENAME: see $log-ray-$SLURMD_NODENAME.log"
-    exit 1
+    break
   fi
   sleep 1
 done
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
   # A node whose network was away for a while ends its Ray, and joins again with another.
-    again=(bash -c 'while sleep 1; do "$@" --num-cpus="$SLURM_CPUS_ON_NODE"; done' ray)
+  again=(bash -c 'while sleep 1; do "$@" --num-cpus="$SLURM_CPUS_ON_NODE"; done' ray)
   others=$((SLURM_JOB_NUM_NODES - 1))
   "${{step[@]}}" --nodes="$others" --ntasks="$others" --ntasks-per-node=1 \\
     --exclude="$SLURMD_NODENAME" --output="$log-ray-%N.log" \\
@@ -74,12 +75,12 @@ if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
   steps+=($!)
 fi
 
-code=130
-if [ "$cut" -eq 0 ]; then
+if [ "$cut" -eq 0 ] && kill -0 "${{steps[0]}}" 2>/dev/null; then
   "${{step[@]}}" --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" \\
     "$python" -P -m tune.cli sweep {arguments} \\
     --address="$ip:$port" --wait-nodes="$SLURM_JOB_NUM_NODES" --wait-seconds={wait} &
   driver=$!
+  [ "$cut" -eq 0 ] || kill -USR1 "$driver"
   # A trap ends `wait` before the driver has ended.
   while
     seen=$cut
@@ -92,12 +93,12 @@ if [ "$cut" -eq 0 ]; then
 fi
 kill "${{steps[@]}}" 2>/dev/null
 wait "${{steps[@]}}"
+if [ "$code" -eq 0 ] || [ "$code" -eq 130 ]; then
+  "${{step[@]}}" --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \\
+    --ntasks-per-node=1 rm -rf "$temp" 2>/dev/null
+fi
 case $code in
-  0)
-    "${{step[@]}}" --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \\
-      --ntasks-per-node=1 rm -rf "$temp" 2>/dev/null
-    ;;
-  2) ;; # wrong input, which another attempt would not change
+  0 | 2) ;; # finished, or wrong input, which another attempt would not change
   *)
     if "$python" -P -m tune.slurm.progress {name} {storage} "$logs/$SLURM_JOB_ID.json"; then
       scontrol requeue "$SLURM_JOB_ID" || echo "job $SLURM_JOB_ID is not requeued"
