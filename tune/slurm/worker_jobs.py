@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -46,8 +46,11 @@ _ENVIRONMENT = {
     # A job runs for a while before Ray has been loaded there.
     "AUTOSCALER_HEARTBEAT_TIMEOUT_S": "300",
 }
-# Ray ends with the process that holds the other end of its stdin, however that ends.
-_UNTIL_STDIN_ENDS = 'exec 3<&0; "$@" </dev/null & ray=$!; read -r <&3; kill "$ray"; wait "$ray"'
+# Ray ends with the process that holds the other end of its stdin, however that ends; so does its
+# folder.
+_UNTIL_STDIN_ENDS = (
+    'exec 3<&0; "$@" </dev/null & ray=$!; read -r <&3; kill "$ray"; wait "$ray"; rm -rf "$0"'
+)
 
 
 def run_with_worker_jobs(
@@ -102,10 +105,9 @@ def run_with_worker_jobs(
         for key, value in os.environ.items()
         if key not in {"RAY_ADDRESS", "RAY_AUTH_TOKEN"}
     } | environment
-    temp = Path("/tmp", f"ray-{os.getpid()}")
+    temp = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # the paths of sockets must be short
     with contextlib.ExitStack() as stack:
         stack.callback(token.unlink)
-        stack.callback(shutil.rmtree, temp, ignore_errors=True)
         stack.callback(_cancel_all, name, comment, note)
         command = [
             *(sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--block", "--head"),
@@ -121,7 +123,7 @@ def run_with_worker_jobs(
             *options,
         ]
         log = folder / "ray-head.log"
-        stack.enter_context(_head(command, environment, log, (address, port)))
+        stack.enter_context(_head(command, temp, environment, log, (address, port)))
         stack.enter_context(_passed_on(folder / "problems", note))
         note(f"workers: at most {max_jobs} jobs {name}; their logs: {folder}")
         return _drive(sweep, comment, environment)
@@ -183,7 +185,7 @@ def autoscaling_config(
 
 @contextlib.contextmanager
 def _head(
-    command: list[str], environment: dict[str, str], log: Path, place: tuple[str, int]
+    command: list[str], temp: str, environment: dict[str, str], log: Path, place: tuple[str, int]
 ) -> Iterator[None]:
     """Ray's head, for as long as the block lasts, or this process lives.
 
@@ -192,7 +194,7 @@ def _head(
     """
     with log.open("wb") as file:
         process = subprocess.Popen(
-            ["bash", "-c", _UNTIL_STDIN_ENDS, "head", *command],
+            ["bash", "-c", _UNTIL_STDIN_ENDS, temp, *command],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=file,
