@@ -126,11 +126,15 @@ def start(hosts: Hosts, command: str) -> subprocess.Popen[str]:
         LAPTOP,
         "bash",
         "-c",
-        f"cd {here} && {command.replace('/shared', str(hosts.folder / 'shared'))} </dev/null 2>&1",
+        f"cd {here}\n({here_for(hosts, command)}\n) </dev/null 2>&1",
         PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         TMPDIR=str(hosts.folder),
         RAY_USAGE_STATS_ENABLED="0",
     )
+
+
+def here_for(hosts: Hosts, command: str) -> str:
+    return command.replace("/shared/", f"{hosts.folder}/shared/")
 
 
 def run(hosts: Hosts, command: str) -> str:
@@ -172,7 +176,9 @@ def test_from_nothing_to_a_finished_sweep(lab: Hosts) -> None:
         for event in read_events(layout.ledger)
         if isinstance(event, EpochReported)
     ]
-    assert sorted(epochs) == [(trial, epoch) for trial in range(TRIALS) for epoch in range(1, EPOCHS + 1)]
+    assert sorted(epochs) == [
+        (trial, epoch) for trial in range(TRIALS) for epoch in range(1, EPOCHS + 1)
+    ]
     assert has_ray(lab, 3)
     run(lab, sweep)  # it is finished, and ends at once
     run(lab, down)
