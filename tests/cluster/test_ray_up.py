@@ -79,24 +79,27 @@ def make_workstation(home: Path, key: str) -> None:
     ray.chmod(0o755)
 
 
-def start_ssh(hosts: Hosts, host: int) -> None:
-    """An sshd on a host, on which root has a home of its own."""
+def give_home(hosts: Hosts, host: int) -> None:
+    """On a host, root has a home of its own, for ssh and sshd, too, which do not look at HOME."""
     passwd = hosts.folder / f"passwd{host}"
     users = Path("/etc/passwd").read_text().splitlines()
     root = f"root:x:0:0:root:{home(hosts.folder, host)}:/bin/bash"
     passwd.write_text("\n".join([root, *(one for one in users if not one.startswith("root:"))]))
+    code, out, err = hosts.run(host, "mount", "--bind", passwd, "/etc/passwd")
+    assert code == 0, out + err
+
+
+def start_ssh(hosts: Hosts, host: int) -> None:
+    give_home(hosts, host)
     Path("/run/sshd").mkdir(exist_ok=True)
     options = [word for one in (*OPTIONS, f"ListenAddress={NET}.{host}") for word in ("-o", one)]
-    for command in (
-        ("mount", "--bind", passwd, "/etc/passwd"),
-        (SSHD, "-h", hosts.folder / "host_key", *options),
-    ):
-        code, out, err = hosts.run(host, *command)
-        assert code == 0, out + err
+    code, out, err = hosts.run(host, SSHD, "-h", hosts.folder / "host_key", *options)
+    assert code == 0, out + err
 
 
 def make_laptop(hosts: Hosts) -> None:
     """The repository, with the addresses, the user and the sweep of this lab."""
+    give_home(hosts, LAPTOP)
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in names.split("\0"):
