@@ -52,15 +52,6 @@ def test_the_image_has_what_it_needs(image: DebianRoot) -> None:
     assert out.splitlines()[-1] == "magtkd"  # not root
 
 
-def test_a_small_sweep(image: DebianRoot) -> None:
-    (image.path / "home/magtkd/small.yaml").write_text(small_sweep())
-    code, out = image.run(
-        "magtkd sweep small.yaml teacher.epochs=1 name=small --no-tracking", own_network=True
-    )
-    assert code == 0, out
-    assert out.count("completed") >= TRIALS
-
-
 def small_sweep() -> str:
     text: str = rayjob()["ConfigMap"]["data"]["sweep.yaml"]
     assert "num_trials: 64" in text

@@ -4,6 +4,7 @@ that is there."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -21,8 +22,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 def run(hosts: Hosts, command: str) -> str:
     """Run a command on host 1, in a folder that has the repository's experiments."""
-    for name in ("s3://bucket/", "/shared/"):
-        command = command.replace(name, f"{hosts.folder}/shared/")
+    command = re.sub("s3://bucket/|/shared/", f"{hosts.folder}/shared/", command)
     code, out, err = hosts.run(
         1,
         "bash",
@@ -51,12 +51,14 @@ def test_one_machine(hosts: Hosts) -> None:
 
 def test_a_ray_cluster_that_is_there(hosts: Hosts) -> None:
     shutil.copytree(EXPERIMENTS, hosts.folder / "experiments")
-    (hosts.folder / "shared" / "clips").mkdir(parents=True)
+    clips = hosts.folder / "shared" / "clips"
+    clips.mkdir(parents=True)
+    (clips / "a.wav").touch()  # an empty folder is what a mount leaves that failed
     hosts.start_head()
     hosts.start_node(2)
     hosts.start_node(3)
     doctor, sweep = commands("A Ray cluster that is there")
     shown = run(hosts, doctor)
-    assert shown.count("sees the storage") == 2
+    assert shown.count("sees the storage") == 3
     run(hosts, sweep)
     check_finished(hosts.folder / "shared" / "magtkd")
