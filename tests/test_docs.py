@@ -67,3 +67,20 @@ def test_files_that_are_named_exist(path: Path) -> None:
     for number, line in prose(path):
         for name in NAMED.findall(line):
             assert (ROOT / name).exists(), f"{path.relative_to(ROOT)}:{number}: {name}"
+
+
+NOT_RUN = {"AWS", "Kubernetes"}
+"""Sections of docs/cluster.md whose commands need a cloud, a registry of images or Kubernetes."""
+
+
+def test_the_commands_of_the_page_of_clusters_are_run() -> None:
+    """A test under tests/cluster takes them from the page, section by section."""
+    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    parts = re.split(r"^## (.+)$", page, flags=re.MULTILINE)
+    with_commands = {
+        name for name, text in zip(parts[1::2], parts[2::2], strict=True) if "```sh" in text
+    }
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "cluster").glob("test_*.py"))
+    run = set(re.findall(r"""\bcommands\("(.+?)"\)""", tests))
+    assert run | NOT_RUN == with_commands
+    assert not run & NOT_RUN

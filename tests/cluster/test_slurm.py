@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.cluster.page import commands, section
 from tests.cluster.several_hosts import Hosts, wait_until, write_token
 from tests.cluster.small_slurm import PROGRAMS, SmallSlurm
 from tune.ledger import EpochReported, SweepLayout, SweepState, fold, read_events
@@ -229,13 +230,10 @@ def test_a_killed_driver_takes_its_workers_along(hosts, slurm):
 
 
 def documented() -> list[str]:
-    """The commands of the documentation's section, from its blocks and its table."""
-    page = Path(__file__).parents[2] / "docs" / "cluster.md"
-    section = page.read_text().split("\n## Slurm\n")[1].split("\n## ")[0]
-    blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
-    cells = [line.split("|")[2] for line in section.splitlines() if line.startswith("|")]
+    """The commands of the page's section, from its blocks and its table."""
+    cells = [line.split("|")[2] for line in section("Slurm").splitlines() if line.startswith("|")]
     inline = [one for cell in cells for one in re.findall("`([^`]+)`", cell)]
-    return [line for block in blocks for line in block.splitlines()] + inline
+    return [*commands("Slurm"), *inline]
 
 
 def test_the_commands_of_the_documentation(hosts, slurm):

@@ -143,7 +143,7 @@ def test_a_stepped_range_is_the_sequence_of_its_decimals(low, step, number, data
         assert entry.contains(value)
         assert entry.clip(value + data.draw(st.floats(-0.049, 0.049)) * step) == value
     assert not entry.contains(written[-1] + step / 10)
-    with pytest.raises(ValueError, match="is not in the range|not in tuple"):
+    with pytest.raises(ValueError, match=r"is not in the range|not in tuple"):
         points.index(written[-1] + step / 10)
 
 
