@@ -64,6 +64,10 @@ class Struck:
         states = ", ".join(f"{number} {state}" for state, number in self.states.items())
         return f"exit {self.code}; {states}{self.note}"
 
+    def __str__(self) -> str:
+        events = f"next event after {self.gap:.1f} s, at most {self.longest:.1f} s without one"
+        return f"{self.kind}: {self.outcome}; {events}; {self.seconds:.0f} s in all"
+
 
 class Site:
     """Hosts with Ray, a sweep that runs on them, and where it keeps its artifacts."""
@@ -286,9 +290,7 @@ def run_faults(kinds: Sequence[str], times: int, out: Path | None) -> bool:
         for _ in range(times):
             struck = strike(kind)
             found.append(struck)
-            print(f"{kind}: {struck.outcome}, {struck.seconds:.0f} s", file=sys.stderr, flush=True)
-            for line in struck.shown:
-                print(f"    {line}", file=sys.stderr, flush=True)
+            print(struck, *struck.shown, sep="\n    ", file=sys.stderr, flush=True)
             failures += [f"{kind}: {failure}" for failure in struck.failures]
         rows.append(
             [
