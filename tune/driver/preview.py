@@ -61,7 +61,7 @@ def check_labels(sweep: SweepConfig, corpus: Corpus) -> None:
     labels = [names[index] for index in sorted(found)]
     for label in wanted:
         if label not in labels:
-            lacks = f"{corpus.source} has no label {label!r}{nearest(label, labels)}"
+            lacks = f"{corpus.source} has no label {label!r}{nearest(label, names)}"
             if label in names:
                 lacks = f"dev has no utterance {label!r}, which makes its F1 0"
             raise SweepError(

@@ -44,6 +44,8 @@ BASE = {
     "fusion": STAGE | {"model": "concat"},
 }
 NUM_EPOCHS = 6
+MOST_KILLS = 6
+"""Of workers and nodes: as many may hit one trial between two of its epochs."""
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -272,7 +274,7 @@ class Trial:
             except RayActorError:
                 self.num_failures += 1
                 self.opened = None
-                assert self.num_failures <= 5
+                assert self.num_failures <= MOST_KILLS
                 await self.engine.worker_died(self.number)
                 continue
             if epoch > self.epoch:
@@ -490,13 +492,13 @@ def test_each_epoch_is_reported_whatever_happens(tmp_path_factory, seed):
         while not all(task.done() for task in tasks):
             await asyncio.sleep(generator.uniform(0.0, 3.0))
             kind = generator.random()
-            if kind < 0.1 and cluster.workers and num_kills < 6:
+            if kind < 0.1 and cluster.workers and num_kills < MOST_KILLS:
                 num_kills += 1
                 generator.choice(cluster.workers).die()
             elif kind < 0.2 and len(cluster.nodes) < 4:
                 num_nodes += 1
                 cluster.add(node(f"h{num_nodes}", CPU=generator.randint(1, 2)))
-            elif kind < 0.3 and len(cluster.nodes) > 1 and num_kills < 6:
+            elif kind < 0.3 and len(cluster.nodes) > 1 and num_kills < MOST_KILLS:
                 num_kills += 1
                 cluster.remove(generator.choice(cluster.nodes[1:]))
         for task in tasks:
