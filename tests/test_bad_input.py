@@ -307,7 +307,10 @@ def test_sweep(
 
 def test_neither_file_nor_name(refused: Refused) -> None:
     assert "give either a sweep file, or --resume NAME" in refused("sweep")
-    assert "give either a sweep file" in refused("sweep", "sweep.yaml", "--resume", "mine")
+    line = refused("sweep", "sweep.yaml", "--resume", "mine")
+    assert line.startswith("sweep.yaml: --resume mine needs no file")
+    line = refused("sweep", "--resume", "mine", "search.num_trials=3")
+    assert line.startswith("search.num_trials=3: --resume mine continues with the settings that")
 
 
 @pytest.mark.parametrize("command", [["best"], ["trials"], ["sweep", "--resume"]])

@@ -82,8 +82,10 @@ def sweep(
     ] = False,
 ) -> None:
     """Search the space of a sweep file."""
-    if (file is None) == (resume is None):
+    if file is None and resume is None:
         raise SweepError("give either a sweep file, or --resume NAME to resume a sweep")
+    if file is not None and resume is not None:
+        raise SweepError(_both(str(file), resume))
     options = SweepOptions(
         storage=storage,
         reuse=not no_reuse,
@@ -119,6 +121,19 @@ def sweep(
         raise typer.Exit(130)
     if not _has_completed(state):
         raise typer.Exit(1)
+
+
+def _both(given: str, name: str) -> str:
+    """What is wrong with `--resume NAME` beside something else."""
+    if "=" in given and not Path(given).exists():
+        return (
+            f"{given[:80]}: --resume {name[:80]} continues with the settings that the sweep was "
+            "begun with; leave it out, or start a sweep of another name"
+        )
+    return (
+        f"{given[:80]}: --resume {name[:80]} needs no file, since the ledger has the sweep; leave "
+        "it out, or give the file with --resume-or-start"
+    )
 
 
 def _with_resume(error: ResumableError, name: str, storage: str) -> str:

@@ -235,7 +235,7 @@ def test_a_sweep_name_that_exists_offers_to_resume(refused, swept):
 
 def test_neither_a_file_nor_a_name(refused):
     assert "--resume NAME" in refused("sweep")
-    assert "--resume NAME" in refused("sweep", "toy.yaml", "--resume", "toy")
+    assert "--resume-or-start" in refused("sweep", "toy.yaml", "--resume", "toy")
 
 
 def test_a_finished_sweep_is_not_started_again(call, swept):
