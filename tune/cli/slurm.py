@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from magtkd.cli import Overrides, StorageOption, examples
+from magtkd.config import dump_yaml
 from magtkd.errors import SweepError
 from tune.config import load_sweep
 from tune.ledger import SweepLayout
@@ -105,10 +106,10 @@ def slurm(
         account=account,
         options=sbatch or (),
     )
+    loaded = load_sweep(file, overrides or ())
     sweep = Sweep(
-        name=load_sweep(file, overrides or ()).name,
-        file=file,
-        overrides=overrides or (),
+        name=loaded.name,
+        text=dump_yaml(loaded),
         storage=storage,
         has_tracking=not no_tracking,
     )
@@ -128,7 +129,7 @@ def slurm(
 def _submit(sweep: Sweep, request: JobRequest, *, only_print: bool) -> None:
     script = sweep_script(sweep, request)
     if only_print:
-        sweep.make_logs()
+        sweep.write()
         print(script, end="")
         return
     if running := jobs_of(sweep.name, sweep.layout.place):
@@ -136,7 +137,7 @@ def _submit(sweep: Sweep, request: JobRequest, *, only_print: bool) -> None:
             f"sweep {sweep.name!r}: job {running[0].id} runs it already; wait for it, or end it: "
             f"magtkd slurm --stop {sweep.name}"
         )
-    sweep.make_logs()
+    sweep.write()
     job = submit(script)
     print(f"job {job}: {sweep.logs}/{job}.log")
 

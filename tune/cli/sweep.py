@@ -101,7 +101,11 @@ def sweep(
     # Ray and Optuna take seconds to load, which no other command should wait for.
     from tune.driver import is_to_resume, preview_sweep, resume_sweep, run_sweep
 
+    if dry_run and loaded is None:
+        raise SweepError("--dry-run: shows what a sweep file would run; give one")
     if dry_run and loaded is not None:
+        if resume_or_start:
+            is_to_resume(loaded, options)
         _print_preview(loaded, preview_sweep(loaded, options))
         return
     name = resume or (loaded.name if loaded else "")

@@ -22,6 +22,8 @@ TRIAL_BYTES = 150 << 20
 """What a trial's process takes, what it shares with others aside (`benchmarks/trial_cost.py`)."""
 SHARE = 0.75
 """Of the free memory; engine, driver and perhaps workers need some, too."""
+_ASKED = int(TRIAL_BYTES / SHARE)
+"""What a trial asks Ray for where trials are on all nodes, so that these keep the rest."""
 MEMINFO = Path("/proc/meminfo")
 
 
@@ -44,11 +46,16 @@ def room_for_trials(sweep: SweepConfig, *, shares_files: bool) -> TrialRoom:
     """
     free = free_bytes()
     count, warning = trials_at_a_time(sweep, free)
-    can_spread = shares_files or not sweep.scheduler.shares_sessions
-    if warning and can_spread and is_fixed(sweep.resources.node_types):
-        free += sum(memory // TRIAL_BYTES * TRIAL_BYTES for memory in _memory_elsewhere())
-        count, warning = trials_at_a_time(sweep, free, "nodes")
-        return TrialRoom(count, {"memory": TRIAL_BYTES}, warning)
+    can_spread = (
+        (shares_files or not sweep.scheduler.shares_sessions)
+        and is_fixed(sweep.resources.node_types)
+        # A stage that asks Ray for memory might find all of it taken by trials that wait for it.
+        and not any(getattr(sweep.resources, stage).memory for stage in sweep.resources.STAGES)
+    )
+    elsewhere = sum(memory // _ASKED for memory in _memory_elsewhere()) if can_spread else 0
+    if warning and elsewhere:
+        count, warning = trials_at_a_time(sweep, free + elsewhere * _ASKED, "nodes")
+        return TrialRoom(count, {"memory": _ASKED}, warning)
     # Tune wants a request that is not empty, and 0.001 CPU for each of two trials would leave room
     # for one worker on two CPUs.
     return TrialRoom(count, {f"node:{ray.util.get_node_ip_address()}": 0.001}, warning)

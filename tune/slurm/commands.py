@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shlex
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ __all__ = ["Job", "cancel", "jobs_of", "queued", "stop_jobs", "submit"]
 SECONDS = 60.0
 """How long the controller may take to answer."""
 _KEPT = ("SLURM_CONF", "SLURM_JWT")
+_ASKS = "#SBATCH "
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,11 @@ def submit(script: str, *, test_only: bool = False) -> str:
         SweepError: there is no sbatch here, or it refuses the script.
         ResumableError: Slurm does not answer.
     """
+    # What a script asks for is overruled by sbatch's environment variables, its options are not.
+    lines = itertools.takewhile(lambda line: line.startswith("#"), script.splitlines())
+    asked = [shlex.split(one.removeprefix(_ASKS)) for one in lines if one.startswith(_ASKS)]
     options = ["--test-only"] if test_only else ["--parsable"]
-    answer = _run("sbatch", *options, text=script)
+    answer = _run("sbatch", *options, *itertools.chain.from_iterable(asked), text=script)
     if answer.returncode:
         raise SweepError(f"sbatch: {_message('sbatch', answer.stderr)}; change the job's options")
     return answer.stdout.strip().partition(";")[0]
@@ -127,11 +133,12 @@ def _run(program: str, *arguments: str, text: str = "") -> subprocess.CompletedP
 
 
 def _environment() -> dict[str, str]:
-    """Without what Slurm sets in a job's shell, such as its CPUs: it would hold in the next job."""
+    """Without what Slurm sets in a job's shell, such as its CPUs: it would hold in the next job;
+    and without what would hide jobs."""
     return {
         name: value
         for name, value in os.environ.items()
-        if name in _KEPT or not name.startswith(("SLURM_", "SRUN_"))
+        if name in _KEPT or not name.startswith(("SLURM_", "SRUN_", "SQUEUE_", "SCANCEL_"))
     }
 
 

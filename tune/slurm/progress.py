@@ -9,7 +9,9 @@ import json
 import sys
 from pathlib import Path
 
+from magtkd.data import read_corpus
 from magtkd.errors import MagtkdError, first_line
+from magtkd.pipeline import source_of
 from magtkd.store import Store, patience_of
 from tune.ledger import SweepEnd, SweepLayout, SweepState, read_sweep
 
@@ -29,7 +31,7 @@ def seen_of(state: SweepState, store: Store) -> list[object]:
         StorageLostError: the storage does not answer.
     """
     trials = state.trials.values()
-    stages = store.list_folders("sessions/stages")
+    stages = _own_stages(state).intersection(store.list_folders("sessions/stages"))
     checkpoints = [
         file.rpartition("-")[2]  # without the time: the same one may be saved again
         for stage in sorted(stages)
@@ -41,6 +43,15 @@ def seen_of(state: SweepState, store: Store) -> list[object]:
         sum(len(trial.stages) for trial in trials),
         checkpoints,
     ]
+
+
+def _own_stages(state: SweepState) -> set[str]:
+    """The stages that trials which have not ended need, by the names of their checkpoints: other
+    sweeps on the storage have some, too."""
+    waiting = [trial for trial in state.trials.values() if not trial.has_ended]
+    source = source_of(read_corpus(state.sweep.data))
+    plans = [trial.candidate.plan(state.sweep.base, source) for trial in waiting]
+    return {f"{stage}-{key}" for plan in plans for stage, key in plan.keys.items()}
 
 
 def is_worth_another(name: str, storage: str, file: Path) -> bool:
@@ -57,7 +68,12 @@ def is_worth_another(name: str, storage: str, file: Path) -> bool:
     except MagtkdError as error:
         print(f"sweep {name}: its progress cannot be read: {first_line(error)}")
     failed = failed + 1 if seen == before else 0
-    file.write_text(json.dumps([seen, failed]), encoding="utf-8")
+    try:
+        file.write_text(json.dumps([seen, failed]), encoding="utf-8")
+    except OSError as error:
+        # Without it attempts cannot be counted, and there might be no end of them.
+        print(f"{file}: cannot be written: {error.strerror}, so this job is not requeued")
+        return False
     if failed > MAX_ATTEMPTS:
         print(
             f"sweep {name}: no progress in {MAX_ATTEMPTS} attempts, so this job is not requeued; "

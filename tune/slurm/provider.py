@@ -18,7 +18,7 @@ from ray.autoscaler.batching_node_provider import (
 )
 from ray.autoscaler.tags import NODE_KIND_HEAD, NODE_KIND_WORKER, STATUS_UP_TO_DATE
 
-from magtkd.errors import MagtkdError
+from magtkd.errors import MagtkdError, SweepError
 from tune.slurm.commands import Job, cancel, queued, submit
 
 __all__ = ["HEAD", "HEAD_ID", "WORKER", "SlurmProvider"]
@@ -27,7 +27,8 @@ HEAD, WORKER = "head", "worker"
 HEAD_ID = str(1 << 30)
 """In the place of a job's id, which is below that."""
 PAUSE_SECONDS = 60.0
-"""After a job that Slurm refused; it may be a quota, which others' jobs fill."""
+"""After a job that Slurm refused, as for a quota that others' jobs fill, or that ended at once."""
+YOUNG_SECONDS = 10.0
 
 
 class SlurmProvider(BatchingNodeProvider):  # type: ignore[misc]
@@ -47,6 +48,8 @@ class SlurmProvider(BatchingNodeProvider):  # type: ignore[misc]
         self._comment = provider_config["comment"]
         self._problems = Path(provider_config["problems"])
         self._is_known, self._not_before = False, 0.0
+        self._young: dict[str, float] = {}
+        """When the last jobs were submitted, by their ids."""
 
     def get_node_data(self) -> dict[str, NodeData]:
         """The head, and the jobs in the queue."""
@@ -71,11 +74,30 @@ class SlurmProvider(BatchingNodeProvider):  # type: ignore[misc]
         missing = scale_request.desired_num_workers.get(WORKER, 0) - len(set(workers) - to_end)
         try:
             cancel(sorted(to_end))
+            for id in to_end:
+                self._young.pop(id, None)
+            self._check_young(set(workers))
             for _ in range(missing if time.monotonic() >= self._not_before else 0):
-                submit(self._script)
+                self._young[submit(self._script)] = time.monotonic()
         except MagtkdError as error:
             self._not_before = time.monotonic() + PAUSE_SECONDS
             self._report(error)
+
+    def _check_young(self, queued: set[str]) -> None:
+        """Submit no more for a while where jobs end as soon as they start, as on nodes that lack
+        something, or cannot be found in the queue."""
+        now = time.monotonic()
+        young = {id for id, since in self._young.items() if now - since < YOUNG_SECONDS}
+        self._young = {id: self._young[id] for id in young}
+        if gone := sorted(self._young.keys() - queued):
+            self._young.clear()
+            self._not_before = now + PAUSE_SECONDS
+            self._report(
+                SweepError(
+                    f"job {gone[0]} left the queue within {YOUNG_SECONDS:.0f} s: see its log; the "
+                    f"next one is submitted in {PAUSE_SECONDS:.0f} s"
+                )
+            )
 
     def _report(self, error: MagtkdError) -> None:
         with self._problems.open("a", encoding="utf-8") as file:

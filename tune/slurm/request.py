@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,10 @@ SIGNAL_SECONDS = 120
 _TIME = re.compile(r"(\d+-)?(\d+)(:\d{1,2}){0,2}|UNLIMITED|INFINITE", re.IGNORECASE)
 _MEMORY = re.compile(r"(\d+)([KMGT]?)", re.IGNORECASE)
 _GPUS = re.compile(r"(?:[A-Za-z][\w.-]*:)?(\d+)")
+
+
+_OPTION = re.compile(r"(--[a-z][a-z-]*)(=.*)?", re.DOTALL)
+_OWN = ("--job-name", "--comment", "--array", "--output", "--open-mode", "--chdir", "--wrap")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +58,16 @@ class JobRequest:
                 "sweep saves what runs; give three minutes or more"
             )
         for option in self.options:
-            if not option.startswith("-") or len(shlex.split(f"x {shlex.quote(option)}")) != 2:
+            found = _OPTION.fullmatch(option)
+            if found is None:
                 raise SweepError(
                     f"--sbatch {option[:80]!r}: not an option of sbatch; give --sbatch "
                     '"--option=value"'
+                )
+            if (name := found[1]) in _OWN:
+                raise SweepError(
+                    f"--sbatch {option[:80]!r}: {name} is magtkd's own, by which it finds its "
+                    "jobs and their logs; leave it out"
                 )
         for value in (self.partition, self.account, *self.options):
             if value is not None and not value.isprintable():
@@ -104,8 +113,8 @@ class Sweep:
     """Which sweep is run, and how: what `magtkd sweep` is given."""
 
     name: str
-    file: Path
-    overrides: Sequence[str] = ()
+    text: str
+    """Its configuration as YAML: the file that it was read from may change while a job waits."""
     storage: str = "magtkd-results"
     has_tracking: bool = True
 
@@ -119,22 +128,28 @@ class Sweep:
         """The folder with the logs of its jobs."""
         return self.layout.folder / "slurm"
 
-    def make_logs(self) -> None:
-        """Slurm opens a job's log before anything of ours runs, and says nothing where it cannot.
+    @property
+    def file(self) -> Path:
+        """What the driver reads."""
+        return self.logs / "sweep.yaml"
+
+    def write(self) -> None:
+        """Make the folder of logs, with the sweep in it. Slurm opens a job's log before anything of
+        ours runs, and says nothing where it cannot.
 
         Raises:
-            SweepError: the folder cannot be made.
+            SweepError: it cannot be written.
         """
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
+            self.file.write_text(self.text, encoding="utf-8")
         except OSError as error:
             raise SweepError(
-                f"{self.logs}: cannot be made: {error.strerror}; choose another --storage"
+                f"{self.logs}: cannot be written: {error.strerror}; choose another --storage"
             ) from None
 
     def arguments(self) -> list[str]:
         """What follows `magtkd sweep` to start it, or to continue it where it was begun."""
         where = self.storage if self.layout.remote else str(self.layout.root)
-        own = [os.path.abspath(self.file), *self.overrides, "--resume-or-start"]
         tracking = [] if self.has_tracking else ["--no-tracking"]
-        return [*own, f"--storage={where}", *tracking]
+        return [os.path.abspath(self.file), "--resume-or-start", f"--storage={where}", *tracking]

@@ -45,7 +45,8 @@ cut=0
 driver=
 trap 'cut=$((cut + 1)); [ -z "$driver" ] || kill -USR1 "$driver"' USR1
 logs={logs}
-log=$logs/$SLURM_JOB_ID-${{SLURM_RESTART_COUNT:-0}}
+# In srun's patterns `%` has a meaning.
+log=${{logs//%/%%}}/$SLURM_JOB_ID-${{SLURM_RESTART_COUNT:-0}}
 echo "--- job $SLURM_JOB_ID, attempt ${{SLURM_RESTART_COUNT:-0}} on $SLURM_JOB_NODELIST: $(date)"
 {start}
 (umask 077; od -An -N32 -tx1 /dev/urandom | tr -d ' \\n' >"$RAY_AUTH_TOKEN_PATH")
@@ -55,12 +56,15 @@ ip=${{place[0]:?}} port=${{place[1]}}
 
 "${{step[@]}}" --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" --output="$log-ray-%N.log" \\
   "${{on_its_cpus[@]}}" "${{ray[@]}}" --head --node-ip-address="$ip" --port="$port" \\
-  --include-dashboard=false "${{place[@]:2}}" 2>>"$log-ray.log" &
+  --include-dashboard=false "${{place[@]:2}}" 2>>"$logs/$SLURM_JOB_ID-ray.log" &
 steps=($!)
 code=75
 until (: <"/dev/tcp/$ip/$port") 2>/dev/null; do
-  if ! kill -0 "${{steps[0]}}" 2>/dev/null; then
-    echo "Ray did not start on $SLURMD_NODENAME: see $log-ray-$SLURMD_NODENAME.log"
+  if [ "$cut" -gt 0 ]; then break; fi
+  if ! kill -0 "${{steps[0]}}" 2>/dev/null || [ "$SECONDS" -gt {wait} ]; then
+    echo "Ray did not start on $SLURMD_NODENAME: see $logs/$SLURM_JOB_ID-*-ray-$SLURMD_NODENAME.log"
+    kill "${{steps[0]}}" 2>/dev/null
+    wait "${{steps[0]}}"
     break
   fi
   sleep 1
@@ -71,7 +75,7 @@ if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
   others=$((SLURM_JOB_NUM_NODES - 1))
   "${{step[@]}}" --nodes="$others" --ntasks="$others" --ntasks-per-node=1 \\
     --exclude="$SLURMD_NODENAME" --output="$log-ray-%N.log" \\
-    "${{again[@]}}" "${{ray[@]}}" --address="$ip:$port" 2>>"$log-ray.log" &
+    "${{again[@]}}" "${{ray[@]}}" --address="$ip:$port" 2>>"$logs/$SLURM_JOB_ID-ray.log" &
   steps+=($!)
 fi
 
@@ -98,7 +102,8 @@ if [ "$code" -eq 0 ] || [ "$code" -eq 130 ]; then
     --ntasks-per-node=1 rm -rf "$temp" 2>/dev/null
 fi
 case $code in
-  0 | 2) ;; # finished, or wrong input, which another attempt would not change
+  0) ;;
+  # What looks like wrong input may be a node without its folders: it is bounded like all else.
   *)
     if "$python" -P -m tune.slurm.progress {name} {storage} "$logs/$SLURM_JOB_ID.json"; then
       scontrol requeue "$SLURM_JOB_ID" || echo "job $SLURM_JOB_ID is not requeued"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from magtkd.errors import MagtkdError, RayLostError
+from magtkd.errors import MagtkdError, RayLostError, SweepError
 from tune.cluster import AUTOSCALING_CONFIG
 from tune.slurm.commands import cancel, queued, submit
 from tune.slurm.head import head_place
@@ -80,9 +81,16 @@ def run_with_worker_jobs(
         ResumableError: Slurm does not answer, or Ray does not start.
     """
     address, port, options = head_place(os.getpid())
-    address = address if host is None else socket.gethostbyname(host)
+    if host is not None:
+        try:
+            address = socket.gethostbyname(host)
+        except OSError as error:
+            raise SweepError(
+                f"--host {host[:80]!r}: has no IPv4 address here: {error.strerror}; give "
+                "the name or address by which the jobs reach this machine"
+            ) from None
     folder = sweep.logs / f"workers-{os.getpid()}"
-    sweep.make_logs()
+    sweep.write()
     folder.mkdir(exist_ok=True)
     token = folder / "token"
     token.touch(0o600)
@@ -91,7 +99,11 @@ def run_with_worker_jobs(
     script = worker_script(
         name, comment, request, logs=str(folder), token=str(token), address=comment
     )
-    submit(script, test_only=True)
+    try:
+        submit(script, test_only=True)
+    except MagtkdError:
+        shutil.rmtree(folder)
+        raise
     (folder / "worker.sbatch").write_text(script, encoding="utf-8")
     config = folder / "autoscaling.yaml"
     tree = autoscaling_config(request, max_jobs, idle_minutes, folder, name, comment)

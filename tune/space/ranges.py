@@ -201,7 +201,8 @@ class FloatRange(Entry):
     def contains(self, value: Any) -> bool:
         if not isinstance(value, int | float) or isinstance(value, bool):
             return False
-        return self.low <= value <= self.high and math.isclose(self.clip(value), value)
+        near, nearest = 1e-8 * (self.step or 0.0), self.clip(value)
+        return self.low <= value <= self.high and math.isclose(nearest, value, abs_tol=near)
 
     def clip(self, value: float) -> float:
         value = min(max(value, self.low), self.high)

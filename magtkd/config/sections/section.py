@@ -66,7 +66,11 @@ class Section(BaseModel):
         for owner in reversed(cls.__mro__):
             if not issubclass(owner, BaseModel) or owner is BaseModel:
                 continue
-            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+            try:
+                source = inspect.getsource(owner)
+            except OSError:  # an installation of compiled files alone
+                continue
+            (tree,) = ast.parse(textwrap.dedent(source)).body
             assert isinstance(tree, ast.ClassDef)
             for pair in itertools.pairwise(tree.body):
                 match pair:

@@ -11,7 +11,10 @@ import yaml
 
 from magtkd.cli import run_app
 from tune.cli import app
+from tune.config import load_sweep
+from tune.slurm.commands import queued, submit
 from tune.slurm.head import free_port
+from tune.slurm.provider import WORKER, SlurmProvider
 
 SWEEP = {
     "name": "toy",
@@ -43,6 +46,7 @@ def folder(tmp_path, monkeypatch):
         ([], "give either a sweep file, or --stop NAME"),
         (["toy.yaml", "--stop", "toy"], "give either a sweep file, or --stop NAME"),
         (["--stop", "../x"], "not a name"),
+        (["toy.yaml", "--worker-jobs", "2", "--host", "no.invalid"], "--host 'no.invalid': has no"),
     ],
 )
 def test_bad_input_is_one_line(arguments, line, capsys):
@@ -58,7 +62,9 @@ def test_print_needs_no_slurm(folder, capsys):
     assert run_app(app, ["slurm", "toy.yaml", "--nodes", "2", "--print"]) == 0
     script = capsys.readouterr().out
     assert script.startswith("#!/bin/bash\n#SBATCH --job-name=magtkd-toy\n")
-    assert (folder / "magtkd-results/sweeps/toy/slurm").is_dir()  # for whoever submits it
+    # For whoever submits it: the driver reads the sweep as it is now.
+    written = folder / "magtkd-results/sweeps/toy/slurm/sweep.yaml"
+    assert load_sweep(written) == load_sweep(folder / "toy.yaml")
 
 
 def test_jobs_of_one_node_begin_at_different_ports():
@@ -78,3 +84,40 @@ def test_the_place_of_the_head_is_one_line():
     assert socket.inet_aton(address)
     assert 20_000 <= int(port) < 32_000
     assert all(option.startswith("--ray-client-server-port=") for option in options)
+
+
+def test_what_is_given_overrules_the_environment(folder, monkeypatch):
+    """sbatch's variables overrule a script's lines, and squeue's hide jobs."""
+    for name, answer in (("sbatch", "echo 7"), ("squeue", "true")):
+        stub = folder / name
+        stub.write_text(f'#!/bin/bash\necho "$0 $*" >>log; env >>log; {answer}\n')
+        stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setenv("SQUEUE_STATES", "PENDING")
+    assert submit("#!/bin/bash\n#SBATCH --partition=gpu\n#SBATCH '--comment=a b'\ntrue\n") == "7"
+    assert queued("magtkd-toy", "x") == []
+    log = (folder / "log").read_text()
+    assert "sbatch --parsable --partition=gpu --comment=a b\n" in log
+    assert "SQUEUE_STATES" not in log
+
+
+def test_jobs_that_end_at_once_are_not_submitted_without_end(folder, monkeypatch):
+    from ray.autoscaler.batching_node_provider import ScaleRequest
+
+    stub = folder / "sbatch"
+    stub.write_text("#!/bin/bash\necho x >>submitted; wc -l <submitted\n")
+    queue = folder / "squeue"
+    queue.write_text("#!/bin/bash\n")  # none is there any more
+    for one in (stub, queue):
+        one.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    (folder / "worker.sbatch").write_text("#!/bin/bash\n")
+    names = {"job_name": "magtkd-toy-worker", "comment": "h:1", "problems": "problems"}
+    flags = ("disable_node_updaters", "disable_launch_config_check", "foreground_node_launch")
+    config = {"script": "worker.sbatch", **names, **dict.fromkeys(flags, True)}
+    provider = SlurmProvider(config, "toy")
+    for _ in range(5):
+        provider.node_data_dict = provider.get_node_data()
+        provider.submit_scale_request(ScaleRequest(desired_num_workers={WORKER: 3}))
+    assert len((folder / "submitted").read_text().splitlines()) == 3
+    assert "left the queue within 10 s: see its log" in (folder / "problems").read_text()

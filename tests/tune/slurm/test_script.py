@@ -22,7 +22,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_s
 
 
 def sweep(**changes):
-    fields = {"name": "mosi", "file": Path("mosi.yaml"), "storage": "results"}
+    fields = {"name": "mosi", "text": "name: mosi", "storage": "results"}
     return Sweep(**(fields | changes))
 
 
@@ -84,7 +84,8 @@ def test_what_is_left_out_is_slurms_default():
 def test_the_environment_is_this_one():
     script = sweep_script(sweep(), JobRequest())
     assert f"python={sys.executable}\n" in script
-    assert f"{os.getcwd()}/mosi.yaml --resume-or-start" in script
+    file = f"{os.getcwd()}/results/sweeps/mosi/slurm/sweep.yaml"
+    assert f"{file} --resume-or-start" in script
     assert "RAY_AUTH_MODE=token" in script
     assert "unset RAY_ADDRESS" in script
     assert "=auto" not in script
@@ -98,7 +99,7 @@ def test_a_remote_storage_keeps_its_address():
 
 @pytest.mark.parametrize("text", ["plain", ODD])
 def test_a_shell_finds_no_fault(text):
-    given_ = sweep(file=Path(f"/{text}/s.yaml"), storage=f"/{text}", overrides=[f"a={text}"])
+    given_ = sweep(storage=f"/{text}")
     for request in (JobRequest(), JobRequest(nodes=3, gpus_per_node="2", cpus_per_node=4)):
         worker = worker_script(
             "n", "c", request, logs=f"/{text}", token=f"/{text}/t", address="h:1"
@@ -109,10 +110,10 @@ def test_a_shell_finds_no_fault(text):
                 check(script, "shellcheck", "--shell=bash", "--severity=warning", "-")
 
 
-@given(path=TEXT, override=TEXT)
-def test_no_text_leaves_its_place(path, override):
-    """Whatever paths and overrides are, the driver's command has them as they were given."""
-    given_ = sweep(file=Path("/x") / path, overrides=[f"a={override}"])
+@given(path=TEXT)
+def test_no_text_leaves_its_place(path):
+    """Whatever the storage is called, the driver's command has it as it was given."""
+    given_ = sweep(storage=str(Path("/x") / path))
     script = sweep_script(given_, JobRequest())
     start = script.index("-m tune.cli sweep ") + len("-m tune.cli sweep ")
     words = shlex.split(script[start : script.index(" \\\n", start)])
@@ -130,6 +131,9 @@ def test_no_text_leaves_its_place(path, override):
         ({"time": "2"}, "--time 2: too short"),
         ({"time": "00:01:59"}, "--time 00:01:59: too short"),
         ({"options": ["qos=high"]}, "--sbatch 'qos=high': not an option of sbatch"),
+        ({"options": ["--qos high"]}, "--sbatch '--qos high': not an option of sbatch"),
+        ({"options": ["--comment=x"]}, "--sbatch '--comment=x': --comment is magtkd's own"),
+        ({"options": ["--job-name=x"]}, "--job-name is magtkd's own"),
         ({"options": ["--x=a\n#SBATCH --y"]}, "has a line break"),
         ({"partition": "a\nrm"}, "has a line break"),
     ],
