@@ -133,9 +133,11 @@ def test_a_host_that_is_lost(hosts: Hosts, loss: str, num_trials: int) -> None:
     lines = [line for line in err.splitlines() if not line.startswith("trial ")]
     gone = f"node h3 ({NET}.3) is gone; its work is repeated elsewhere"
     joined = f"node h3 ({NET}.3) has joined"
-    assert lines == [f"warning: {gone}", f"warning: {joined}"]
+    # In either order: Ray gives a node up after a while, and knows a new one at once.
+    assert sorted(lines) == [f"warning: {gone}", f"warning: {joined}"]
     ledger = SweepLayout(hosts.folder / "magtkd-results", "hosts").ledger
-    assert [e.message for e in read_events(ledger) if isinstance(e, Warned)] == [gone, joined]
+    warnings = [e.message for e in read_events(ledger) if isinstance(e, Warned)]
+    assert sorted(warnings) == [gone, joined]
 
 
 def test_nodes_without_magtkd_get_it(hosts: Hosts, tmp_path: Path) -> None:

@@ -132,8 +132,9 @@ def test_what_is_cancelled_or_stopped_is_continued_by_the_next_job(hosts, slurm,
     slurm.call("scancel", job)
     slurm.wait(lambda: not slurm.queue())
     # The driver has ended by itself, before Slurm killed it.
-    assert "Ray is gone" in log_of(hosts.folder, job)
-    assert "exit code 75" in log_of(hosts.folder, job)
+    log = log_of(hosts.folder, job)
+    # Ray's library in the driver ends it with 1 where that finds out first.
+    assert ("Ray is gone" in log and "exit code 75" in log) or "exit code 1\n" in log
 
     job = submit("sweep.yaml", *NODES)
     slurm.wait(shows(hosts.folder, job, r"trial \d+ completed"))
@@ -211,6 +212,7 @@ def test_jobs_that_do_not_start_are_what_is_waited_for(hosts, slurm, magtkd):
     wait_until(
         lambda: "wait for a node of type worker" in magtkd("status", "mosi"), driver, PATIENCE
     )
+    time.sleep(10)  # the driver looks every few seconds
     psutil.Process(driver.pid).children()[0].send_signal(signal.SIGINT)
     out, err = driver.communicate(timeout=60)
     assert driver.returncode == 130, out + err
