@@ -105,7 +105,7 @@ def test_a_host_with_a_folder_of_its_own(hosts: Hosts) -> None:
     assert list(storage.iterdir()) == []
 
 
-@pytest.mark.parametrize(("loss", "num_trials"), [("raylet killed", 6), ("link cut", 10)])
+@pytest.mark.parametrize(("loss", "num_trials"), [("raylet killed", 6), ("link cut", 18)])
 def test_a_host_that_is_lost(hosts: Hosts, loss: str, num_trials: int) -> None:
     """One line when it is lost and one when another comes; no trial is lost."""
     hosts.start_head()
