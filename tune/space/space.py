@@ -201,7 +201,7 @@ class Space:
             for parent, allowed in other.when
             if parent in names
             for value in allowed
-            if entry.contains(value)
+            if entry.contains(value) and value in points
         }
         each = [
             self._count(index + 1, values | dict.fromkeys(names, value), base) for value in read

@@ -187,6 +187,15 @@ def test_ranges_of_more_steps_than_floats_tell_apart(tree):
         Space.parse({"fusion.dropout": tree})
 
 
+def test_a_condition_on_a_value_that_is_nearly_a_point_counts_as_it_holds():
+    tree = {
+        "audio.dropout": {"float": [0.1, 0.5], "step": 0.1},
+        "fusion.depth": {"int": [1, 3], "when": {"audio.dropout": [0.3, 0.30000000000000004]}},
+    }
+    space = Space.parse(tree)
+    assert space.num_points(BASE) == len(list(space.points(BASE))) == 4 + 3
+
+
 def test_num_points_needs_no_walk():
     tree = {f"fusion.{name}": {"int": [1, 10**6]} for name in ("depth", "epochs", "batch_size")}
     assert Space.parse(tree).num_points(BASE) == 10**18
