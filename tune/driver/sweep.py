@@ -30,11 +30,10 @@ from tune.ledger import (
     SweepState,
     Warned,
     check_unused,
+    find_opened,
     fold,
-    is_begun,
     open_ledger,
     read_events,
-    read_sweep,
 )
 
 __all__ = ["is_to_resume", "resume_sweep", "run_sweep"]
@@ -59,9 +58,9 @@ def is_to_resume(sweep: SweepConfig, options: SweepOptions) -> bool:
         StorageLostError: an object store does not answer or refuses.
     """
     layout = SweepLayout.of(options.storage, sweep.name)
-    if not is_begun(layout):
+    if (opened := find_opened(layout)) is None:
         return False
-    begun = read_sweep(layout).sweep
+    begun = fold([opened]).sweep
     if found := _difference(begun.model_dump(mode="json"), sweep.model_dump(mode="json")):
         name, old, new = found
         raise SweepError(

@@ -39,7 +39,7 @@ from tune.ledger.layout import (
 from tune.ledger.live import Live, LiveFile, LiveNode
 from tune.ledger.owner import read_owner
 from tune.ledger.state import SweepState, TrialState
-from tune.ledger.sweeps import check_unused, is_begun, open_ledger, read_sweep
+from tune.ledger.sweeps import check_unused, find_opened, open_ledger, read_sweep
 
 __all__ = [
     "FORMAT",
@@ -69,9 +69,9 @@ __all__ = [
     "check_unused",
     "decode_event",
     "encode_event",
+    "find_opened",
     "first_event",
     "fold",
-    "is_begun",
     "open_ledger",
     "pull_ledger",
     "read_events",

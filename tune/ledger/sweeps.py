@@ -6,12 +6,13 @@ import difflib
 
 from magtkd.errors import SweepError, and_more
 from magtkd.store import Files
+from tune.ledger.events import SweepOpened
 from tune.ledger.file import Ledger, first_event, fold, pull_ledger, read_events
 from tune.ledger.layout import SweepLayout
 from tune.ledger.remote import RemoteLedger
 from tune.ledger.state import SweepState
 
-__all__ = ["check_unused", "is_begun", "open_ledger", "read_sweep"]
+__all__ = ["check_unused", "find_opened", "open_ledger", "read_sweep"]
 
 
 def open_ledger(layout: SweepLayout, *, resume: bool = False) -> Ledger:
@@ -54,8 +55,8 @@ def read_sweep(layout: SweepLayout) -> SweepState:
     return fold(read_events(layout.ledger))
 
 
-def is_begun(layout: SweepLayout) -> bool:
-    """Whether there is something of a sweep to read or resume.
+def find_opened(layout: SweepLayout) -> SweepOpened | None:
+    """The first event of a sweep that there is something of to read or resume.
 
     Raises:
         SweepError: the ledger is damaged.
@@ -63,11 +64,11 @@ def is_begun(layout: SweepLayout) -> bool:
     """
     pull_ledger(layout)
     # A driver that died before its first event left a ledger without a sweep.
-    return layout.ledger.is_file() and first_event(layout.ledger) is not None
+    return first_event(layout.ledger) if layout.ledger.is_file() else None
 
 
 def _check_opened(layout: SweepLayout) -> None:
-    if not is_begun(layout):
+    if find_opened(layout) is None:
         raise _unknown(layout)
 
 

@@ -31,7 +31,9 @@ def seen_of(state: SweepState, store: Store) -> list[object]:
         StorageLostError: the storage does not answer.
     """
     trials = state.trials.values()
-    stages = _own_stages(state).intersection(store.list_folders("sessions/stages"))
+    stages = set(store.list_folders("sessions/stages"))
+    if stages:
+        stages &= _own_stages(state)
     checkpoints = [
         file.rpartition("-")[2]  # without the time: the same one may be saved again
         for stage in sorted(stages)
