@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["PATIENCE_SECONDS", "AddressOption", "NameArgument"]
+__all__ = ["PATIENCE_SECONDS", "AddressOption", "NameArgument", "NoTrackingOption", "SweepArgument"]
 
 AddressOption = Annotated[
     str | None,
@@ -15,6 +16,10 @@ AddressOption = Annotated[
         metavar="HOST:PORT|auto",
         help="Join this Ray cluster; default RAY_ADDRESS, else Ray is started here.",
     ),
+]
+NoTrackingOption = Annotated[bool, typer.Option("--no-tracking", help="Do not record in MLflow.")]
+SweepArgument = Annotated[
+    Path | None, typer.Argument(metavar="[SWEEP]", help="A YAML file with a `space`.")
 ]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The sweep's name.")]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from magtkd.cli import Overrides, StorageOption, examples
 from magtkd.config import dump_yaml
 from magtkd.errors import SweepError
+from tune.cli.options import NoTrackingOption, SweepArgument
 from tune.config import load_sweep
 from tune.ledger import SweepLayout
 from tune.slurm import JobRequest, Sweep, jobs_of, stop_jobs, submit, sweep_script
@@ -29,9 +29,7 @@ def add_slurm(app: typer.Typer) -> None:
 
 
 def slurm(
-    file: Annotated[
-        Path | None, typer.Argument(metavar="[SWEEP]", help="A YAML file with a `space`.")
-    ] = None,
+    file: SweepArgument = None,
     overrides: Overrides = None,
     storage: StorageOption = "magtkd-results",
     nodes: Annotated[int, typer.Option("--nodes", metavar="N", help="Nodes of the job.")] = 1,
@@ -81,9 +79,7 @@ def slurm(
         str | None,
         typer.Option(metavar="HOST", help="This machine's address for --worker-jobs."),
     ] = None,
-    no_tracking: Annotated[
-        bool, typer.Option("--no-tracking", help="Do not record in MLflow.")
-    ] = False,
+    no_tracking: NoTrackingOption = False,
 ) -> None:
     """Run a sweep under Slurm until it is finished, over as many time limits as that takes.
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from magtkd.cli import EXIT_CODES, Overrides, StorageOption, complain, examples
 from magtkd.config import dump_yaml
 from magtkd.errors import ResumableError, SweepError
-from tune.cli.options import AddressOption
+from tune.cli.options import AddressOption, NoTrackingOption, SweepArgument
 from tune.config import SweepConfig, SweepOptions, load_sweep
 from tune.ledger import SweepEnd, SweepLayout, SweepState, TrialStatus
 from tune.redact import redact
@@ -47,9 +47,7 @@ def add_sweep(app: typer.Typer) -> None:
 
 
 def sweep(
-    file: Annotated[
-        Path | None, typer.Argument(metavar="[SWEEP]", help="A YAML file with a `space`.")
-    ] = None,
+    file: SweepArgument = None,
     overrides: Overrides = None,
     storage: StorageOption = "magtkd-results",
     resume: Annotated[str | None, typer.Option(metavar="NAME", help="Resume a sweep.")] = None,
@@ -77,9 +75,7 @@ def sweep(
         bool,
         typer.Option("--no-reuse", help="Train every stage of every trial, to measure reuse."),
     ] = False,
-    no_tracking: Annotated[
-        bool, typer.Option("--no-tracking", help="Do not record in MLflow.")
-    ] = False,
+    no_tracking: NoTrackingOption = False,
 ) -> None:
     """Search the space of a sweep file."""
     if file is None and resume is None:
