@@ -40,7 +40,7 @@ Values = Mapping[str, Any]
 
 # All of train is one step, so that an epoch's loss is that of the weights before it; the step is of
 # several batches, so that accumulation is in it too.
-STEP = {"epochs": EPOCHS, "batch_size": 16, "accumulation": 9, "learning_rate": 2e-3}
+STEP = {"epochs": EPOCHS, "batch_size": 16, "accumulation": 9, "learning_rate": 1e-3}
 
 
 def stage_of(kind: str) -> str:
@@ -185,7 +185,8 @@ def lora(folder: Path, kind: str) -> Iterator[Row]:
     if not has_peft():
         yield skipped("LoRA", kind, "no peft")
         return
-    inputs, values = Inputs(folder, corpus()), values_of(kind, folder) | {"lora": {"rank": 2}}
+    inputs = Inputs(folder, corpus())
+    values = values_of(kind, folder) | {"lora": {"rank": 2}, "learning_rate": 1e-2}
     for precision in PRECISIONS:
         session = _session(inputs, stage_of(kind), values, precision)
         weights = session.task.model.state_dict()

@@ -162,7 +162,10 @@ class Inputs:
         self, stage: str, values: Mapping[str, Any], device: torch.device
     ) -> Session[Any, Any]:
         """A session of a stage whose section has these values, at its start."""
-        config = Config.model_validate({"seed": 1, stage: {"dropout": 0.0} | dict(values)})
+        given = dict(values)
+        if "recipe" not in given:  # it has a dropout of its own
+            given.setdefault("dropout", 0.0)
+        config = Config.model_validate({"seed": 1, stage: given})
         wanted = ["data", "teacher", f"{stage}_media"] if stage in {"audio", "video"} else ["data"]
         for name in wanted:
             if name not in self.artifacts:
@@ -177,12 +180,16 @@ class Inputs:
         return write(self.artifacts["data"].table)
 
     def _teacher(self) -> Artifact:
-        """What a teacher might say: logits that lean to the label, features of its own width."""
+        """What a teacher might say: logits that lean to the label, features of its own width.
+
+        Utterances of a label differ: where a whole batch has one distribution, its correlation over
+        the batch is one of rounding errors, which no two devices share."""
         table = self.artifacts["data"].table
         label = table["label"].to_numpy()
         num_classes = len(read_metadata(table).labels)
         generator = np.random.default_rng(0)
-        logits = 2 * np.eye(num_classes)[label] + generator.standard_normal((len(label), 1))
+        noise = generator.standard_normal((len(label), num_classes))
+        logits = 2 * np.eye(num_classes)[label] + noise
         features = generator.standard_normal((len(label), 20)) + label[:, None]
         identity = table.select(["split", "dialogue_id", "utterance_id"]).replace_schema_metadata()
         identity = identity.append_column("features", features_column(features))

@@ -188,7 +188,7 @@ def speed(folder: Path, precision: str) -> Iterator[Row]:
         trainer.epoch()  # every shape has been seen now
     seconds: dict[str, list[float]] = {name: [] for name in trainers}
     ends = time.perf_counter() + 30
-    while len(seconds[OURS]) < 5 and time.perf_counter() < ends:
+    while len(seconds[OURS]) < 3 and time.perf_counter() < ends:
         for name, trainer in trainers.items():
             seconds[name].append(trainer.epoch()["seconds"])
     peer, ours = (statistics.median(seconds[name]) for name in (PEER, OURS))
