@@ -53,7 +53,7 @@ from chaos_kills import (
 SCHEMES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("random", {"kind": "fifo"}),
     ("tpe", {"kind": "asha", "grace_period": 3, "reduction_factor": 3}),
-    ("cmaes", {"kind": "median", "grace_period": 5}),
+    ("tpe", {"kind": "median", "grace_period": 5}),
     ("random", {"kind": "pbt", "perturbation_interval": 4}),
 )
 # All trials of a population are live at once, each in a process that takes a second to start.

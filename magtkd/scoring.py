@@ -1,14 +1,17 @@
-"""The scores of a split, from the artifacts of a finished chain. Imports no torch."""
+"""The scores of a split, from the artifacts of a finished chain, and which there can be. Imports no
+torch."""
 
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from magtkd.config import nearest
 from magtkd.data import list_matrix, read_metadata
 from magtkd.errors import DataError
 from magtkd.metrics import Scores, classification_metrics
 
-__all__ = ["score_split"]
+__all__ = ["check_label", "score_split"]
 
 
 def score_split(data: pa.Table, predicted: pa.Table, split: str) -> Scores:
@@ -29,3 +32,25 @@ def score_split(data: pa.Table, predicted: pa.Table, split: str) -> Scores:
     label = data["label"].to_numpy()
     labels = read_metadata(data).labels
     return Scores.of_split(classification_metrics(label[wanted], prediction[wanted], labels))
+
+
+def check_label(place: str, label: str, data: pa.Table) -> None:
+    """Check that dev has a label whose F1 is wanted: without one, the F1 is 0 whatever is trained.
+
+    Args:
+        place: what names the label, for the message.
+        label: the label.
+        data: the data stage's table.
+
+    Raises:
+        DataError: dev has no utterance of it.
+    """
+    names = read_metadata(data).labels
+    found = pc.unique(data.filter(pc.equal(data["split"], "dev"))["label"]).to_pylist()
+    labels = [names[index] for index in sorted(found)]
+    if label in labels:
+        return
+    lacks = f"the table has no label {label[:80]!r}{nearest(label, names)}"
+    if label in names:
+        lacks = f"dev has no utterance {label!r}, which makes its F1 0"
+    raise DataError(f"{place}: {lacks}; dev has {', '.join(labels)}")

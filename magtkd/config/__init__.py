@@ -8,6 +8,7 @@ from magtkd.config.files import dump_yaml, file_schema, load_config, read_config
 from magtkd.config.names import get_value, given_names, names_of, section_of
 from magtkd.config.reasons import nearest, reason
 from magtkd.config.sections import (
+    DEV_METRICS,
     AudioConfig,
     AudioMediaConfig,
     Config,
@@ -29,6 +30,7 @@ from magtkd.config.sections import (
 )
 
 __all__ = [
+    "DEV_METRICS",
     "AudioConfig",
     "AudioMediaConfig",
     "Config",

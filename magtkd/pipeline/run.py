@@ -10,13 +10,14 @@ from pathlib import Path
 from magtkd.config import Config, Resources
 from magtkd.data import Corpus, read_corpus
 from magtkd.metrics import Report
-from magtkd.pipeline.members import find_stage
+from magtkd.pipeline.members import DATA, find_stage
 from magtkd.pipeline.plan import Plan, describe_stage, make_plan
 from magtkd.pipeline.record import Outcome, StageRecord, trained_record
 from magtkd.pipeline.source import source_of
 from magtkd.pipeline.stage import Trainer, Work
 from magtkd.pipeline.trainer import CORE_TRAINER
 from magtkd.pipeline.unread import unread_lines, unread_settings
+from magtkd.scoring import check_label
 from magtkd.store import Artifact, Checkpoints, Store
 
 __all__ = ["run_chain", "stage_checkpoints", "train_stage"]
@@ -137,9 +138,19 @@ def run_chain(
             if checkpoints is not None:
                 checkpoints.remove()
             record = trained_record(key, artifacts[stage].metrics)
+        if stage == DATA.name:
+            _check_labels(config, plan, artifacts[stage])
         if on_stage is not None:
             on_stage(stage, record)
     return artifacts
+
+
+def _check_labels(config: Config, plan: Plan, data: Artifact) -> None:
+    """Check the labels that choose epochs, before anything is trained."""
+    for stage in plan.keys:
+        label = getattr(find_stage(stage).section(config), "selected_label", None)
+        if label is not None:
+            check_label(f"{stage}.select: 'f1/{label[:80]}'", label, data.table)
 
 
 def _use_threads(resources: Resources | None) -> None:

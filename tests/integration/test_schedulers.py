@@ -24,7 +24,7 @@ RATES = {"fusion.learning_rate": {"float": [1e-4, 1e-1], "log": True}}
 CASES = {
     "asha": ("tpe", {"grace_period": 1, "reduction_factor": 2}, {"num_trials": 6, "seed": 1}),
     "hyperband": (
-        "cmaes",
+        "random",
         {"reduction_factor": 2},
         {"num_trials": 5, "max_concurrent": 5, "seed": 2},
     ),

@@ -99,7 +99,10 @@ SCRIPT = [
 ]
 
 
-@pytest.mark.parametrize(("select", "best"), [("accuracy", 2), ("weighted_f1", 3), ("loss", 4)])
+SELECTED = [("accuracy", 2), ("weighted_f1", 3), ("loss", 4), ("f1/sadness", 1), ("f1/joy", 2)]
+
+
+@pytest.mark.parametrize(("select", "best"), SELECTED)
 def test_select(select: str, best: int) -> None:
     section = TrainingSection(epochs=4, select=select)
     session = make_session(ScriptedTask(SCRIPT), section)

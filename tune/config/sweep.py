@@ -81,6 +81,24 @@ class SweepConfig(Config):
                     sweep._unread_of_scheduler[f"scheduler.{name}"] = why
         return sweep
 
+    @model_validator(mode="before")
+    @classmethod
+    def _epoch_of_the_objective(cls, tree: Any) -> Any:
+        """What is optimised is the value of the epoch that is kept, so the objective chooses the
+        epoch. Ledgers name another where their sweeps were begun with it."""
+        if not isinstance(tree, Mapping):
+            return tree
+        fusion, objective = tree.get("fusion", {}), tree.get("objective", {})
+        if not isinstance(fusion, Mapping) or "select" in fusion or not objective:
+            return tree
+        try:
+            first = Objective.model_validate(
+                objective[0] if isinstance(objective, list | tuple) else objective
+            )
+        except ValidationError:
+            return tree  # the objective's own field says what is wrong with it
+        return {**tree, "fusion": {**fusion, "select": first.select}}
+
     @property
     def unread_of_scheduler(self) -> dict[str, str]:
         """The settings of other schedulers than this sweep's that its file gave, each with the
@@ -215,15 +233,37 @@ def check_sweep(sweep: SweepConfig) -> None:
     """Check that the sections fit each other.
 
     Raises:
-        SweepError: an objective whose worst value would be searched, names or values that the
-            configuration does not have, a sampler or scheduler that cannot search this space,
-            several objectives where one is needed, more epochs of grace than there are.
+        SweepError: an objective whose worst value would be searched, or of which another value than
+            the searched one would be kept, names or values that the configuration does not have, a
+            sampler or scheduler that cannot search this space, several objectives where one is
+            needed, more epochs of grace than there are.
     """
     for objective in sweep.objective:
         objective.check()
+    _check_select(sweep)
     try:
         sweep.search_space.check(sweep.base)
     except SweepError as error:
         raise SweepError(f"space: {error}") from None
     sweep.sampler.check(sweep.problem)
     sweep.scheduler.check(sweep.problem)
+    if sweep.sampler.learns_from_completed and sweep.scheduler.stops_trials:
+        raise SweepError(
+            f"search.sampler: {sweep.sampler.name} learns from completed trials only, and "
+            f"scheduler {sweep.scheduler.kind} stops most of them before their end; use sampler tpe, which "
+            "learns from stopped trials too, or scheduler fifo"
+        )
+
+
+def _check_select(sweep: SweepConfig) -> None:
+    first = sweep.objective[0]
+    if sweep.fusion.select != first.select:
+        raise SweepError(
+            f"fusion.select: {sweep.fusion.select!r}, but the objective is {first.metric}: trials "
+            "would be ranked by a value that is not their best; leave fusion.select out, or write "
+            f"objective: {{metric: dev/{sweep.fusion.select}}}"
+        )
+    if any("fusion.select" in (name, *entry.tie) for name, entry in sweep.search_space.entries):
+        raise SweepError(
+            "space: fusion.select: it is the objective's metric in every trial; remove it"
+        )

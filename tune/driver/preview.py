@@ -6,16 +6,15 @@ import contextlib
 import itertools
 from dataclasses import dataclass
 
-import pyarrow.compute as pc
-
-from magtkd.config import names_of, nearest
-from magtkd.data import Corpus, prepare, read_corpus, read_metadata
-from magtkd.errors import InputError, SweepError
+from magtkd.config import names_of
+from magtkd.data import Corpus, prepare, read_corpus
+from magtkd.errors import DataError, InputError, SweepError
 from magtkd.pipeline import Source, given_settings, source_of, unread_lines, unread_names
+from magtkd.scoring import check_label
 from magtkd.store import Store
 from tune.config import SweepConfig, SweepOptions
 from tune.driver.join import sweep_cluster
-from tune.space import Candidate
+from tune.space import Candidate, Choice
 
 __all__ = ["Preview", "check_labels", "preview_sweep", "unread_in_sweep"]
 
@@ -47,26 +46,35 @@ class Preview:
 
 
 def check_labels(sweep: SweepConfig, corpus: Corpus) -> None:
-    """Check that dev has the labels of the objectives: without one, its F1 is 0 for every trial.
+    """Check that dev has the labels whose F1 is optimised or chooses an epoch.
 
     Raises:
-        SweepError: an objective names another.
+        SweepError: one is missing.
     """
-    wanted = [label for one in sweep.objective if (label := one.label) is not None]
+    wanted = {
+        f"objective.metric: {one.metric[:80]!r}": one.label
+        for one in sweep.objective
+        if one.label is not None
+    }
+    for stage in ("teacher", "audio", "video", "fusion"):
+        name = f"{stage}.select"
+        searched = [
+            str(value)
+            for own, entry in sweep.search_space.entries
+            if isinstance(entry, Choice) and name in (own, *entry.tie)
+            for value in entry.values
+        ]
+        for select in (getattr(sweep, stage).select, *searched):
+            if select.startswith("f1/"):
+                wanted.setdefault(f"{name}: {select[:80]!r}", select.removeprefix("f1/"))
     if not wanted:
         return
     table = prepare(corpus, sweep.data, sweep.seed)  # as the trials see it, dev carved out included
-    names = read_metadata(table).labels
-    found = pc.unique(table.filter(pc.equal(table["split"], "dev"))["label"]).to_pylist()
-    labels = [names[index] for index in sorted(found)]
-    for label in wanted:
-        if label not in labels:
-            lacks = f"{corpus.source} has no label {label!r}{nearest(label, names)}"
-            if label in names:
-                lacks = f"dev has no utterance {label!r}, which makes its F1 0"
-            raise SweepError(
-                f"objective.metric: 'dev/f1/{label}': {lacks}; dev has {', '.join(labels)}"
-            )
+    for place, label in wanted.items():
+        try:
+            check_label(place, label, table)
+        except DataError as error:
+            raise SweepError(str(error)) from None
 
 
 def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:

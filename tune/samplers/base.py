@@ -35,6 +35,10 @@ class Sampler:
     """Whether it keeps its state in attributes of the study, which only asking it sets: a replay
     then has to ask it for each trial, though the values are known."""
 
+    learns_from_completed: ClassVar[bool] = False
+    """Whether it learns from completed trials alone: beside a scheduler that stops most of them it
+    would be random search."""
+
     def check(self, problem: Problem) -> None:
         """Check that it can search this problem.
 

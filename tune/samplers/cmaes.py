@@ -20,6 +20,7 @@ class CmaEs(Sampler):
     """CMA-ES over the ranges; choices and conditional names are drawn at random."""
 
     name = "cmaes"
+    learns_from_completed = True
     has_memory = True
 
     def check(self, problem: Problem) -> None:

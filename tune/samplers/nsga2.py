@@ -18,6 +18,7 @@ class Nsga2(Sampler):
     trials in its first, random generation."""
 
     name = "nsga2"
+    learns_from_completed = True
     has_memory = True
 
     def build(self, problem: Problem, number: int) -> BaseSampler:

@@ -49,6 +49,11 @@ class SchedulerSection(Section):
         return range(1, problem.max_epochs + 1)
 
     @property
+    def stops_trials(self) -> bool:
+        """Whether it ends trials before their last epoch."""
+        return True
+
+    @property
     def shares_sessions(self) -> bool:
         """Whether a trial may continue from another trial's session."""
         return False

@@ -27,3 +27,7 @@ class Fifo(SchedulerSection):
         import ray.tune.schedulers as ray_schedulers
 
         return ray_schedulers.FIFOScheduler()
+
+    @property
+    def stops_trials(self) -> bool:
+        return False

@@ -27,6 +27,10 @@ class PopulationBased(SchedulerSection):
     """Probability of resampling a value instead of perturbing it."""
 
     @property
+    def stops_trials(self) -> bool:
+        return False
+
+    @property
     def shares_sessions(self) -> bool:
         return True
 

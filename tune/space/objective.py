@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from magtkd.config import Section, nearest
+from magtkd.config import DEV_METRICS, Section, nearest
 from magtkd.errors import SweepError
 
 __all__ = ["METRICS", "Mode", "Objective"]
 
-METRICS = ("dev/accuracy", "dev/loss", "dev/weighted_f1")
+METRICS = tuple(f"dev/{name}" for name in DEV_METRICS)
 """Metrics that every trial reports, beside `dev/f1/<label>`."""
 
 OF_A_LABEL = "dev/f1/"
@@ -59,6 +59,11 @@ class Objective(Section):
         """The label whose F1 it is, if it is one's."""
         is_one_s = self.metric.startswith(OF_A_LABEL)
         return self.metric.removeprefix(OF_A_LABEL) if is_one_s else None
+
+    @property
+    def select(self) -> str:
+        """The same as a stage's `select`, which chooses the epoch."""
+        return self.metric.removeprefix("dev/")
 
     def check(self) -> None:
         """Check the direction. Ledgers have had others, and are read with them.

@@ -17,9 +17,15 @@ from magtkd.config.sections.stages import (
     TeacherConfig,
     VideoConfig,
 )
-from magtkd.config.sections.training import EncoderSection, LoraConfig, TrainingSection
+from magtkd.config.sections.training import (
+    DEV_METRICS,
+    EncoderSection,
+    LoraConfig,
+    TrainingSection,
+)
 
 __all__ = [
+    "DEV_METRICS",
     "AudioConfig",
     "AudioMediaConfig",
     "Config",

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from magtkd.config import declared
+from magtkd.config.reasons import nearest
 from magtkd.config.sections.section import Positive, Rate, Section, Weight
 from magtkd.reading import Choice
 from magtkd.schedules import SCHEDULES
 
-__all__ = ["EncoderSection", "LoraConfig", "TrainingSection"]
+__all__ = ["DEV_METRICS", "EncoderSection", "LoraConfig", "TrainingSection"]
 
 if TYPE_CHECKING:
     ScheduleName = str
 else:
     ScheduleName = Literal[tuple(SCHEDULES)]
+
+
+DEV_METRICS = ("accuracy", "loss", "weighted_f1")
+"""What every trained stage reports of dev, beside `f1/<label>`."""
+
+SELECT_PATTERN = rf"^({'|'.join(DEV_METRICS)}|f1/.+)$"
 
 
 class TrainingSection(Section):
@@ -51,11 +59,26 @@ class TrainingSection(Section):
     """Share of all steps that are warm-up."""
     patience: Positive | None = None
     """Stop after this many epochs without a better dev metric; null never stops."""
-    select: Literal["weighted_f1", "accuracy", "loss"] = "weighted_f1"
-    """The dev metric that chooses the epoch whose weights are kept."""
+    select: Annotated[str, Field(json_schema_extra={"pattern": SELECT_PATTERN})] = "weighted_f1"
+    """The dev metric that chooses the epoch whose weights are kept: `weighted_f1`, `accuracy`,
+    `loss`, or `f1/<label>`. In a sweep the objective's chooses that of fusion."""
     class_weights: Literal["none", "balanced"] = "none"
     """Weights of the classes in the cross-entropy: none, or inversely proportional to their
     frequency in train."""
+
+    @property
+    def selected_label(self) -> str | None:
+        """The label whose F1 chooses the epoch, if it is one's."""
+        return self.select.removeprefix("f1/") if self.select.startswith("f1/") else None
+
+    @field_validator("select")
+    @classmethod
+    def _known_metric(cls, select: str) -> str:
+        if re.match(SELECT_PATTERN, select):
+            return select
+        known = (*DEV_METRICS, "f1/<label>")
+        hint = nearest(select, known)
+        raise ValueError(f"{select[:80]!r}: no such metric{hint}; known are {', '.join(known)}")
 
     def at_epoch(self, epoch: int) -> Self:
         """The section as it is in this epoch (from 1)."""

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 from magtkd.config import Config, FusionConfig, dump_yaml
 from magtkd.errors import ConfigError, SweepError
 from tune.config import SweepConfig, check_sweep, load_sweep
+from tune.samplers import SAMPLERS
 from tune.schedulers import SCHEDULERS, HyperBand
 from tune.space import Candidate
 
@@ -134,6 +135,44 @@ def test_the_metric_gives_the_direction(path, metric, mode):
         load_sweep(path, [objective, f"objective.mode={other}"])
     # A ledger of a sweep that was run so is still read.
     assert sweep_of(objective={"metric": metric, "mode": other}).objective[0].mode == other
+
+
+@pytest.mark.parametrize("metric", ["dev/loss", "dev/accuracy", "dev/weighted_f1", "dev/f1/joy"])
+def test_the_objective_chooses_the_epoch(path, metric):
+    """Else trials would be ranked by the value of an epoch that is not their best."""
+    objective = f"objective={{metric: {metric}}}"
+    select = metric.removeprefix("dev/")
+    assert load_sweep(path, [objective]).fusion.select == select
+    assert load_sweep(path, [objective, f"fusion.select={select}"]).fusion.select == select
+    several = f"objective=[{{metric: {metric}}}, {{metric: dev/f1/anger}}]"
+    assert load_sweep(path, [several, "scheduler.kind=fifo"]).fusion.select == select
+    other = "accuracy" if metric == "dev/loss" else "loss"
+    with pytest.raises(
+        SweepError, match=rf"fusion\.select: '{other}', but the objective is {metric}"
+    ):
+        load_sweep(path, [objective, f"fusion.select={other}"])
+    # A ledger of a sweep that was run so is still read.
+    sweep = sweep_of(objective={"metric": metric}, fusion={"select": other})
+    assert sweep.fusion.select == other
+
+
+def test_the_epoch_cannot_be_searched(path):
+    space = "space={teacher.select: {choice: [loss, accuracy], tie: fusion.select}}"
+    with pytest.raises(SweepError, match=r"space: fusion\.select: it is the objective's metric"):
+        load_sweep(path, [space])
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_samplers_that_learn_from_completed_trials_need_them(sampler, kind):
+    depth = {"fusion.dropout": {"float": [0.1, 0.5], "step": 0.1}}
+    search = {"sampler": sampler, "num_trials": 40, "max_concurrent": 40}
+    sweep = sweep_of(space=depth, search=search, scheduler={"kind": kind})
+    if sampler in {"gp", "cmaes", "nsga2"} and kind in {"asha", "hyperband", "median"}:
+        with pytest.raises(SweepError, match=rf"{sampler} learns from completed.*{kind} stops"):
+            check_sweep(sweep)
+    else:
+        check_sweep(sweep)
 
 
 def test_a_sweep_is_frozen():

@@ -94,5 +94,7 @@ def test_the_f1_of_a_label_needs_the_label_in_dev(has_dev: bool) -> None:
             SweepError, match=rf"dev has no utterance '{missing}', .*; dev has \w+, "
         ):
             check_labels(sweep_by(missing), corpus)
-    with pytest.raises(SweepError, match=r"objective\.metric: 'dev/f1/x': table has no label 'x'"):
+    with pytest.raises(
+        SweepError, match=r"objective\.metric: 'dev/f1/x': the table has no label .x."
+    ):
         check_labels(sweep_by("x"), corpus)

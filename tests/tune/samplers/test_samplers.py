@@ -7,6 +7,7 @@ import pytest
 from magtkd.errors import SweepError
 from tune.config import SweepConfig
 from tune.samplers import SAMPLERS
+from tune.samplers.gp import MOST_TRIALS
 from tune.search.joint import JointSampler, distributions, make_sampler
 
 SPACE = {
@@ -106,3 +107,42 @@ def test_what_it_draws_follows_from_seed_and_number(sampler):
 def test_the_samplers_are_light_until_one_is_built():
     code = "import sys, tune.samplers; sys.exit('optuna' in sys.modules or 'ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("num_objectives", [1, 2])
+def test_a_gaussian_process_reads_a_bounded_number_of_trials(num_objectives, monkeypatch):
+    """Its time grows with the third power, and the driver waits for it."""
+    sweep = SweepConfig.model_validate(
+        {
+            "space": SPACE,
+            "search": {"sampler": "gp"},
+            "objective": [{"metric": "dev/accuracy"}, {"metric": "dev/loss"}][:num_objectives],
+        }
+    )
+    directions = ["maximize", "minimize"][:num_objectives]
+    study = optuna.create_study(directions=directions, sampler=optuna.samplers.RandomSampler(0))
+    own = distributions(sweep.search_space)
+    joint = {name: own[name] for name in JOINT}
+    for number in range(MOST_TRIALS + 150):
+        params = study.ask(joint).params
+        # Of the older ones, those in the middle are best.
+        value = 1000 - abs(number - 100)
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=params, distributions=joint, values=[value, -value][:num_objectives]
+            )
+        )
+    read = []
+
+    def note(self, study, completed, *others):
+        read.extend(trial.values[0] for trial in completed)
+        return {}
+
+    monkeypatch.setattr(optuna.samplers.GPSampler, "_sample_relative_impl", note)
+    make_sampler(sweep.sampler, sweep.problem, 0).sample_relative(study, study.ask(), joint)
+    values = [trial.values[0] for trial in study.trials if trial.values]
+    assert len(read) == MOST_TRIALS
+    assert read[-MOST_TRIALS // 2 :] == values[-MOST_TRIALS // 2 :]
+    if num_objectives == 1:
+        best = sorted(values[: -MOST_TRIALS // 2], reverse=True)[: MOST_TRIALS // 2]
+        assert sorted(read[: MOST_TRIALS // 2], reverse=True) == best
