@@ -250,8 +250,8 @@ def check_sweep(sweep: SweepConfig) -> None:
     if sweep.sampler.learns_from_completed and sweep.scheduler.stops_trials:
         raise SweepError(
             f"search.sampler: {sweep.sampler.name} learns from completed trials only, and "
-            f"scheduler {sweep.scheduler.kind} stops most of them before their end; use sampler tpe, which "
-            "learns from stopped trials too, or scheduler fifo"
+            f"scheduler {sweep.scheduler.kind} stops most of them before their end; use sampler "
+            "tpe, which learns from stopped trials too, or scheduler fifo"
         )
 
 
