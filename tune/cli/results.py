@@ -21,6 +21,7 @@ from tune.results import (
     FORMATS,
     best,
     check_export,
+    choose,
     exported_config,
     files_of,
     mlflow_status,
@@ -74,6 +75,10 @@ def show_best(
         int | None, typer.Option("--top", min=1, metavar="K", help="Show the K best.")
     ] = None,
     as_json: JsonOption = False,
+    number: Annotated[
+        int | None,
+        typer.Option("--trial", min=0, metavar="N", help="The one of them to export or reveal."),
+    ] = None,
     export: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the best one's configuration, for `train`."),
@@ -87,23 +92,31 @@ def show_best(
 ) -> None:
     """Show the best trials, ranked on dev.
 
-    Several objectives give their Pareto front.
+    Several objectives give their Pareto front, of which --export and --reveal-test take the one
+    that --trial names.
 
     JSON is one object, or a list with --top or several objectives.
     """
     layout = SweepLayout.of(storage, name)
     state = read_sweep(layout)
     rows = best(state, top)
+    if number is not None and export is None and not reveal:
+        raise SweepError(f"--trial {number}: with --export or --reveal-test; `trials` shows all")
+    chosen = choose(state, rows, number) if export is not None or reveal else None
     if export is not None:
         check_export(export)
-    if reveal:
-        reveal_test(layout, rows[0].trial, Store(storage))
+    if reveal and chosen is not None:
+        if len(state.objectives) == 1 and chosen != rows[0].trial:
+            raise SweepError(
+                f"--trial {chosen}: test is revealed of the best trial, which is {rows[0].trial}"
+            )
+        reveal_test(layout, chosen, Store(storage))
         if state.is_tracked:
             _send_to_mlflow(layout)
         state = read_sweep(layout)
         rows = best(state, top)
-    if export is not None:
-        write_text(export, exported_config(state, rows[0].trial))
+    if export is not None and chosen is not None:
+        write_text(export, exported_config(state, chosen))
         print(f"{export}: run it with: magtkd train {export}", file=sys.stderr)
     if as_json:
         trees = [row.to_json() for row in rows]

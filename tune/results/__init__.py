@@ -4,7 +4,7 @@ from tune.results.costs import DeviceCost, StageCost, device_cost, sweep_cost
 from tune.results.display import Display
 from tune.results.formats import FORMATS, write_trials
 from tune.results.rows import TrialRow, best, trial_rows
-from tune.results.selection import check_export, exported_config, reveal_test
+from tune.results.selection import check_export, choose, exported_config, reveal_test
 from tune.results.status import Status, mlflow_status, sweep_status
 from tune.results.status_text import print_status
 from tune.results.trial_files import files_of
@@ -18,6 +18,7 @@ __all__ = [
     "TrialRow",
     "best",
     "check_export",
+    "choose",
     "device_cost",
     "exported_config",
     "files_of",

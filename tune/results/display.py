@@ -148,7 +148,7 @@ class Display:
         if self._best is None or self._best.score is None:
             return "none yet"
         metric = self._state.objectives[0].metric
-        values = ", ".join(f"{k}={short_value(v)}" for k, v in self._best.values.items())
+        values = ", ".join(f"{k}={short_value(v)}" for k, v in self._best.candidate.current.items())
         return f"trial {self._best.number}: {metric} {self._best.score:.4f} ({values})"
 
     def _panel(self) -> Group:

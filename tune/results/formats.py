@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from magtkd.errors import StorageError, SweepError
-from magtkd.metrics import Scores
 from tune.results.rows import TrialRow
 
 __all__ = ["FORMATS", "write_trials"]
@@ -29,7 +28,7 @@ def write_trials(
     """Write rows as a table for people, or as CSV, JSON or Parquet.
 
     In CSV and Parquet every leaf is a column: `values.audio.distill.temperature`, `dev.accuracy`,
-    `dev.per_class.joy`, `stages.fusion`.
+    `dev.per_class.joy`, `objectives.dev/loss`, `stages.fusion`; `changes` is one of JSON.
 
     Args:
         rows: from `trial_rows` or `best`.
@@ -74,16 +73,43 @@ def _write_table(rows: Sequence[TrialRow], stream: IO[str]) -> None:
 
 
 def _table_columns(rows: Sequence[TrialRow]) -> dict[str, list[str]]:
-    """Headers and cells."""
+    """Headers and cells: what ranks the trials first."""
     columns = {"trial": [str(row.trial) for row in rows]}
-    columns["state"] = [row.state.value for row in rows]
+    columns["state"] = [f"{row.state}{', changed' if row.changes else ''}" for row in rows]
+    for metric in dict.fromkeys(metric for row in rows for metric in row.objectives):
+        columns[_header(metric)] = [_shown(metric, row.objectives.get(metric)) for row in rows]
     for split in ("dev", "test") if any(row.test for row in rows) else ("dev",):
-        for name, key in (("weighted F1", "weighted_f1"), ("accuracy", "accuracy")):
-            columns[f"{split} {name}"] = [_metric(getattr(row, split), key) for row in rows]
+        for name in ("weighted_f1", "accuracy"):
+            metric = f"{split}/{name}"
+            cells = [_shown(metric, getattr(getattr(row, split), name, None)) for row in rows]
+            columns.setdefault(_header(metric), cells)
+    columns["epoch"] = ["" if row.epoch is None else str(row.epoch) for row in rows]
     for names in _value_columns(rows):
         header = names[0] + "".join(f" = {_short(name, names[0])}" for name in names[1:])
-        columns[header] = [_cell(row.values.get(names[0])) for row in rows]
+        columns[header] = [_change(row, names[0]) for row in rows]
     return columns
+
+
+def _header(metric: str) -> str:
+    """A metric as people write it: `dev weighted F1`, `dev F1 of joy`."""
+    split, _, name = metric.partition("/")
+    if name.startswith("f1/"):
+        return f"{split} F1 of {name.removeprefix('f1/')}"
+    return f"{split} {name.replace('_f1', ' F1')}"
+
+
+def _shown(metric: str, value: float | None) -> str:
+    """A loss as it is, anything else in percent."""
+    if value is None:
+        return ""
+    return f"{value:.4f}" if metric.endswith("/loss") else f"{100 * value:.2f}"
+
+
+def _change(row: TrialRow, name: str) -> str:
+    """A value; where population based training changed it, the first and the last one."""
+    last = _cell(row.values.get(name))
+    first = last if row.base is None else _cell(row.base.get(name))
+    return last if first == last else f"{first} -> {last}"
 
 
 def _short(name: str, first: str) -> str:
@@ -105,11 +131,6 @@ def _value_columns(rows: Sequence[TrialRow]) -> list[list[str]]:
         key = tuple(map(repr, cells)) if is_float else (name,)
         columns.setdefault(key, []).append(name)
     return list(columns.values())
-
-
-def _metric(scores: Scores | None, name: str) -> str:
-    value = getattr(scores, name, None)
-    return "" if value is None else f"{100 * value:.2f}"
 
 
 def _cell(value: Any) -> str:
@@ -154,9 +175,13 @@ _WRITERS = {
 
 def _columns(rows: Sequence[TrialRow]) -> dict[str, list[Any]]:
     """The leaves of all rows by dotted name, None where a row lacks one."""
-    flat = [dict(_leaves(row.to_json())) for row in rows]
-    names = ["sweep", "trial", "state"]
+    trees = [row.to_json() for row in rows]
+    flat = [dict(_leaves({**tree, "changes": json.dumps(tree["changes"])})) for tree in trees]
+    names = ["sweep", "trial", "state", "epoch"]
+    names += _found(flat, "objectives.")
     names += _found(flat, "values.")
+    if any(row.changes for row in rows):
+        names += [*_found(flat, "base."), "changes"]
     for split in ("dev", "test"):
         names += [f"{split}.accuracy", f"{split}.weighted_f1", *_found(flat, f"{split}.per_class.")]
     names += _found(flat, "stages.")

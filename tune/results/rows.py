@@ -12,7 +12,7 @@ from typing import Any
 from magtkd.errors import NoneCompletedError
 from magtkd.metrics import Scores
 from tune.ledger import SweepEnd, SweepState, TrialState, TrialStatus
-from tune.space import Objective, Values
+from tune.space import Objective, Scalar, Values
 
 __all__ = ["TrialRow", "best", "trial_rows"]
 
@@ -25,6 +25,15 @@ class TrialRow:
     trial: int
     state: TrialStatus
     values: Values
+    """Those that hold at its end."""
+    base: Values | None
+    """Where population based training changed values, those that the trial's session began with."""
+    changes: dict[int, dict[str, Scalar]]
+    """What it changed: by epoch, names of fusion."""
+    epoch: int | None
+    """The epoch that dev chose."""
+    objectives: dict[str, float | None]
+    """The sweep's objectives in that epoch, by metric; the first one ranks."""
     dev: Scores | None
     """None where the trial has none."""
     test: Scores | None
@@ -35,11 +44,17 @@ class TrialRow:
     @classmethod
     def of(cls, state: SweepState, trial: TrialState) -> TrialRow:
         """The row of a trial."""
+        candidate = trial.candidate
+        metrics = [one.metric for one in state.objectives]
         return cls(
             sweep=state.name,
             trial=trial.number,
             state=trial.state,
-            values=trial.values,
+            values=candidate.current,
+            base=candidate.values if candidate.changes else None,
+            changes=candidate.changes,
+            epoch=trial.epoch,
+            objectives=dict(zip(metrics, trial.objectives or [None] * len(metrics), strict=True)),
             dev=trial.dev,
             test=trial.test,
             stages={stage: record.key for stage, record in trial.stages.items()},

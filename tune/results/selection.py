@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from magtkd.config import dump_yaml
-from magtkd.errors import DataError, SweepError
+from magtkd.errors import DataError, SweepError, and_more
 from magtkd.metrics import Scores
 from magtkd.scoring import score_split
 from magtkd.store import Store
 from tune.ledger import SweepLayout, SweepState, TestRevealed, open_ledger, read_sweep
+from tune.results.rows import TrialRow
 
-__all__ = ["check_export", "exported_config", "reveal_test"]
+__all__ = ["check_export", "choose", "exported_config", "reveal_test"]
 
 _EXPORTED = "# Trial "
 """How an exported configuration begins."""
+
+
+def choose(state: SweepState, rows: Sequence[TrialRow], number: int | None) -> int:
+    """The trial to export or reveal.
+
+    Args:
+        state: the sweep's.
+        rows: the best ones, from `best`.
+        number: the trial that the user named; None for the best one.
+
+    Raises:
+        SweepError: it is none of the rows, or there are several objectives and none is named.
+    """
+    numbers = [row.trial for row in rows]
+    shown = and_more(map(str, sorted(numbers)), 10)
+    if number is None and len(state.objectives) > 1 and len(rows) > 1:
+        raise SweepError(
+            f"--trial: no trial of the Pareto front is better than the others; name one: {shown}"
+        )
+    if number is not None and number not in numbers:
+        raise SweepError(f"--trial {number}: not among the best; name one of {shown}")
+    return numbers[0] if number is None else number
 
 
 def exported_config(state: SweepState, number: int) -> str:
@@ -24,9 +48,12 @@ def exported_config(state: SweepState, number: int) -> str:
     accuracy, weighted_f1 = (
         (trial.dev.accuracy, trial.dev.weighted_f1) if trial.dev else (None, None)
     )
+    pairs = zip(state.objectives, trial.objectives or [], strict=False)
+    ranked_by = ", ".join(f"{one.mode} {one.metric} {value}" for one, value in pairs)
     lines = [
-        f"{_EXPORTED}{number} of sweep {state.name}, {trial.state} after epoch {trial.epoch}:",
-        f"# dev accuracy {accuracy}, dev weighted F1 {weighted_f1}",
+        f"{_EXPORTED}{number} of sweep {state.name}, {trial.state}; dev chose epoch {trial.epoch}.",
+        f"# Objective: {ranked_by or 'not reached'}.",
+        f"# There dev accuracy is {accuracy}, dev weighted F1 {weighted_f1},",
         f"# with {', '.join(f'{name} {version}' for name, version in state.versions.items())}.",
     ]
     return "\n".join(lines) + "\n" + dump_yaml(trial.candidate.config(state.sweep.base))

@@ -228,7 +228,7 @@ def _running(state: SweepState, trial: TrialState, now: str | None) -> RunningTr
     planned = trial.values.get("fusion.epochs", state.sweep.fusion.epochs)
     return RunningTrial(
         trial=trial.number,
-        values=trial.values,
+        values=trial.candidate.current,
         epoch=report.epoch if report else None,
         num_epochs=planned if isinstance(planned, int) else None,
         metric=metric,

@@ -31,7 +31,8 @@ SWEEP = {
     "data": {"synthetic": {"num_dialogues": 11, "mean_length": 3}},
     "space": {"fusion.dropout": {"float": [0.0, 0.9]}},
 }
-KEYS = {"sweep", "trial", "state", "values", "dev", "test", "stages"}
+KEYS = {"sweep", "trial", "state", "values", "base", "changes", "epoch", "objectives"}
+KEYS |= {"dev", "test", "stages"}
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +112,10 @@ def test_trials_as_json(call, swept):
         "trial": 1,
         "state": "completed",
         "values": {"fusion.dropout": 0.1},
+        "base": None,
+        "changes": {},
+        "epoch": 2,
+        "objectives": {"dev/weighted_f1": 0.75},
         "dev": dev(0.75).to_json(),
         "test": None,
         "stages": {"fusion": "key1"},
@@ -125,7 +130,8 @@ def test_trials_as_a_table_and_as_csv(call, swept):
     assert "75.00" in table
     code, lines, _ = call("trials", "toy", "--format", "csv")
     assert code == 0
-    assert lines.splitlines()[0].startswith("sweep,trial,state,values.fusion.dropout,dev.accuracy")
+    header = "sweep,trial,state,epoch,objectives.dev/weighted_f1,values.fusion.dropout,dev.accuracy"
+    assert lines.splitlines()[0].startswith(header)
     assert len(lines.splitlines()) == 5
 
 
@@ -148,6 +154,23 @@ def test_the_best_configuration_is_exported(call, swept, folder):
     config = load_config(folder / "new/best.yaml")
     assert config.fusion.dropout == 0.1
     assert config.name == "toy"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--trial", "1"), "--trial 1: with --export or --reveal-test"),
+        (("--trial", "2", "--export", "x.yaml"), "--trial 2: not among the best; name one of 1"),
+        (("--top", "2", "--trial", "2", "--reveal-test"), "--trial 2: test is revealed of the"),
+    ],
+)
+def test_a_trial_is_named_for_a_reason(refused, swept, options, message):
+    assert message in refused("best", "toy", *options)
+
+
+def test_the_second_best_can_be_exported(call, swept, folder):
+    assert call("best", "toy", "--top", "2", "--trial", "2", "--export", "x.yaml")[0] == 0
+    assert load_config(folder / "x.yaml").fusion.dropout == 0.2
 
 
 def test_help_lists_sweep_and_train_first(call):

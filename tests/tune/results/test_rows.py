@@ -23,6 +23,7 @@ from tune.ledger import (
     SweepOpened,
     SweepState,
     TestRevealed,
+    TrialChanged,
     TrialEnded,
     TrialStatus,
     TrialSuggested,
@@ -74,11 +75,16 @@ def test_rows_have_the_promised_keys_in_order_of_number() -> None:
         "trial": 0,
         "state": "completed",
         "values": {"fusion.depth": 0, "teacher.encoder": "tiny"},
+        "base": None,
+        "changes": {},
+        "epoch": 3,
+        "objectives": {"dev/weighted_f1": 0.5},
         "dev": scores(0.5).to_json(),
         "test": None,
         "stages": {"teacher": "a1"},
     }
     assert (rows[1].state, rows[1].dev, rows[1].stages) == ("running", None, {})
+    assert rows[1].objectives == {"dev/weighted_f1": None}
 
 
 def test_best_ranks_completed_trials_and_ties_by_number() -> None:
@@ -198,6 +204,62 @@ def test_table_shows_every_value_uncut_in_a_pipe(rows: list[TrialRow]) -> None:
     assert "test" not in header
     assert all(f"{0.101 + number / 1000:.4g}" in first for number in range(17))
     assert "50.00" in first
+
+
+@pytest.mark.parametrize(
+    ("objective", "value", "header", "cell"),
+    [
+        ("dev/loss", 0.71234, "dev loss", "0.7123"),
+        ("dev/f1/joy", 0.71234, "dev F1 of joy", "71.23"),
+        ("dev/accuracy", 0.71234, "dev accuracy", "71.23"),
+        ("dev/weighted_f1", 0.71234, "dev weighted F1", "71.23"),
+    ],
+)
+def test_what_ranks_is_shown_first(objective: str, value: float, header: str, cell: str) -> None:
+    end = completed(value)
+    if objective == "dev/accuracy":
+        end["dev"] = Scores(value, 0.5, {})
+    rows = best(make_state({"metric": objective}, {0: end, 1: completed(None)}))
+    stream = io.StringIO()
+    write_trials(rows, "table", stream)
+    headers, line = stream.getvalue().splitlines()
+    assert headers.split("state")[1].strip().startswith(header)
+    assert headers.count(header) == 1
+    assert line.split()[2] == cell
+    stream = io.StringIO()
+    write_trials(rows, "csv", stream)
+    (row,) = csv.DictReader(io.StringIO(stream.getvalue()))
+    assert (row[f"objectives.{objective}"], row["epoch"]) == (str(value), "3")
+
+
+def test_values_that_changed_in_training_are_those_of_the_score() -> None:
+    state = make_state(ONE, {0: {}, 1: {}})
+    state.apply(
+        TrialChanged(
+            time=5,
+            trial=1,
+            epoch=4,
+            values={"fusion.depth": 1, "fusion.dropout": 0.3, "teacher.encoder": "tiny"},
+            base={"fusion.depth": 1, "fusion.dropout": 0.25, "teacher.encoder": "tiny"},
+            changes={4: {"dropout": 0.3}},
+        )
+    )
+    state.apply(TrialEnded(time=6, trial=1, **completed(0.5)))
+    plain, changed = trial_rows(state)
+    assert (plain.base, plain.changes) == (None, {})
+    assert changed.values["fusion.dropout"] == 0.3
+    tree = json.loads(json.dumps(changed.to_json()))
+    assert (tree["base"]["fusion.dropout"], tree["changes"]) == (0.25, {"4": {"dropout": 0.3}})
+    stream = io.StringIO()
+    write_trials([plain, changed], "table", stream)
+    assert "0.25 -> 0.3" in stream.getvalue()
+    assert stream.getvalue().count("completed, changed") == 1
+    stream = io.StringIO()
+    write_trials([plain, changed], "csv", stream)
+    first, second = csv.DictReader(io.StringIO(stream.getvalue()))
+    assert (first["base.fusion.dropout"], first["changes"]) == ("", "{}")
+    assert (second["values.fusion.dropout"], second["base.fusion.dropout"]) == ("0.3", "0.25")
+    assert json.loads(second["changes"]) == {"4": {"dropout": 0.3}}
 
 
 def test_tied_values_share_a_column_of_the_table(rows: list[TrialRow]) -> None:

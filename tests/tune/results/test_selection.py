@@ -14,6 +14,7 @@ from tune.ledger import (
     StagesRecorded,
     SweepLayout,
     SweepOpened,
+    SweepState,
     TrialChanged,
     TrialEnded,
     TrialStatus,
@@ -21,7 +22,7 @@ from tune.ledger import (
     open_ledger,
     read_sweep,
 )
-from tune.results import exported_config, reveal_test
+from tune.results import best, choose, exported_config, reveal_test
 from tune.space import Candidate
 
 STAGE = {"epochs": 1, "hidden_dim": 8}
@@ -77,12 +78,37 @@ def exported(tmp_path, layout):
 
 def test_an_exported_configuration_reads_back_as_the_trial_s(tmp_path, layout):
     state = TrialStatus.COMPLETED
-    ended = TrialEnded(trial=0, state=state, epoch=3, dev=Scores(0.5, 0.25))
+    ended = TrialEnded(trial=0, state=state, epoch=3, dev=Scores(0.5, 0.25), objectives=[0.25])
     write_ledger(layout, ended)
     config, text = exported(tmp_path, layout)
     assert config == Candidate(values=VALUES).config(SWEEP.base)
-    assert text.startswith("# Trial 0 of sweep toy, completed after epoch 3:\n")
-    assert "torch 2.13.0" in text.split("\n")[2]
+    assert text.startswith("# Trial 0 of sweep toy, completed; dev chose epoch 3.\n")
+    assert text.split("\n")[1] == "# Objective: max dev/weighted_f1 0.25."
+    assert "torch 2.13.0" in text.split("\n")[3]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_one_of_several_best_trials_is_named(several):
+    objective = [{"metric": "dev/loss"}, {"metric": "dev/accuracy"}]
+    state = SweepState()
+    config = {"objective": objective if several else objective[0]}
+    state.apply(SweepOpened(time=1, sweep_id="i", name="toy", config=config))
+    for number, value in enumerate((0.5, 0.25, 0.75)):
+        state.apply(TrialSuggested(time=2, trial=number, values=VALUES))
+        values = [value, value][: 1 + several]
+        ended = TrialEnded(time=3, trial=number, state=TrialStatus.COMPLETED, objectives=values)
+        state.apply(ended)
+    rows = best(state, top=None if several else 2)
+    assert [row.trial for row in rows] == ([0, 1, 2] if several else [1, 0])
+    assert choose(state, rows, 0) == 0
+    with pytest.raises(SweepError, match=r"--trial 7: not among the best; name one of 0, 1"):
+        choose(state, rows, 7)
+    if several:
+        with pytest.raises(SweepError, match=r"--trial: no trial of the Pareto.*name one: 0, 1, 2"):
+            choose(state, rows, None)
+        assert choose(state, rows[:1], None) == 0
+    else:
+        assert choose(state, rows, None) == 1
 
 
 def test_what_a_population_changed_is_in_the_export(tmp_path, layout):
