@@ -19,7 +19,7 @@ from magtkd.store import Files, Store
 from tune.config import SweepConfig, SweepOptions, check_sweep
 from tune.driver.drive import drive
 from tune.driver.join import sweep_cluster
-from tune.driver.preview import check_labels, unread_in_sweep
+from tune.driver.preview import check_labels, check_tracking, unread_in_sweep
 from tune.ledger import (
     FORMAT,
     Event,
@@ -106,6 +106,7 @@ def run_sweep(
     if layout.remote:
         Store(options.storage).check_writable()  # before anything waits for it
     check_unused(layout)
+    check_tracking(layout, options)
     check_sweep(sweep)
     corpus = read_corpus(sweep.data)
     check_labels(sweep, corpus)
@@ -173,6 +174,7 @@ def resume_sweep(
             return state
         if not state.is_tracked and options.tracking_uri is None:
             options = replace(options, tracking_uri="")
+        check_tracking(layout, options)
         source = source_of(read_corpus(sweep.data))
         if source.fingerprint != state.fingerprint:
             raise SweepError(
