@@ -164,9 +164,14 @@ class SweepLayout:
 
     @property
     def neighbours(self) -> list[str]:
-        """The names of the sweeps in this storage, sorted."""
+        """The names of the sweeps in this storage that were begun, sorted."""
         found = self.sweeps.glob(f"*/{self.ledger.name}")
-        return sorted(path.parent.name for path in found if path.stat().st_size)
+        return sorted(path.parent.name for path in found if _has_line(path))
+
+
+def _has_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.readline().endswith(b"\n")
 
 
 def session_name(sweep_id: str, trial: int, candidate: str) -> str:
