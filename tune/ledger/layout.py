@@ -133,6 +133,11 @@ class SweepLayout:
         return self.folder / "sweep.yaml"
 
     @property
+    def artifacts(self) -> Path:
+        """The artifacts of all sweeps, where the storage is a folder; `magtkd.store` keeps them."""
+        return self.root / "artifacts"
+
+    @property
     def live_file(self) -> Path:
         """What runs now; removed when the driver ends."""
         return self.folder / "live.json"

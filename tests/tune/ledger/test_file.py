@@ -347,22 +347,22 @@ def test_a_full_disk_leaves_the_ledger_whole(tmp_path: Path) -> None:
     assert list(read_events(ledger.path)) == [event, again]
 
 
-@pytest.mark.parametrize("name", ["ledger.jsonl", "lock"])
+@pytest.mark.parametrize("name", ["sweeps/mosi/ledger.jsonl", "sweeps/mosi/lock", "artifacts"])
 @pytest.mark.parametrize("how", ["removed", "replaced", "moved away"])
 def test_a_storage_that_goes_away_is_noticed(tmp_path: Path, name: str, how: str) -> None:
     layout = SweepLayout(tmp_path / "store", "mosi")
     ledger = open_ledger(layout)
     ledger.append(SweepOpened(name="mosi", config={}, versions={}))
     ledger.check()
-    path = layout.folder / name
+    path = layout.root / name
     if how == "moved away":
         layout.root.rename(tmp_path / "elsewhere")
     else:
-        path.unlink()
+        path.rename(tmp_path / "elsewhere")
     if how == "replaced":
-        path.write_text("")
+        path.mkdir() if name == "artifacts" else path.write_text("")
     ledger._synced = 0.0  # it is time to
-    with pytest.raises(StorageLostError, match=r"is not the file any more .*removed, unmounted or"):
+    with pytest.raises(StorageLostError, match=r"is not what this .*removed, unmounted or rep"):
         ledger.append(SweepResumed())
     with pytest.raises(StorageLostError, match="put it back"):
         ledger.close()
