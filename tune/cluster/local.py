@@ -120,13 +120,17 @@ class _Job(JobConfig):  # type: ignore[misc]
 
     Ray puts the working directory of the driver first on its workers' path, so that a `tune.py`
     there would be imported instead of this package. Here it is on theirs only where it is on the
-    driver's.
+    driver's, and after the folders from which the driver imported these packages.
     """
 
     def __init__(self) -> None:
         own = (os.path.dirname(os.path.realpath(sys.argv[0])), os.getcwd())
         seen = {os.path.abspath(path) for path in sys.path}
-        super().__init__(_py_driver_sys_path=[path for path in own if path in seen])
+        paths = [path for path in own if path in seen]
+        if paths:
+            paths += dict.fromkeys(str(Path(package).parent) for package in _packages())
+        # Workers put each before the one that they got before it.
+        super().__init__(_py_driver_sys_path=paths)
 
     def _runtime_env_has_working_dir(self) -> bool:
         return True  # then Ray adds none of these directories itself
