@@ -14,7 +14,7 @@ from rich.table import Table
 
 from magtkd.cli import EXIT_CODES, Overrides, StorageOption, complain, examples
 from magtkd.config import dump_yaml
-from magtkd.errors import ResumableError, SweepError
+from magtkd.errors import ResumableError, StorageLostError, SweepError
 from tune.cli.options import AddressOption, MigrateOption, NoTrackingOption, SweepArgument
 from tune.config import SweepConfig, SweepOptions, load_sweep
 from tune.ledger import SweepEnd, SweepLayout, SweepState, TrialStatus
@@ -141,7 +141,8 @@ def _both(given: str, name: str) -> str:
 def _with_resume(error: ResumableError, name: str, storage: str) -> str:
     """An error's line, and how to resume, where there is something to resume."""
     layout = SweepLayout.of(storage, name)
-    is_begun = not layout.remote or layout.ledger.is_file()
+    is_away = not layout.remote and isinstance(error, StorageLostError)
+    is_begun = is_away or layout.ledger.is_file()
     return f"{error}{f'; to resume: {_resume_command(name, storage)}' if is_begun else ''}"
 
 
