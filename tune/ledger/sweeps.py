@@ -92,8 +92,8 @@ def _unknown(layout: SweepLayout) -> SweepError:
         )
     if layout.folder.is_dir():
         return SweepError(
-            f"sweep {layout.name!r}: was not begun: what started it ended before the first event "
-            f"was in {layout.ledger}; start it again with its file"
+            f"sweep {layout.name!r}: has not begun: {layout.ledger} has no event yet; "
+            "start it with its file, or wait for the job that does"
         )
     names = layout.neighbours
     if layout.remote:

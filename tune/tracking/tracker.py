@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -187,6 +188,8 @@ def num_behind(layout: SweepLayout, tracking_uri: str) -> int:
     opened = first_event(layout.ledger)
     if opened is None:
         return 0
+    # A person waits for the answer.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     try:
         noted = read_tag(tracking_uri, opened.sweep_id, CURSOR_TAG)
     except Exception as error:

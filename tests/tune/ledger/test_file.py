@@ -269,7 +269,7 @@ def test_a_driver_that_died_before_its_first_event_left_no_sweep(
     if content is not None:
         layout.ledger.write_text(content)
     for call in (read_sweep, functools.partial(open_ledger, resume=True)):
-        with pytest.raises(SweepError, match=r"'mosi': was not begun: .*; start it again with its"):
+        with pytest.raises(SweepError, match=r"'mosi': has not begun: .*; start it with its file"):
             call(layout)
     with pytest.raises(SweepError, match=r"'mosy': not found in .*; there is none yet"):
         read_sweep(SweepLayout(tmp_path, "mosy"))
