@@ -5,8 +5,9 @@
     │   ├── ConfigError                a key, a value or a file of the configuration
     │   ├── DataError                  a table of conversations
     │   ├── StorageError               the storage's address, or a folder that cannot be written
-    │   └── SweepError                 a sweep's name, space, objective, resources
-    │       └── NoneCompletedError     a sweep without a completed trial; exit code 1
+    │   ├── SweepError                 a sweep's name, space, objective, resources
+    │   │   └── NoneCompletedError     a sweep without a completed trial; exit code 1
+    │   └── TrackingError              MLflow's address, or what is there refuses for good
     ├── ResumableError                 a fault that may be gone later; exit code 75
     │   ├── StorageLostError           the storage went away, or is full, in the middle of the work
     │   ├── OwnerLostError             another driver has taken the sweep over
@@ -38,6 +39,7 @@ __all__ = [
     "StorageError",
     "StorageLostError",
     "SweepError",
+    "TrackingError",
     "and_more",
     "first_line",
 ]
@@ -90,6 +92,10 @@ class NoneCompletedError(SweepError):
     """A sweep has no completed trial that could be selected."""
 
     exit_code = 1
+
+
+class TrackingError(InputError):
+    """MLflow's address is wrong, or what answers there refuses, and would refuse again."""
 
 
 class ResumableError(MagtkdError):

@@ -8,6 +8,8 @@ from magtkd.errors import first_line
 
 __all__ = ["reason", "redact"]
 
+MAX_LENGTH = 200
+
 
 def redact(text: str) -> str:
     """The text with user names, passwords and tokens in its addresses replaced by `***`."""
@@ -21,10 +23,13 @@ def redact(text: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Why something failed, in one short line: the system's own words, where it is at the root."""
+    """Why something failed, in one short line: the system's own words, where it is at the root, or
+    those of the root where the error's own are too long."""
     cause: BaseException | None = error
+    root = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return redact(cause.strerror)
-        cause = cause.__cause__ or cause.__context__
-    return redact(first_line(error))[:200]
+        root, cause = cause, cause.__cause__ or cause.__context__
+    line = redact(first_line(error))
+    return (line if len(line) <= MAX_LENGTH else redact(first_line(root)))[:MAX_LENGTH]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import io
 import os
 import signal
 import sys
@@ -72,11 +73,18 @@ def run_app(application: typer.Typer, arguments: list[str] | None = None) -> int
         input; 75 a fault that may be gone later, when the same command or `--resume` continues; 130
         interrupted, likewise.
     """
+    # Python has none where they are closed.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, _nowhere())
     try:
         with _interrupted_by(signal.SIGTERM, signal.SIGUSR1):
             code = application(args=arguments, standalone_mode=False)
+        sys.stdout.flush()
     except MagtkdError as error:
         return complain(error, error.exit_code)
+    except OSError as error:
+        return _complain_of_system(error)
     except Exception as error:
         # Typer's and click's own complaints about arguments, which know how to show themselves.
         if not hasattr(error, "format_message"):
@@ -86,6 +94,22 @@ def run_app(application: typer.Typer, arguments: list[str] | None = None) -> int
         return complain(f"{message}; see `{_command(error)} --help`", 2) if message else 2
     # Typer returns the exit code of `typer.Exit`, and 130 after Ctrl-C.
     return code if isinstance(code, int) else 0
+
+
+def _nowhere() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="replace")
+
+
+def _complain_of_system(error: OSError) -> int:
+    """What the machine refused, such as output to a disk that is full, in one line."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    if error.filename is None:
+        # What could not be written is tried again, and complained about, when Python ends.
+        sys.stdout = _nowhere()
+    place = error.filename or "the output"
+    reason = error.strerror or str(error)
+    return complain(f"{place}: {reason}; run it again where that is possible", 1)
 
 
 @contextlib.contextmanager

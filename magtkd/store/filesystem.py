@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -68,6 +69,8 @@ class FileSystem:
         self.seconds: float | None = None
         """How long faults are waited for; None for the usual time."""
         self._is_inside = False
+        self._place: tuple[int, int] | None = None
+        """The device and the number of a folder's root, once something was made below it."""
 
     @property
     def _arrow(self) -> pafs.FileSystem:
@@ -128,8 +131,31 @@ class FileSystem:
         self._write(path, copy)
 
     def make_folder(self, folder: str) -> None:
-        """Make a folder and those above it, where they are not there."""
-        self._write(folder, lambda: self._arrow.create_dir(folder, recursive=True))
+        """Make a folder and those above it, where they are not there.
+
+        Raises:
+            StorageLostError: the root was there, and is gone or another one: a disk that was
+                unmounted must not be written beside, in the folder on which it was mounted.
+        """
+
+        def make() -> None:
+            if self.is_local and self._place not in {None, self._find_place()}:
+                raise StorageLostError(
+                    f"storage {self.shown}: the folder was removed, unmounted or replaced",
+                    "put it back",
+                )
+            self._arrow.create_dir(folder, recursive=True)
+            if self.is_local and self._place is None:
+                self._place = self._find_place()
+
+        self._write(folder, make)
+
+    def _find_place(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.root)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_dev, found.st_ino
 
     def move(self, source: str, target: str) -> None:
         """Rename."""

@@ -84,8 +84,8 @@ def test_a_sweep_without_a_completed_trial_exits_with_1(folder, run_command):
 @pytest.fixture(scope="module")
 def interrupted(folder, start_command):
     """A sweep that got Ctrl-C after its first trial: exit code, output, processes it had."""
-    process = start_command("sweep", "toy.yaml", folder=folder)
-    ledger = folder / "magtkd-results/sweeps/toy/ledger.jsonl"
+    process = start_command("sweep", "toy.yaml", "--storage", "at first", folder=folder)
+    ledger = folder / "at first/sweeps/toy/ledger.jsonl"
     deadline = time.monotonic() + 120
     while not (ledger.is_file() and b"trial_ended" in ledger.read_bytes()):
         assert process.poll() is None, process.communicate()
@@ -101,11 +101,12 @@ def test_an_interrupt_ends_cleanly(interrupted, folder, check_agreement):
     code, out, err, descendants = interrupted
     assert code == 130, err
     assert "Traceback" not in err
-    assert "magtkd sweep --resume toy" in out
+    assert "to resume: magtkd sweep --resume toy --storage 'at first'" in out
+    assert "next: magtkd best toy --storage 'at first'" in out
     assert descendants
     _, alive = psutil.wait_procs(descendants, timeout=20)
     assert alive == []
-    state = check_agreement(folder / "magtkd-results", "toy")
+    state = check_agreement(folder / "at first", "toy")
     assert state.closed == "interrupted"
     assert 1 <= state.count()["completed"] < NUM_TRIALS
     assert set(state.count()) == {"completed", "running"}
@@ -113,6 +114,8 @@ def test_an_interrupt_ends_cleanly(interrupted, folder, check_agreement):
 
 @pytest.fixture(scope="module")
 def resumed(interrupted, folder, run_command):
+    """The same sweep, resumed where its storage was moved to."""
+    (folder / "at first").rename(folder / "magtkd-results")
     path = folder / "magtkd-results/sweeps/toy/ledger.jsonl"
     before = path.read_bytes()
     code, out, err = run_command("sweep", "--resume", "toy", folder=folder)
@@ -137,6 +140,7 @@ def test_a_resumed_sweep_runs_every_trial_once(resumed, folder, check_agreement)
     assert state.count() == {"completed": NUM_TRIALS}
     for trial in state.trials.values():
         assert [report.epoch for report in trial.reports] == list(range(1, NUM_EPOCHS + 1))
+    assert not (folder / "at first").exists()  # MLflow's artifacts are in the moved storage, too
 
 
 def test_a_finished_sweep_resumes_to_nothing(resumed, folder, run_command):

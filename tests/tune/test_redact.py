@@ -31,3 +31,7 @@ def test_a_reason_is_the_system_s_own_at_the_root() -> None:
     error.__cause__ = ConnectionRefusedError(111, "Connection refused")
     assert reason(error) == "Connection refused"
     assert reason(KeyError()) == "KeyError"
+    error = RuntimeError("no answer from " + "x" * 300)
+    assert len(reason(error)) == 200
+    error.__cause__ = ValueError("too many 500 error responses")
+    assert reason(error) == "too many 500 error responses"

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["PATIENCE_SECONDS", "AddressOption", "NameArgument", "NoTrackingOption", "SweepArgument"]
+__all__ = [
+    "PATIENCE_SECONDS",
+    "AddressOption",
+    "MigrateOption",
+    "NameArgument",
+    "NoTrackingOption",
+    "SweepArgument",
+]
 
 AddressOption = Annotated[
     str | None,
@@ -16,6 +23,10 @@ AddressOption = Annotated[
         metavar="HOST:PORT|auto",
         help="Join this Ray cluster; default RAY_ADDRESS, else Ray is started here.",
     ),
+]
+MigrateOption = Annotated[
+    bool,
+    typer.Option("--migrate-tracking", help="Migrate an older MLflow's database; back it up."),
 ]
 NoTrackingOption = Annotated[bool, typer.Option("--no-tracking", help="Do not record in MLflow.")]
 SweepArgument = Annotated[

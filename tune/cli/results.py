@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,9 @@ import typer
 from rich.console import Console
 
 from magtkd.cli import JsonOption, StorageOption, examples, write_text
-from magtkd.errors import StorageLostError, SweepError
+from magtkd.errors import StorageLostError, SweepError, TrackingError
 from magtkd.store import Store, patience_of
-from tune.cli.options import PATIENCE_SECONDS, NameArgument
+from tune.cli.options import PATIENCE_SECONDS, MigrateOption, NameArgument
 from tune.ledger import SweepLayout, read_sweep
 from tune.redact import redact
 from tune.results import (
@@ -117,7 +118,8 @@ def show_best(
         rows = best(state, top)
     if export is not None and chosen is not None:
         write_text(export, exported_config(state, chosen))
-        print(f"{export}: run it with: magtkd train {export}", file=sys.stderr)
+        command = shlex.join(["magtkd", "train", str(export)])
+        print(f"{export}: run it with: {command}", file=sys.stderr)
     if as_json:
         trees = [row.to_json() for row in rows]
         one = top is None and len(state.objectives) == 1
@@ -131,7 +133,7 @@ def _send_to_mlflow(layout: SweepLayout) -> None:
 
     try:
         sync(layout, layout.tracking_uri)
-    except StorageLostError as error:
+    except (StorageLostError, TrackingError) as error:
         print(f"magtkd: not sent to MLflow: {error}", file=sys.stderr)
 
 
@@ -154,13 +156,15 @@ def sync_sweep(
     tracking_uri: Annotated[
         str | None, typer.Option(metavar="URI", help="MLflow's address; default as for `sweep`.")
     ] = None,
+    migrate_tracking: MigrateOption = False,
 ) -> None:
     """Send to MLflow whatever it lacks of a sweep."""
-    from tune.tracking import sync
+    from tune.tracking import check_store, sync
 
     layout = SweepLayout.of(storage, name)
     files = files_of(read_sweep(layout).sweep, Store(storage))
     uri = tracking_uri or layout.tracking_uri
+    check_store(uri, migrating=migrate_tracking)
 
     def note(message: str) -> None:
         print(f"magtkd: {message}", file=sys.stderr)

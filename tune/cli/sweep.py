@@ -14,8 +14,8 @@ from rich.table import Table
 
 from magtkd.cli import EXIT_CODES, Overrides, StorageOption, complain, examples
 from magtkd.config import dump_yaml
-from magtkd.errors import ResumableError, SweepError
-from tune.cli.options import AddressOption, NoTrackingOption, SweepArgument
+from magtkd.errors import ResumableError, StorageLostError, SweepError
+from tune.cli.options import AddressOption, MigrateOption, NoTrackingOption, SweepArgument
 from tune.config import SweepConfig, SweepOptions, load_sweep
 from tune.ledger import SweepEnd, SweepLayout, SweepState, TrialStatus
 from tune.redact import redact
@@ -76,6 +76,7 @@ def sweep(
         typer.Option("--no-reuse", help="Train every stage of every trial, to measure reuse."),
     ] = False,
     no_tracking: NoTrackingOption = False,
+    migrate_tracking: MigrateOption = False,
 ) -> None:
     """Search the space of a sweep file."""
     if file is None and resume is None:
@@ -86,6 +87,7 @@ def sweep(
         storage=storage,
         reuse=not no_reuse,
         tracking_uri="" if no_tracking else None,
+        migrate_tracking=migrate_tracking,
         address=address,
         wait_nodes=wait_nodes,
         wait_seconds=wait_seconds,
@@ -139,12 +141,13 @@ def _both(given: str, name: str) -> str:
 def _with_resume(error: ResumableError, name: str, storage: str) -> str:
     """An error's line, and how to resume, where there is something to resume."""
     layout = SweepLayout.of(storage, name)
-    is_begun = not layout.remote or layout.ledger.is_file()
+    is_away = not layout.remote and isinstance(error, StorageLostError)
+    is_begun = is_away or layout.ledger.is_file()
     return f"{error}{f'; to resume: {_resume_command(name, storage)}' if is_begun else ''}"
 
 
 def _resume_command(name: str, storage: str) -> str:
-    return f"magtkd sweep --resume {name} --storage {shlex.quote(storage)}"
+    return shlex.join(["magtkd", "sweep", "--resume", name, "--storage", storage])
 
 
 def _has_completed(state: SweepState) -> bool:
@@ -182,10 +185,11 @@ def _print_end(state: SweepState, storage: str, *, tracked: bool) -> None:
     if tracked:
         uri = redact(SweepLayout.of(storage, state.name).tracking_uri)
         is_server = uri.startswith(("http://", "https://"))
-        command = uri if is_server else f"mlflow ui --host 127.0.0.1 --backend-store-uri {uri}"
+        shown = ["mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", uri]
+        command = uri if is_server else shlex.join(shown)
         print(f"MLflow: {command}   (choose Model training there)")
     if has_completed:
-        print(f"next: magtkd best {state.name} --storage {storage}")
+        print(f"next: {shlex.join(['magtkd', 'best', state.name, '--storage', storage])}")
 
 
 def _device_lines(costs: Mapping[str, DeviceCost]) -> str:

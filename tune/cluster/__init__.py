@@ -14,6 +14,7 @@ from tune.cluster.nodes import (
 from tune.cluster.probe import NodeReport, report_node
 from tune.cluster.resources import check_resources, with_gpu_shares
 from tune.cluster.shape import Shape, shape_of
+from tune.cluster.start import temporary_problem
 
 __all__ = [
     "AUTOSCALING_CONFIG",
@@ -35,6 +36,7 @@ __all__ = [
     "report_nodes",
     "shape_of",
     "shared_token",
+    "temporary_problem",
     "wait_for_nodes",
     "with_gpu_shares",
 ]

@@ -5,23 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray._private import worker
-from ray.exceptions import RayError
 from ray.job_config import JobConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import magtkd
 import tune
-from magtkd.errors import RayLostError, SweepError, first_line
+from magtkd.errors import SweepError, first_line
 from tune.cluster.address import find_cluster, in_mode, keep_token_private
+from tune.cluster.start import start_here
 from tune.redact import redact
 
 __all__ = ["chosen_address", "driver_node", "ray_cluster"]
@@ -64,7 +62,7 @@ def ray_cluster(
         note: called with one line on which cluster was joined, where that is not clear.
 
     Raises:
-        SweepError: the cluster cannot be joined.
+        SweepError: the cluster cannot be joined, or Ray cannot start here.
         RayLostError: a Ray of this process's own did not come up in time.
     """
     for name, value in _QUIET.items():
@@ -85,29 +83,18 @@ def ray_cluster(
     }
     keep_token_private()
     with contextlib.ExitStack() as stack:
-        try:
-            if address == "local":
-                with _unharmed_by_sigusr1():
-                    ray.init(address="local", include_dashboard=False, **options)
-            else:
-                found = find_cluster(address, note, given_by)
-                stack.enter_context(in_mode(found.mode))
+        if address == "local":
+            start_here(options, note)
+        else:
+            found = find_cluster(address, note, given_by)
+            stack.enter_context(in_mode(found.mode))
+            try:
                 ray.init(address=found.address, **options)
-        except SweepError:
-            raise
-        except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-            place, way_out = "Ray", "look at its logs in /tmp/ray"
-            if address != "local":
-                place, way_out = f"{given_by} {redact(address)[:80]}", "start magtkd on its nodes"
-            raise SweepError(f"{place}: cannot be joined: {first_line(error)}; {way_out}") from None
-        except Exception as error:
-            if type(error) is not Exception:
-                raise
-            # What Ray raises where its processes take longer than it waits for them.
-            raise RayLostError(
-                f"Ray: did not start here: {first_line(error)[:120]}",
-                "try again when the machine is less busy, or look at its logs in /tmp/ray",
-            ) from None
+            except Exception as error:
+                raise SweepError(
+                    f"{given_by} {redact(address)[:80]}: cannot be joined: {first_line(error)}; "
+                    "start magtkd on its nodes"
+                ) from None
         keep_token_private()
         try:
             yield
@@ -120,13 +107,17 @@ class _Job(JobConfig):  # type: ignore[misc]
 
     Ray puts the working directory of the driver first on its workers' path, so that a `tune.py`
     there would be imported instead of this package. Here it is on theirs only where it is on the
-    driver's.
+    driver's, and after the folders from which the driver imported these packages.
     """
 
     def __init__(self) -> None:
         own = (os.path.dirname(os.path.realpath(sys.argv[0])), os.getcwd())
         seen = {os.path.abspath(path) for path in sys.path}
-        super().__init__(_py_driver_sys_path=[path for path in own if path in seen])
+        paths = [path for path in own if path in seen]
+        if paths:
+            paths += dict.fromkeys(str(Path(package).parent) for package in _packages())
+        # Workers put each before the one that they got before it.
+        super().__init__(_py_driver_sys_path=paths)
 
     def _runtime_env_has_working_dir(self) -> bool:
         return True  # then Ray adds none of these directories itself
@@ -141,20 +132,6 @@ def _silence_pushed_errors() -> None:
     """Keep off stdout what the cluster's nodes push to drivers: pages of a lost raylet's log, and
     how many processes were started. There is no option; Ray's debugger uses this one, too."""
     worker._worker_logs_enabled = False
-
-
-@contextlib.contextmanager
-def _unharmed_by_sigusr1() -> Iterator[None]:
-    """Processes that are started in the block ignore SIGUSR1: Slurm sends it to all of a job's, and
-    those of Ray must live until sessions are saved."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGUSR1, before)
 
 
 def driver_node() -> Any:

@@ -17,6 +17,8 @@ class SweepOptions:
     """Where artifacts and ledgers go."""
     tracking_uri: str | None = None
     """MLflow's address; None for the default, an empty string for no tracking."""
+    migrate_tracking: bool = False
+    """Bring the database of an older MLflow to what the installed one needs."""
     reuse: bool = True
     """Share stages between trials."""
     max_failures: int = 3

@@ -9,16 +9,17 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from ray._common.utils import get_default_system_temp_dir
 
 from magtkd.errors import StorageError
 from magtkd.store import Store
+from tune.cluster import temporary_problem
 from tune.doctor.cluster import check_cluster
 from tune.doctor.outcome import Found, Outcome
 from tune.doctor.tracking import check_tracking
@@ -52,8 +53,6 @@ SECRET = (
 )
 LITTLE_DISK = 5 << 30
 LITTLE_SHARED = 1 << 30
-# The longest path of a socket, less /ray/session_DATE_TIME_PROCESS/sockets/plasma_store.
-LONGEST_TEMPORARY = 107 - 68
 GIB = 1 << 30
 
 
@@ -194,14 +193,9 @@ def _check_shared_memory() -> Found:
 
 
 def _check_temporary() -> Found:
-    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()
-    if not os.access(folder, os.W_OK):
-        return Outcome.PROBLEM, f"{folder}: cannot be written; set TMPDIR to a folder that can"
-    if len(folder) > LONGEST_TEMPORARY:
-        return Outcome.PROBLEM, (
-            f"{folder}: too long for Ray's sockets ({len(folder)} characters, and "
-            f"{LONGEST_TEMPORARY} fit); set RAY_TMPDIR=/tmp"
-        )
+    if problem := temporary_problem():
+        return Outcome.PROBLEM, problem
+    folder = str(_existing(Path(get_default_system_temp_dir()).absolute()))
     free = shutil.disk_usage(folder).free
     if free < GIB:
         return Outcome.WARNING, f"{folder}: has only {free / GIB:.1f} GiB free; make room"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -185,9 +186,10 @@ def drive(
             watch.close()
             recorder.close(end)
             if tracker is not None and (left := tracker.close()):
+                later = shlex.join(["magtkd", "sync", sweep.name, "--storage", options.storage])
                 display.note(
                     f"tracking is behind by {left} events, which are kept in {ledger.path}; "
-                    f"later: magtkd sync {sweep.name} --storage {options.storage}"
+                    f"later: {later}"
                 )
     if recorder.error is not None:
         raise recorder.error

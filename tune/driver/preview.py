@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from magtkd.config import names_of
 from magtkd.data import Corpus, prepare, read_corpus
@@ -14,9 +14,11 @@ from magtkd.scoring import check_label
 from magtkd.store import Store
 from tune.config import SweepConfig, SweepOptions
 from tune.driver.join import sweep_cluster
+from tune.ledger import SweepLayout
 from tune.space import Candidate, Choice
+from tune.tracking import check_store
 
-__all__ = ["Preview", "check_labels", "preview_sweep", "unread_in_sweep"]
+__all__ = ["Preview", "check_labels", "check_tracking", "preview_sweep", "unread_in_sweep"]
 
 MAX_PREVIEWED = 10_000
 MAX_PROBED = 300
@@ -77,12 +79,26 @@ def check_labels(sweep: SweepConfig, corpus: Corpus) -> None:
             raise SweepError(str(error)) from None
 
 
+def check_tracking(layout: SweepLayout, options: SweepOptions) -> None:
+    """Refuse a tracking store to which nothing could be sent; one that is away is no reason.
+
+    Raises:
+        TrackingError: its address is not one, or its database has another MLflow's schema.
+    """
+    if options.tracking_uri != "":
+        uri = options.tracking_uri or layout.tracking_uri
+        check_store(uri, migrating=options.migrate_tracking)
+
+
 def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
     """Check a sweep against its data and the cluster without running anything of it.
 
     Raises:
         InputError: anything that is wrong, in one line.
     """
+    # A preview writes nothing, and migrates nothing.
+    layout = SweepLayout.of(options.storage, sweep.name)
+    check_tracking(layout, replace(options, migrate_tracking=False))
     corpus = read_corpus(sweep.data)
     check_labels(sweep, corpus)
     source, store = source_of(corpus), Store(options.storage)

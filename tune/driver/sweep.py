@@ -19,7 +19,7 @@ from magtkd.store import Files, Store
 from tune.config import SweepConfig, SweepOptions, check_sweep
 from tune.driver.drive import drive
 from tune.driver.join import sweep_cluster
-from tune.driver.preview import check_labels, unread_in_sweep
+from tune.driver.preview import check_labels, check_tracking, unread_in_sweep
 from tune.ledger import (
     FORMAT,
     Event,
@@ -28,6 +28,7 @@ from tune.ledger import (
     SweepOpened,
     SweepResumed,
     SweepState,
+    TrialStatus,
     Warned,
     check_unused,
     find_opened,
@@ -35,6 +36,7 @@ from tune.ledger import (
     open_ledger,
     read_events,
 )
+from tune.redact import redact
 
 __all__ = ["is_to_resume", "resume_sweep", "run_sweep"]
 
@@ -106,6 +108,7 @@ def run_sweep(
     if layout.remote:
         Store(options.storage).check_writable()  # before anything waits for it
     check_unused(layout)
+    check_tracking(layout, options)
     check_sweep(sweep)
     corpus = read_corpus(sweep.data)
     check_labels(sweep, corpus)
@@ -125,8 +128,9 @@ def run_sweep(
             versions={name: importlib.metadata.version(name) for name in VERSIONS},
             format=FORMAT,
         )
-        events: list[Event] = [ledger.append(opened)]
+        # First what people read: with its first event the sweep is begun, and its folder whole.
         _write_for_people(layout, dump_yaml(sweep))
+        events: list[Event] = [ledger.append(opened)]
         notes = [*unread, *joined.warnings, *([joined.chosen] if joined.chosen else ())]
         events += [ledger.append(Warned(message=line)) for line in notes]
         return drive(
@@ -173,13 +177,16 @@ def resume_sweep(
             return state
         if not state.is_tracked and options.tracking_uri is None:
             options = replace(options, tracking_uri="")
+        check_tracking(layout, options)
         source = source_of(read_corpus(sweep.data))
         if source.fingerprint != state.fingerprint:
             raise SweepError(
                 f"sweep {name!r}: {sweep.data.path or 'the synthetic corpus'} has changed since "
                 "it was opened; put the table back, or start a sweep under another name"
             )
-        Store(options.storage).check_writable()
+        store = Store(options.storage)
+        store.check_writable()
+        _check_artifacts(state, store)
         with sweep_cluster(sweep, source, options, console) as joined:
             events.append(ledger.append(SweepResumed(format=FORMAT)))
             if state.format < FORMAT:
@@ -198,6 +205,26 @@ def resume_sweep(
                 console=console,
                 on_lost=on_lost,
             )
+
+
+def _check_artifacts(state: SweepState, store: Store) -> None:
+    """Refuse a sweep whose folder was copied without the storage that has its artifacts: trials
+    would count as completed whose models are elsewhere.
+
+    Raises:
+        SweepError: none of what its completed trials trained or reused is there.
+    """
+    keys = {
+        (stage, record.key)
+        for trial in state.trials.values()
+        if trial.state == TrialStatus.COMPLETED
+        for stage, record in trial.stages.items()
+    }
+    if keys and not any(store.exists(stage, key) for stage, key in sorted(keys)):
+        raise SweepError(
+            f"sweep {state.name!r}: storage {redact(store.address)} has no artifact of its "
+            "completed trials; move or copy a storage as a whole, or give this sweep's --storage"
+        )
 
 
 def _older(state: SweepState) -> str:

@@ -33,6 +33,7 @@ from tune.ledger.layout import (
     SweepLayout,
     session_name,
     sessions_folder,
+    sqlite_uri,
     storage_root,
     tracking_uri,
 )
@@ -79,6 +80,7 @@ __all__ = [
     "read_sweep",
     "session_name",
     "sessions_folder",
+    "sqlite_uri",
     "storage_root",
     "tail_events",
     "tracking_uri",

@@ -188,6 +188,14 @@ def _open(path: Path) -> int:
         raise StorageError(f"{path}: cannot write: {error.strerror}") from None
 
 
+def _open_folder(path: Path) -> int:
+    try:
+        path.mkdir(exist_ok=True)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot write: {error.strerror}") from None
+
+
 def _write_all(file: int, content: bytes) -> None:
     rest = memoryview(content)
     while rest:
@@ -215,21 +223,21 @@ class Ledger:
         lock = take_lock(layout.lock)
         if lock is None:
             raise _is_running(layout, layout.lock.read_text(errors="replace"))
-        self._lock, self._file = lock, -1
+        self._lock, self._file, self._artifacts = lock, -1, -1
         self._owner: OwnerFile | None = None
         self._uploader: Uploader | None = None
         try:
             self._file = _open(self.path)
             if layout.remote:
                 self._take_remote()
+            else:
+                self._artifacts = _open_folder(layout.artifacts)
             self._size, self._last_time = self._cut_torn_tail()
             self._synced = time.monotonic()
             if self._uploader is not None:
                 self._uploader.grown(self._size)
         except BaseException:
-            if self._file >= 0:
-                os.close(self._file)
-            os.close(lock)
+            self._close_all()
             raise
 
     def _take_remote(self) -> None:
@@ -294,14 +302,20 @@ class Ledger:
             self._uploader.hurry(seconds)
 
     def check(self) -> None:
-        """Check that the file and the lock are where they were: a folder may be deleted, or another
-        disk be mounted over it.
+        """Check that the file, the lock and the folder of artifacts are where they were: a folder
+        may be deleted, or another disk be mounted over it.
 
         Raises:
             StorageLostError: they are gone, or the store does not answer.
             OwnerLostError: another driver has taken the sweep over.
         """
-        for descriptor, path in ((self._file, self.path), (self._lock, self.layout.lock)):
+        for descriptor, path in (
+            (self._file, self.path),
+            (self._lock, self.layout.lock),
+            (self._artifacts, self.layout.artifacts),
+        ):
+            if descriptor < 0:  # an object store's
+                continue
             look = functools.partial(is_still, descriptor, path)
             try:
                 is_there = patiently(look, str(self.layout.root), f"look for {path}")
@@ -309,8 +323,8 @@ class Ledger:
                 raise self._failed(error) from None
             if not is_there:
                 raise StorageLostError(
-                    f"{path}: is not the file any more that this sweep opened: the storage was "
-                    "removed, unmounted or replaced",
+                    f"{path}: is not what this sweep opened any more: the storage was removed, "
+                    "unmounted or replaced",
                     "put it back",
                 )
         if self._uploader is not None:
@@ -331,9 +345,13 @@ class Ledger:
                 self._uploader.close()
                 self._owner.release()
         finally:
-            os.close(self._file)
-            os.close(self._lock)
-            self._file = -1
+            self._close_all()
+
+    def _close_all(self) -> None:
+        for descriptor in (self._file, self._artifacts, self._lock):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._file = -1
 
     def __enter__(self) -> Self:
         return self

@@ -35,7 +35,14 @@ from typing import Self
 from magtkd.errors import SweepError
 from tune.redact import redact
 
-__all__ = ["SweepLayout", "session_name", "sessions_folder", "storage_root", "tracking_uri"]
+__all__ = [
+    "SweepLayout",
+    "session_name",
+    "sessions_folder",
+    "sqlite_uri",
+    "storage_root",
+    "tracking_uri",
+]
 
 DEFAULT_ROOT = "magtkd-results"
 
@@ -48,7 +55,18 @@ def storage_root(storage: str) -> Path:
 
 def tracking_uri(root: Path) -> str:
     """`MLFLOW_TRACKING_URI` where it is set, else an SQLite file in the storage folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve()}/mlflow.db"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root.resolve() / "mlflow.db")
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of an SQLite file, in which some characters are quoted."""
+    from sqlalchemy import URL
+
+    quoted = URL.create("sqlite", database=str(path)).render_as_string()
+    if quoted == f"sqlite:///{path}":
+        return quoted
+    # By the driver's name too, as MLflow makes a folder for what follows `sqlite:///`, unquoted.
+    return URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
 
 
 @dataclass(frozen=True)
@@ -115,6 +133,11 @@ class SweepLayout:
         return self.folder / "sweep.yaml"
 
     @property
+    def artifacts(self) -> Path:
+        """The artifacts of all sweeps, where the storage is a folder; `magtkd.store` keeps them."""
+        return self.root / "artifacts"
+
+    @property
     def live_file(self) -> Path:
         """What runs now; removed when the driver ends."""
         return self.folder / "live.json"
@@ -146,9 +169,14 @@ class SweepLayout:
 
     @property
     def neighbours(self) -> list[str]:
-        """The names of the sweeps in this storage, sorted."""
+        """The names of the sweeps in this storage that were begun, sorted."""
         found = self.sweeps.glob(f"*/{self.ledger.name}")
-        return sorted(path.parent.name for path in found if path.stat().st_size)
+        return sorted(path.parent.name for path in found if _has_line(path))
+
+
+def _has_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.readline().endswith(b"\n")
 
 
 def session_name(sweep_id: str, trial: int, candidate: str) -> str:

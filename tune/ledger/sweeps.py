@@ -39,7 +39,7 @@ def check_unused(layout: SweepLayout) -> None:
     Raises:
         SweepError: there is a sweep in this folder.
     """
-    is_here = layout.ledger.is_file() and layout.ledger.stat().st_size
+    is_here = layout.ledger.is_file() and first_event(layout.ledger) is not None
     if is_here or (layout.remote and RemoteLedger(layout, Files(layout.remote)).exists()):
         raise _taken(layout)
 
@@ -59,12 +59,18 @@ def find_opened(layout: SweepLayout) -> SweepOpened | None:
     """The first event of a sweep that there is something of to read or resume.
 
     Raises:
-        SweepError: the ledger is damaged.
+        SweepError: the ledger is damaged, or another sweep's.
         StorageLostError: an object store does not answer or refuses.
     """
     pull_ledger(layout)
     # A driver that died before its first event left a ledger without a sweep.
-    return first_event(layout.ledger) if layout.ledger.is_file() else None
+    opened = first_event(layout.ledger) if layout.ledger.is_file() else None
+    if opened is not None and opened.name != layout.name:
+        raise SweepError(
+            f"sweep {layout.name!r}: {layout.ledger} is that of sweep {opened.name[:80]!r}; a "
+            f"sweep's folder keeps its name: call it {opened.name[:80]!r} again"
+        )
+    return opened
 
 
 def _check_opened(layout: SweepLayout) -> None:
@@ -83,6 +89,11 @@ def _unknown(layout: SweepLayout) -> SweepError:
     if not layout.remote and not layout.root.is_dir():
         return SweepError(
             f"sweep {layout.name!r}: there is no folder {layout.root}; give its --storage"
+        )
+    if layout.folder.is_dir():
+        return SweepError(
+            f"sweep {layout.name!r}: has not begun: {layout.ledger} has no event yet; "
+            "start it with its file, or wait for the job that does"
         )
     names = layout.neighbours
     if layout.remote:

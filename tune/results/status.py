@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from magtkd.errors import StorageLostError
+from magtkd.errors import StorageLostError, TrackingError
 from magtkd.store import is_locked
 from tune.ledger import (
     Live,
@@ -85,6 +85,8 @@ class MlflowState(StrEnum):
     NOT_RECORDED = "not recorded"
     """As was asked for."""
     UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+    """By what answers, or since the address is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,7 @@ class MlflowStatus:
     num_events: int | None = None
     """How many events it lacks, where that is known."""
     reason: str | None = None
-    """Why it cannot be reached."""
+    """Why it cannot be reached, or refuses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,8 +204,8 @@ def sweep_status(layout: SweepLayout, storage: str) -> Status:
         warnings=list(state.warnings),
         resume=None
         if driver or what == SweepEnd.FINISHED
-        else _command("sweep --resume", state, storage),
-        sync=_command("sync", state, storage),
+        else _command("sweep", "--resume", state.name, "--storage", redact(storage)),
+        sync=_command("sync", state.name, "--storage", redact(storage)),
     )
 
 
@@ -252,8 +254,8 @@ def _failures(state: SweepState) -> list[FailureGroup]:
     ]
 
 
-def _command(name: str, state: SweepState, storage: str) -> str:
-    return f"magtkd {name} {state.name} --storage {shlex.quote(redact(storage))}"
+def _command(*words: str) -> str:
+    return shlex.join(["magtkd", *words])
 
 
 def mlflow_status(layout: SweepLayout, *, is_tracked: bool = True) -> MlflowStatus:
@@ -264,10 +266,11 @@ def mlflow_status(layout: SweepLayout, *, is_tracked: bool = True) -> MlflowStat
     address = redact(uri)
     try:
         number = num_behind(layout, uri)
-    except StorageLostError as error:
+    except (StorageLostError, TrackingError) as error:
         if is_tracked:
-            reason = redact(str(error))
-            return MlflowStatus(address=address, state=MlflowState.UNREACHABLE, reason=reason)
+            is_lost = isinstance(error, StorageLostError)
+            what = MlflowState.UNREACHABLE if is_lost else MlflowState.REFUSED
+            return MlflowStatus(address=address, state=what, reason=redact(str(error)))
         return MlflowStatus(address=address, state=MlflowState.NOT_RECORDED)
     if number and not is_tracked:
         return MlflowStatus(address=address, state=MlflowState.NOT_RECORDED)

@@ -124,6 +124,8 @@ def _mlflow_line(status: Status, mlflow: MlflowStatus) -> str:
     match mlflow.state:
         case MlflowState.UNREACHABLE:
             return f"MLflow: cannot be reached: {mlflow.reason}"
+        case MlflowState.REFUSED:
+            return f"MLflow: cannot be used: {mlflow.reason}"
         case MlflowState.NOT_RECORDED:
             return f"MLflow: not recorded; to record it: {status.sync}"
         case MlflowState.UP_TO_DATE:

@@ -1,5 +1,18 @@
 """MLflow as a projection of the ledger. MLflow itself is imported where a store is opened."""
 
-from tune.tracking.tracker import Tracker, num_behind, sync
+from tune.tracking.address import check_address, is_database, sqlite_file
+from tune.tracking.refusals import in_our_words
+from tune.tracking.schema import check_schema
+from tune.tracking.tracker import Tracker, check_store, num_behind, sync
 
-__all__ = ["Tracker", "num_behind", "sync"]
+__all__ = [
+    "Tracker",
+    "check_address",
+    "check_schema",
+    "check_store",
+    "in_our_words",
+    "is_database",
+    "num_behind",
+    "sqlite_file",
+    "sync",
+]

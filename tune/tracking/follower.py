@@ -136,7 +136,7 @@ class Follower:
                     f"sweep {opened.name!r}: another process is sending it to "
                     f"{redact(self._uri)}; wait for its end"
                 )
-        runs = SweepRuns(self._uri, opened, self._layout.mlflow_artifacts)
+        runs = SweepRuns(self._uri, opened, self._layout.mlflow_artifacts, self._note)
         # Another position than ours: the store got more than it confirmed, or has lost some.
         if runs.cursor != self._sent:
             self._go_to(runs.cursor)

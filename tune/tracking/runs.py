@@ -1,35 +1,50 @@
 """The runs of a sweep in an MLflow store: finding and making them, and the position in the ledger.
 
-experiment                  named like the sweep
+experiment                  named like the sweep, and found by its tag of the sweep
 └── run NAME                the sweep: how it searches as parameters, `sweep.yaml`
     └── run trial-0007      values as parameters, reports as metrics, stage keys as tags
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tune.ledger import SweepOpened, fold
 from tune.redact import redact
+from tune.tracking.address import is_database
+from tune.tracking.moved import move_artifacts
 from tune.tracking.notes import sweep_headline
 from tune.tracking.projection import NOTE_TAG, RunUpdate
-from tune.tracking.store import import_mlflow, is_database, open_client
+from tune.tracking.refusals import NotMlflowError
+from tune.tracking.store import SWEEP_TAG, find_experiment, import_mlflow, open_client
 
-__all__ = ["CURSOR_TAG", "SWEEP_TAG", "SweepRuns"]
+__all__ = ["CURSOR_TAG", "SweepRuns"]
 
-SWEEP_TAG, TRIAL_TAG, CURSOR_TAG = "magtkd.sweep", "magtkd.trial", "magtkd.cursor"
+TRIAL_TAG, CURSOR_TAG = "magtkd.trial", "magtkd.cursor"
 PARENT_TAG = "mlflow.parentRunId"
 
 
 class SweepRuns:
-    """The runs of one sweep in one tracking store; every call may raise when the store is away."""
+    """The runs of one sweep in one tracking store; every call may raise when the store is away.
 
-    def __init__(self, uri: str, opened: SweepOpened, artifact_root: Path) -> None:
-        self.uri = uri
+    Args:
+        uri: the store's address.
+        opened: the sweep.
+        artifact_root: where a database has the sweep's artifacts.
+        note: called with one line where the experiment has another name than the sweep.
+    """
+
+    def __init__(
+        self, uri: str, opened: SweepOpened, artifact_root: Path, note: Callable[[str], None]
+    ) -> None:
+        self.uri, self._note = uri, note
         self.client, self._view = open_client(uri), import_mlflow().entities.ViewType.ALL
         self._sweep_id, self._name = opened.sweep_id, opened.name
-        self._experiment_id = self._find_experiment(opened, artifact_root)
+        # A database has no place for artifacts; a server has its own.
+        self._artifact_root = artifact_root.resolve() if is_database(uri) else None
+        self._experiment_id = self._find_experiment(opened)
         self._ids: dict[int | None, str] = {}
         self._artifact_uris: dict[int | None, str] = {}
         self._cursor = self._find_runs(opened)
@@ -61,19 +76,40 @@ class SweepRuns:
         info = self.client.get_run(self._ids[None]).info
         return bool(info.lifecycle_stage == "active")
 
-    def _find_experiment(self, opened: SweepOpened, artifact_root: Path) -> str:
-        experiment = self.client.get_experiment_by_name(self._name)
-        if experiment is None:
-            # A database has no place for artifacts; a server has its own.
-            location = artifact_root.resolve().as_uri() if is_database(self.uri) else None
-            tags = {
-                "mlflow.experimentKind": "custom_model_development",
-                NOTE_TAG: redact(sweep_headline(fold([opened]))),
-            }
-            return str(self.client.create_experiment(self._name, location, tags))
-        if experiment.lifecycle_stage == "deleted":
-            self.client.restore_experiment(experiment.experiment_id)
-        return str(experiment.experiment_id)
+    def _find_experiment(self, opened: SweepOpened) -> str:
+        found = find_experiment(self.client, opened.sweep_id)
+        if found is None:
+            return self._make_experiment(opened)
+        experiment_id = str(found.experiment_id)
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(experiment_id)
+        if SWEEP_TAG not in found.tags:
+            self.client.set_experiment_tag(experiment_id, SWEEP_TAG, opened.sweep_id)
+        if self._artifact_root is not None:
+            before = str(found.artifact_location)
+            move_artifacts(self.uri, experiment_id, before, self._artifact_root)
+        return experiment_id
+
+    def _make_experiment(self, opened: SweepOpened) -> str:
+        """An experiment of this sweep alone. Names are unique, also among deleted ones: one that
+        another sweep has is not taken over."""
+        tags = {
+            SWEEP_TAG: opened.sweep_id,
+            "mlflow.experimentKind": "custom_model_development",
+            NOTE_TAG: redact(sweep_headline(fold([opened]))),
+        }
+        is_taken = self.client.get_experiment_by_name(self._name) is not None
+        name = f"{self._name}-{opened.sweep_id[:8]}" if is_taken else self._name
+        location = None if self._artifact_root is None else self._artifact_root.as_uri()
+        made = str(self.client.create_experiment(name, location, tags))
+        if not made:
+            raise NotMlflowError("it made an experiment without an id")
+        if is_taken:
+            self._note(
+                f"tracking: another sweep's experiment has the name {self._name!r}; this sweep's "
+                f"is {name!r}"
+            )
+        return made
 
     def _find_runs(self, opened: SweepOpened) -> int:
         """Learn the runs by trial; the cursor, which is zero where all must be sent again."""

@@ -8,26 +8,32 @@ is itself a tag of the sweep's run, so that it cannot disagree with what the sto
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from magtkd.errors import MagtkdError, ResumableError, StorageLostError
+from magtkd.errors import MagtkdError, ResumableError, TrackingError
 from tune.ledger import SweepLayout, first_event
-from tune.redact import reason, redact
+from tune.redact import redact
+from tune.tracking.address import check_address, is_database
 from tune.tracking.follower import Follower, num_events_after
-from tune.tracking.runs import CURSOR_TAG, SWEEP_TAG
+from tune.tracking.refusals import in_our_words
+from tune.tracking.runs import CURSOR_TAG
+from tune.tracking.schema import check_schema, migrate
 from tune.tracking.sender import ArtifactsOf
-from tune.tracking.store import read_tag
+from tune.tracking.store import import_mlflow, read_tag
 
-__all__ = ["Tracker", "num_behind", "sync"]
+__all__ = ["Tracker", "check_store", "num_behind", "sync"]
 
 INTERVAL_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 10.0
 LONGEST_WAIT_SECONDS = 30.0  # between attempts at a store that is away
 PATIENCE_SECONDS = 3.0  # with a store that is away, at the sweep's end
 BUSY_SHARE = 0.05  # of one core, while tracking keeps up
+SILENT_SECONDS = 5.0  # after which whoever waits for a store is told for what
 
 
 class Tracker:
@@ -49,7 +55,7 @@ class Tracker:
         artifacts_of: ArtifactsOf | None = None,
         note: Callable[[str], None] | None = None,
     ) -> None:
-        self._uri = redact(tracking_uri)
+        self._uri, self._place = tracking_uri, redact(tracking_uri)
         self._note = note or logging.getLogger(__name__).warning
         self._follower = Follower(layout, tracking_uri, artifacts_of, self._note)
         self._behind = self._away = False
@@ -120,13 +126,14 @@ class Tracker:
 
     def _is_passing(self, error: Exception) -> bool:
         """Note that tracking is behind, once; whether a retry makes sense."""
-        if isinstance(error, MagtkdError) and not isinstance(error, ResumableError):
-            self._note(f"tracking has stopped: {error}")
+        found = in_our_words(self._uri, error)
+        if not isinstance(found, ResumableError):
+            self._note(f"tracking has stopped: {found}")
             return False
         if not self._behind:
             self._behind = True
             self._note(
-                f"tracking is behind: {self._uri}: {reason(error)}; "
+                f"tracking is behind: {found.reason.removeprefix('tracking at ')}; "
                 "the sweep continues, and tracking catches up by itself"
             )
         return True
@@ -134,12 +141,38 @@ class Tracker:
     def _recovered(self, more: bool) -> None:
         if self._behind and not more:
             self._behind = False
-            self._note(f"tracking has caught up: {self._uri}")
+            self._note(f"tracking has caught up: {self._place}")
 
     def _pause(self, seconds: float) -> None:
         """Wait; when the sweep is being closed, only as long as is polite to the store."""
         if self._closing.wait(seconds):
             self._abandoned.wait(min(seconds, 1.0))
+
+
+def check_store(tracking_uri: str, *, migrating: bool = False) -> None:
+    """Refuse a tracking store to which nothing could be sent, as far as that is known without a
+    server, which may be away.
+
+    Args:
+        tracking_uri: the store's address.
+        migrating: bring the database of an older MLflow to what the installed one needs.
+
+    Raises:
+        TrackingError: the address is not one, or its database has another MLflow's schema.
+    """
+    check_address(tracking_uri)
+    if not is_database(tracking_uri):
+        return
+    try:
+        if migrating:
+            import_mlflow()
+            migrate(tracking_uri)
+        else:
+            check_schema(tracking_uri)
+    except Exception as error:
+        found = in_our_words(tracking_uri, error)
+        if isinstance(found, TrackingError):
+            raise found from None
 
 
 def num_behind(layout: SweepLayout, tracking_uri: str) -> int:
@@ -149,15 +182,18 @@ def num_behind(layout: SweepLayout, tracking_uri: str) -> int:
 
     Raises:
         SweepError: the ledger is missing or damaged.
+        TrackingError: the store refuses.
         StorageLostError: the store cannot be reached.
     """
     opened = first_event(layout.ledger)
     if opened is None:
         return 0
+    # A person waits for the answer.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     try:
-        noted = read_tag(tracking_uri, opened.name, (SWEEP_TAG, opened.sweep_id), CURSOR_TAG)
+        noted = read_tag(tracking_uri, opened.sweep_id, CURSOR_TAG)
     except Exception as error:
-        raise _unreachable(tracking_uri, error) from None
+        raise in_our_words(tracking_uri, error) from None
     cursor = int(noted or 0)
     # A ledger that is shorter is an older copy, and all of it will be sent.
     return num_events_after(layout.ledger, 0 if cursor > layout.ledger.stat().st_size else cursor)
@@ -173,22 +209,37 @@ def sync(
     """Send to MLflow whatever of a ledger it lacks; how many events that were.
 
     Raises:
-        SweepError: the ledger is missing or damaged, or another process sends it.
-        StorageLostError: the store cannot be reached, or breaks off.
+        SweepError: the ledger is missing or damaged.
+        TrackingError: the store refuses.
+        StorageLostError: the store cannot be reached, or breaks off, or another process sends it.
     """
     note = note or logging.getLogger(__name__).warning
     follower = Follower(layout, tracking_uri, artifacts_of, note)
     try:
-        return follower.catch_up()
+        with _saying_what_is_waited_for(follower, tracking_uri, note):
+            return follower.catch_up()
     except MagtkdError:
         raise
     except Exception as error:
-        raise _unreachable(tracking_uri, error) from None
+        raise in_our_words(tracking_uri, error) from None
     finally:
         follower.close()
 
 
-def _unreachable(tracking_uri: str, error: Exception) -> StorageLostError:
-    return StorageLostError(
-        f"tracking at {redact(tracking_uri)}: {reason(error)}; try again when it answers"
-    )
+@contextlib.contextmanager
+def _saying_what_is_waited_for(
+    follower: Follower, tracking_uri: str, note: Callable[[str], None]
+) -> Iterator[None]:
+    """One line where nothing was sent for a while: a store may take connections and not answer."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        if not ended.wait(SILENT_SECONDS) and follower.sent == sent:
+            note(f"tracking at {redact(tracking_uri)}: waiting for an answer")
+
+    sent = follower.sent
+    threading.Thread(target=watch, name="waiting", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()

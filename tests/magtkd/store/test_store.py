@@ -247,6 +247,25 @@ def test_checking_makes_no_folder(tmp_path: Path) -> None:
 # --- other files ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_storage_that_goes_away_is_not_made_again(tmp_path: Path, is_replaced: bool) -> None:
+    """As a disk that is unmounted leaves the folder on which it was mounted."""
+    root = tmp_path / "store"
+    store = Store(root)
+    store.write_file("shared/one", b"1")
+    root.rename(tmp_path / "elsewhere")
+    if is_replaced:
+        root.mkdir()
+    with pytest.raises(StorageLostError, match="removed, unmounted or replaced; put it back"):
+        store.write_file("shared/two", b"2")
+    assert list(tmp_path.glob("store/*")) == []
+    if is_replaced:
+        root.rmdir()
+    (tmp_path / "elsewhere").rename(root)
+    store.write_file("shared/two", b"2")
+    assert store.list_files("shared") == ["one", "two"]
+
+
 def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write_file("runs/a/result.json", b"one")

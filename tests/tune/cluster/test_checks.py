@@ -27,6 +27,7 @@ from tune.cluster import (
 )
 from tune.cluster import checks as module
 
+ROOT = Path(__file__).parents[3]
 ONE_CPU = Shape((("CPU", 1.0),))
 MANY_CPUS = Shape((("CPU", 5000.0),))
 NODE = Node(id="1", name="h2", address="10.0.0.2", totals={"CPU": 1.0})
@@ -129,6 +130,21 @@ def test_versions_that_may_differ() -> None:
     assert len(module._compare_versions(NODE, other, ship_code=True)) == 1
 
 
+@pytest.mark.parametrize("module", ["tune.py", "magtkd.py"])
+def test_a_driver_that_imports_something_else_does_not_start(tmp_path: Path, module: str) -> None:
+    """As with `python -m`, which puts the working directory first: nothing of ours runs."""
+    (tmp_path / module).write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "tune.cli", "--version"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert module.removesuffix(".py") in done.stderr
+
+
 def test_the_token_is_gone_at_the_end(store: Store, tmp_path: Path) -> None:
     with shared_token(store, "mosi") as name:
         assert store.read_file(name) == b""
@@ -143,11 +159,13 @@ def test_a_driver_that_was_killed_left_its_token(store: Store) -> None:
 
 
 @pytest.mark.ray
-def test_workers_import_what_the_driver_imports(tmp_path: Path) -> None:
-    """Also where the working directory has modules of the same names."""
+@pytest.mark.parametrize("path", ["", f"import sys; sys.path += [{str(ROOT)!r}, '']\n"])
+def test_workers_import_what_the_driver_imports(tmp_path: Path, path: str) -> None:
+    """Also where the working directory has modules of the same names: one that is not on the
+    driver's path, as with the installed command, or that is its last folder."""
     for name in ("tune.py", "magtkd.py"):
         (tmp_path / name).write_text("raise RuntimeError('the wrong one')\n")
-    code = (
+    code = path + (
         "import ray; from tune.cluster import ray_cluster, report_node\n"
         "with ray_cluster():\n"
         "    print(ray.get(ray.remote(report_node).remote('.', 'token', ())).host)\n"

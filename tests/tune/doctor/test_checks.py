@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -222,7 +223,7 @@ def test_sqlite_in_a_folder_that_cannot_be_written(folder: Path) -> None:
         (200, b'{"experiments": []}', "ok", ": answers"),
         (401, b"who are you?", "problem", "401"),
         (404, b"<html>not here</html>", "problem", "404"),
-        (200, b"<html>a router</html>", "problem", "does not answer: "),
+        (200, b"<html>a router</html>", "problem", "does not answer as MLflow does: "),
     ],
 )
 def test_a_server(
@@ -241,11 +242,39 @@ def test_a_database_that_does_not_answer(closed_port: int) -> None:
     assert message.startswith(f"postgresql://***@127.0.0.1:{closed_port}/mlflow: does not answer: ")
 
 
-def test_another_address() -> None:
-    assert check_tracking("ftp://a:hunter2@h") == (
-        "warning",
-        "ftp://***@h: not checked; use sqlite:, http:, https: or postgresql:",
-    )
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("ftp://a:hunter2@h", "ftp://***@h: not an address that MLflow takes; give sqlite:///FILE"),
+        ("sqlite:///:memory:", "sqlite:///:memory:: in memory, so that it is lost with this"),
+    ],
+)
+def test_what_is_no_store(uri: str, message: str) -> None:
+    outcome, found = check_tracking(uri)
+    assert (outcome, found[: len(message)]) == ("problem", message)
+
+
+@pytest.mark.parametrize(
+    ("revision", "outcome", "words"),
+    [
+        ("acf3f17fdcc7", "problem", "older than .* give --migrate-tracking"),
+        ("ffffffffffff", "problem", "knows those up to .*; install the MLflow that made it"),
+        (None, "ok", "can be written, MLflow's schema"),
+    ],
+)
+def test_the_schema_of_a_database(
+    folder: Path, revision: str | None, outcome: str, words: str
+) -> None:
+    from tune.tracking.schema import _revisions
+
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+        row = (revision or _revisions()[0],)
+        database.execute("INSERT INTO alembic_version VALUES (?)", row)
+        database.commit()
+    found = check_tracking(f"sqlite:///{folder}/mlflow.db")
+    assert found[0] == outcome
+    assert re.search(words, found[1])
 
 
 # --- Ray --------------------------------------------------------------------------------------

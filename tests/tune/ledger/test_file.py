@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -36,8 +37,10 @@ from tune.ledger import (
     TrialSuggested,
     UnknownEvent,
     Warned,
+    check_unused,
     decode_event,
     encode_event,
+    find_opened,
     fold,
     open_ledger,
     read_events,
@@ -256,13 +259,37 @@ def test_an_unknown_name_gets_the_nearest(tmp_path: Path) -> None:
     assert not SweepLayout(tmp_path, "mosy").folder.exists()
 
 
-def test_a_driver_that_died_before_its_first_event_left_no_sweep(tmp_path: Path) -> None:
-    SweepLayout(tmp_path, "mosi").folder.mkdir(parents=True)
-    SweepLayout(tmp_path, "mosi").ledger.write_text('{"kind":"sweep_op')
-    with pytest.raises(SweepError, match="'mosi': not found"):
-        open_ledger(SweepLayout(tmp_path, "mosi"), resume=True)
+@pytest.mark.parametrize("content", [None, "", '{"kind":"sweep_op'])
+def test_a_driver_that_died_before_its_first_event_left_no_sweep(
+    tmp_path: Path, content: str | None
+) -> None:
+    layout = SweepLayout(tmp_path, "mosi")
+    layout.folder.mkdir(parents=True)
+    layout.lock.write_text("process 1")
+    if content is not None:
+        layout.ledger.write_text(content)
+    for call in (read_sweep, functools.partial(open_ledger, resume=True)):
+        with pytest.raises(SweepError, match=r"'mosi': has not begun: .*; start it with its file"):
+            call(layout)
+    with pytest.raises(SweepError, match=r"'mosy': not found in .*; there is none yet"):
+        read_sweep(SweepLayout(tmp_path, "mosy"))
+    assert find_opened(layout) is None
+    check_unused(layout)
+    write_small_sweep(layout)
+    assert read_sweep(layout).name == "mosi"
+
+
+def test_a_folder_that_was_renamed_is_refused(tmp_path: Path) -> None:
     write_small_sweep(SweepLayout(tmp_path, "mosi"))
-    assert read_sweep(SweepLayout(tmp_path, "mosi")).name == "mosi"
+    renamed = SweepLayout(tmp_path, "other")
+    SweepLayout(tmp_path, "mosi").folder.rename(renamed.folder)
+    before = renamed.ledger.read_bytes()
+    for call in (read_sweep, functools.partial(open_ledger, resume=True)):
+        with pytest.raises(SweepError, match=r"'other': .* is that of sweep 'mosi'; .* 'mosi' ag"):
+            call(renamed)
+    with pytest.raises(SweepError, match="'other': exists already"):
+        open_ledger(renamed)
+    assert renamed.ledger.read_bytes() == before
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
@@ -320,22 +347,22 @@ def test_a_full_disk_leaves_the_ledger_whole(tmp_path: Path) -> None:
     assert list(read_events(ledger.path)) == [event, again]
 
 
-@pytest.mark.parametrize("name", ["ledger.jsonl", "lock"])
+@pytest.mark.parametrize("name", ["sweeps/mosi/ledger.jsonl", "sweeps/mosi/lock", "artifacts"])
 @pytest.mark.parametrize("how", ["removed", "replaced", "moved away"])
 def test_a_storage_that_goes_away_is_noticed(tmp_path: Path, name: str, how: str) -> None:
     layout = SweepLayout(tmp_path / "store", "mosi")
     ledger = open_ledger(layout)
     ledger.append(SweepOpened(name="mosi", config={}, versions={}))
     ledger.check()
-    path = layout.folder / name
+    path = layout.root / name
     if how == "moved away":
         layout.root.rename(tmp_path / "elsewhere")
     else:
-        path.unlink()
+        path.rename(tmp_path / "elsewhere")
     if how == "replaced":
-        path.write_text("")
+        path.mkdir() if name == "artifacts" else path.write_text("")
     ledger._synced = 0.0  # it is time to
-    with pytest.raises(StorageLostError, match=r"is not the file any more .*removed, unmounted or"):
+    with pytest.raises(StorageLostError, match=r"is not what this .*removed, unmounted or rep"):
         ledger.append(SweepResumed())
     with pytest.raises(StorageLostError, match="put it back"):
         ledger.close()
