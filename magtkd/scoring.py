@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from magtkd.data import list_matrix, read_metadata
 from magtkd.errors import DataError
-from magtkd.metrics import Scores, classification_metrics
+from magtkd.metrics import Scores, classification_metrics, with_label
 
 __all__ = ["score_split"]
 
@@ -20,12 +20,14 @@ def score_split(data: pa.Table, predicted: pa.Table, split: str) -> Scores:
         split: `train`, `dev` or `test`.
 
     Raises:
-        DataError: the table has no utterance in this split.
+        DataError: the table has no utterance with a label in this split.
     """
     wanted = data["split"].to_numpy() == split
     if not wanted.any():
         raise DataError(f"the table has no {split} split; nothing can be scored on it")
     prediction = list_matrix(predicted, "logits").argmax(axis=1)
-    label = data["label"].to_numpy()
+    label, prediction = with_label(data["label"].to_numpy()[wanted], prediction[wanted])
+    if not len(label):
+        raise DataError(f"no utterance of {split} has a label; nothing can be scored on it")
     labels = read_metadata(data).labels
-    return Scores.of_split(classification_metrics(label[wanted], prediction[wanted], labels))
+    return Scores.of_split(classification_metrics(label, prediction, labels))

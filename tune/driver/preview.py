@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow.compute as pc
 
 from magtkd.config import names_of, nearest
-from magtkd.data import Corpus, prepare, read_corpus, read_metadata
+from magtkd.data import NO_LABEL, Corpus, prepare, read_corpus, read_metadata
 from magtkd.errors import InputError, SweepError
 from magtkd.pipeline import Source, given_settings, source_of, unread_lines, unread_names
 from magtkd.store import Store
@@ -58,7 +58,7 @@ def check_labels(sweep: SweepConfig, corpus: Corpus) -> None:
     table = prepare(corpus, sweep.data, sweep.seed)  # as the trials see it, dev carved out included
     names = read_metadata(table).labels
     found = pc.unique(table.filter(pc.equal(table["split"], "dev"))["label"]).to_pylist()
-    labels = [names[index] for index in sorted(found)]
+    labels = [names[index] for index in sorted(found) if index != NO_LABEL]
     for label in wanted:
         if label not in labels:
             lacks = f"{corpus.source} has no label {label!r}{nearest(label, names)}"

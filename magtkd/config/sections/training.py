@@ -51,7 +51,7 @@ class TrainingSection(Section):
     """Share of all steps that are warm-up."""
     patience: Positive | None = None
     """Stop after this many epochs without a better dev metric; null never stops."""
-    select: Literal["weighted_f1", "accuracy", "loss"] = "weighted_f1"
+    select: Literal["weighted_f1", "macro_f1", "accuracy", "loss"] = "weighted_f1"
     """The dev metric that chooses the epoch whose weights are kept."""
     class_weights: Literal["none", "balanced"] = "none"
     """Weights of the classes in the cross-entropy: none, or inversely proportional to their

@@ -24,9 +24,11 @@ from magtkd.errors import DataError, and_more, first_line
 
 __all__ = [
     "MISSING",
+    "UNLABELLED",
     "Conversion",
     "Options",
     "describe_names",
+    "keep_labelled",
     "make_table",
     "note_of_test",
     "read_csv",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 MISSING = ("error", "drop", "keep")
+UNLABELLED = ("drop", "keep")
 NUM_NAMES_SHOWN = 5
 
 
@@ -49,6 +52,9 @@ class Options:
         text: which of four text features: `roberta1` to `roberta4`, `mean` or `concat`.
         labels: names of numbered labels: a data set's name, or names separated by commas.
         classes: of IEMOCAP: 6, or 4, which takes excited as happy and drops frustrated.
+        unlabelled: what becomes of utterances without a label, or with one that is not used: `drop`
+            leaves them out, `keep` keeps them as context. By default those without a label are
+            kept, and those of labels that are not used are dropped.
         distilled: of the first stage's file: the students that were taught, else those that were
             not.
     """
@@ -58,8 +64,11 @@ class Options:
     labels: str | None = None
     classes: int = 6
     distilled: bool = True
+    unlabelled: str | None = None
 
     def __post_init__(self) -> None:
+        if self.unlabelled not in (None, *UNLABELLED):
+            raise DataError(f"--unlabelled {self.unlabelled}: choose {', '.join(UNLABELLED)}")
         if self.on_missing not in MISSING:
             raise DataError(f"--on-missing {self.on_missing}: choose {', '.join(MISSING)}")
         if self.classes not in {4, 6}:
@@ -150,6 +159,15 @@ def settle(
         return table, 0
     keep = [row for row in range(table.num_rows) if row not in missing]
     return table.take(pa.array(keep, pa.int64())), len(missing)
+
+
+def keep_labelled(table: pa.Table, options: Options) -> tuple[pa.Table, int]:
+    """The table without the utterances that have no label, where they are to be dropped, and how
+    many these are."""
+    if options.unlabelled != "drop":
+        return table, 0
+    is_blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(table["label"], "")), "")
+    return table.filter(pc.invert(is_blank)), pc.sum(is_blank).as_py()
 
 
 def note_of_test(before: pa.Table, after: pa.Table) -> list[str]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from magtkd.data import make_corpus
 from magtkd.data.formats.conversion import Options
+from magtkd.data.formats.convert import convert
 from magtkd.data.formats.tabular import find_table, read_table
 from magtkd.errors import DataError
 
@@ -73,6 +74,26 @@ def test_other_columns_and_no_text(tmp_path: Path, make_table: Callable[..., pa.
     conversion = read_table(tmp_path / "a.csv", Options())
     assert conversion.notes == ["not in the schema, so not taken: mood"]
     assert conversion.table["text"].to_pylist() == [""] * 16
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("absent", [None, "", "  "])
+def test_what_has_no_label(
+    tmp_path: Path, make_table: Callable[..., pa.Table], suffix: str, absent: str | None
+) -> None:
+    rows = make_table().to_pylist()
+    for row in rows[1::5]:
+        row["label"] = absent
+    path = tmp_path / f"a{suffix}"
+    WRITERS[suffix](path, rows)
+    kept = convert(path, tmp_path / "kept.parquet")
+    assert kept.corpus.table["label"].null_count == 3
+    assert kept.facts()["written"] == 16
+    dropped = convert(path, tmp_path / "dropped.parquet", Options(unlabelled="drop"))
+    assert dropped.facts()["dropped"] == {"without a label": 3}
+    assert dropped.corpus.table.num_rows == 13
+    with pytest.raises(DataError, match="--unlabelled never: choose drop, keep"):
+        Options(unlabelled="never")
 
 
 ROW = {
