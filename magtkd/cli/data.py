@@ -31,7 +31,9 @@ OutOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="Parquet 
 
 @data_app.command("inspect", epilog=examples("magtkd data inspect meld.parquet"))
 def inspect_data(
-    path: Annotated[Path, typer.Argument(help="Parquet file, or folder of MELD's CSV files.")],
+    path: Annotated[
+        Path, typer.Argument(help="Parquet file, folder of these, or of MELD's CSV files.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Check a table and show its counts, lengths, widths and warnings."""

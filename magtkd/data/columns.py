@@ -123,14 +123,16 @@ def _conform_column(field: pa.Field, array: pa.Array, source: str) -> pa.Array:
         return array.cast(field.type)
     except pa.ArrowInvalid as error:
         reason = first_line(error)
+        if pa.types.is_string(field.type) and not pa.types.is_integer(array.type):
+            reason = "its bytes are not UTF-8"
         raise DataError(f"{source}: column {field.name}: {reason}; keep to {field.type}") from None
 
 
 def _is_readable(wanted: pa.DataType, given: pa.DataType) -> bool:
     whole = pa.types.is_integer(given)
     if wanted == pa.string():
-        text = pa.types.is_string(given) or pa.types.is_large_string(given)
-        return bool(text or whole or pa.types.is_string_view(given))
+        kinds = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
+        return bool(whole or any(getattr(pa.types, f"is_{kind}")(given) for kind in kinds))
     if wanted == pa.int32():
         return bool(whole)
     return bool(whole or pa.types.is_floating(given))

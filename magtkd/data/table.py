@@ -145,6 +145,9 @@ def _notes(table: pa.Table, train: pa.Table, labels: tuple[str, ...]) -> Iterato
     num_empty = pc.sum(pc.equal(pc.utf8_trim_whitespace(table["text"]), "")).as_py()
     if num_empty:
         yield f"{num_empty} of {table.num_rows} utterances have no text"
+    num_lost = pc.sum(pc.match_substring(table["text"], "\ufffd")).as_py()
+    if num_lost:
+        yield f"{num_lost} texts have U+FFFD in place of a character that was lost"
     for modality in feature_widths(train):
         values = feature_matrix(train, modality)
         num_constant = int((values.min(axis=0) == values.max(axis=0)).sum())

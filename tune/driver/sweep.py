@@ -127,7 +127,12 @@ def run_sweep(
         )
         events: list[Event] = [ledger.append(opened)]
         _write_for_people(layout, dump_yaml(sweep))
-        notes = [*unread, *joined.warnings, *([joined.chosen] if joined.chosen else ())]
+        notes = [
+            *corpus.warnings,
+            *unread,
+            *joined.warnings,
+            *([joined.chosen] if joined.chosen else ()),
+        ]
         events += [ledger.append(Warned(message=line)) for line in notes]
         return drive(
             joined,

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from magtkd.data.columns import SCHEMA
-from magtkd.data.formats.repair import decode_bytes
+from magtkd.data.formats.delimited import find_delimiter, is_blank, read_bytes
+from magtkd.data.formats.repair import decode_bytes, whole_characters
 from magtkd.errors import DataError, and_more, first_line
 
 __all__ = [
@@ -118,12 +119,17 @@ def make_table(rows: Sequence[Mapping[str, Any]], source: str | Path) -> pa.Tabl
     Raises:
         DataError: a number is too large for its column.
     """
+    rows = [{name: _whole(value) for name, value in row.items()} for row in rows]
     names = [name for name in SCHEMA.names if name in (rows[0] if rows else SCHEMA.names[:8])]
     schema = pa.schema([SCHEMA.field(name) for name in names])
     try:
-        return pa.Table.from_pylist(list(rows), schema)
+        return pa.Table.from_pylist(rows, schema)
     except (pa.ArrowInvalid, OverflowError) as error:
         raise DataError(f"{source}: {first_line(error)}; renumber the utterances") from None
+
+
+def _whole(value: Any) -> Any:
+    return whole_characters(value) if isinstance(value, str) else value
 
 
 def describe_names(names: Sequence[str]) -> str:
@@ -187,22 +193,20 @@ def read_csv(
     """The rows of a CSV file as (place, values by the names of `needed`).
 
     Args:
-        path: a file in UTF-8, or damaged as `decode_bytes` describes.
+        path: a file with commas, semicolons or tabs, in UTF-8 or in the encoding that its first
+            bytes name, or damaged as `decode_bytes` describes.
         needed: for each value the names its column may have; in any case, underscores ignored. A
             value whose names include an empty one may be absent, and then no row has it.
 
     Raises:
         DataError: it cannot be read, or lacks a column.
     """
-    try:
-        text = decode_bytes(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}; check the release") from None
-    reader = csv.reader(io.StringIO(text, newline=""))
+    text = decode_bytes(read_bytes(path))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=find_delimiter(text))
     try:
         columns = _columns(path, next(reader, []), needed)
         for record in reader:
-            if record:
+            if not is_blank(record):
                 cells = {
                     name: record[index] if index < len(record) else ""
                     for name, index in columns.items()

@@ -72,7 +72,12 @@ FORMATS = {
         read_features,
         frozenset(option.name for option in fields(Options)),
     ),
-    "table": Format("a .csv or .jsonl file", find_table, read_table, frozenset({"unlabelled"})),
+    "table": Format(
+        "a .csv, .tsv or .jsonl file, or one of these packed as .gz",
+        find_table,
+        read_table,
+        frozenset({"unlabelled"}),
+    ),
 }
 
 
