@@ -174,7 +174,8 @@ def test_empty_table(refused: Refused, tiny_table: pa.Table) -> None:
 
 
 def test_a_folder_without_a_table(refused: Refused) -> None:
-    line = refused("train", "base.yaml", "data.path=.")
+    Path("empty").mkdir()
+    line = refused("train", "base.yaml", "data.path=empty")
     assert "a folder without train_sent_emo.csv and without .parquet files; give a" in line
 
 

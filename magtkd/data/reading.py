@@ -62,4 +62,6 @@ def read_path(path: str | Path) -> Corpus:
             "release with magtkd data convert"
         )
     table, names = read_folder(Path(path))
-    return make_corpus(table, str(path), (f"read from {and_more(names, 5)}, one below the other",))
+    return make_corpus(
+        table, str(path), (f"read from the folder's Parquet files: {and_more(names, 5)}",)
+    )
