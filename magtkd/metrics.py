@@ -12,7 +12,24 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Report", "Scores", "classification_metrics", "confusion_matrix"]
+__all__ = [
+    "OVERALL",
+    "Report",
+    "Scores",
+    "classification_metrics",
+    "confusion_matrix",
+    "with_label",
+]
+
+OVERALL = ("accuracy", "weighted_f1", "macro_f1")
+"""The scores of a split that are one number."""
+
+
+def with_label(label: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Labels [N] and what belongs to them [N, ...], without the utterances that have none: there,
+    the label is negative."""
+    has_label = label >= 0
+    return label[has_label], values[has_label]
 
 
 def confusion_matrix(
@@ -37,10 +54,11 @@ def confusion_matrix(
 def classification_metrics(
     label: ArrayLike, prediction: ArrayLike, labels: Sequence[str]
 ) -> dict[str, Any]:
-    """Accuracy, weighted F1, and precision, recall, F1 and support of each class.
+    """Accuracy, weighted F1, macro F1, and precision, recall, F1 and support of each class.
 
     `label` and `prediction` are [N] indices into `labels`, N >= 1. The result has the keys
-    `accuracy`, `weighted_f1` (F1 of each class weighted by its support) and `per_class`, a dict
+    `accuracy`, `weighted_f1` (F1 of each class weighted by its support), `macro_f1` (their mean
+    over the classes that are a label or a prediction, as scikit-learn's) and `per_class`, a dict
     from label to `precision`, `recall`, `f1` (0 where undefined) and `support`. Raises ValueError
     as `confusion_matrix` does, and when there are no utterances.
     """
@@ -54,6 +72,7 @@ def classification_metrics(
     return {
         "accuracy": float(hits.sum() / total),
         "weighted_f1": float((f1 * support).sum() / total),
+        "macro_f1": float(f1[support + predicted > 0].mean()),
         "per_class": {
             name: {
                 "precision": float(precision[i]),
@@ -81,8 +100,8 @@ def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDAr
 
 @dataclass(frozen=True)
 class Report:
-    """One epoch's metrics: `train/loss`, `dev/loss`, `dev/accuracy`, `dev/weighted_f1` and
-    `dev/f1/<label>`. Test is never among them."""
+    """One epoch's metrics: `train/loss`, `dev/loss`, `dev/accuracy`, `dev/weighted_f1`,
+    `dev/macro_f1` and `dev/f1/<label>`. Test is never among them."""
 
     epoch: int
     metrics: dict[str, float]
@@ -90,18 +109,19 @@ class Report:
 
 @dataclass(frozen=True)
 class Scores:
-    """What is shown of one split: accuracy, weighted F1, and the F1 of each class by its label.
-    None is a number that is not known or was not finite."""
+    """What is shown of one split: accuracy, weighted F1, the F1 of each class by its label, and
+    macro F1. None is a number that is not known or was not finite."""
 
     accuracy: float | None
     weighted_f1: float | None
     per_class: dict[str, float | None] = field(default_factory=dict)
+    macro_f1: float | None = None
 
     @classmethod
     def of_split(cls, metrics: Mapping[str, Any]) -> Self:
         """The scores in what `classification_metrics` gave."""
         per_class = {label: entry["f1"] for label, entry in metrics["per_class"].items()}
-        return cls(metrics["accuracy"], metrics["weighted_f1"], per_class)
+        return cls(metrics["accuracy"], metrics["weighted_f1"], per_class, metrics["macro_f1"])
 
     @classmethod
     def of_dev(cls, metrics: Mapping[str, float | None]) -> Self:
@@ -112,7 +132,8 @@ class Scores:
             for name, value in metrics.items()
             if name.startswith(prefix)
         }
-        return cls(metrics.get("dev/accuracy"), metrics.get("dev/weighted_f1"), per_class)
+        overall = {name: metrics.get(f"dev/{name}") for name in OVERALL}
+        return cls(per_class=per_class, **overall)
 
     def to_json(self) -> dict[str, Any]:
         """The scores as a JSON object."""

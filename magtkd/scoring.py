@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from magtkd.config import nearest
-from magtkd.data import list_matrix, read_metadata
+from magtkd.data import NO_LABEL, list_matrix, read_metadata
 from magtkd.errors import DataError
-from magtkd.metrics import Scores, classification_metrics
+from magtkd.metrics import Scores, classification_metrics, with_label
 
 __all__ = ["check_label", "score_split"]
 
@@ -23,15 +23,17 @@ def score_split(data: pa.Table, predicted: pa.Table, split: str) -> Scores:
         split: `train`, `dev` or `test`.
 
     Raises:
-        DataError: the table has no utterance in this split.
+        DataError: the table has no utterance with a label in this split.
     """
     wanted = data["split"].to_numpy() == split
     if not wanted.any():
         raise DataError(f"the table has no {split} split; nothing can be scored on it")
     prediction = list_matrix(predicted, "logits").argmax(axis=1)
-    label = data["label"].to_numpy()
+    label, prediction = with_label(data["label"].to_numpy()[wanted], prediction[wanted])
+    if not len(label):
+        raise DataError(f"no utterance of {split} has a label; nothing can be scored on it")
     labels = read_metadata(data).labels
-    return Scores.of_split(classification_metrics(label[wanted], prediction[wanted], labels))
+    return Scores.of_split(classification_metrics(label, prediction, labels))
 
 
 def check_label(place: str, label: str, data: pa.Table) -> None:
@@ -47,7 +49,7 @@ def check_label(place: str, label: str, data: pa.Table) -> None:
     """
     names = read_metadata(data).labels
     found = pc.unique(data.filter(pc.equal(data["split"], "dev"))["label"]).to_pylist()
-    labels = [names[index] for index in sorted(found)]
+    labels = [names[index] for index in sorted(found) if index != NO_LABEL]
     if label in labels:
         return
     lacks = f"the table has no label {label[:80]!r}{nearest(label, names)}"

@@ -144,7 +144,7 @@ def test_a_parquet_that_is_not_one(refused: Refused, command: list[str]) -> None
     line = refused(*command, "data.path=sweep.yaml")
     assert "sweep.yaml: not a Parquet file; write one with the columns split, " in line
     Path("empty.parquet").write_bytes(b"")
-    assert "empty.parquet: not a Parquet file" in refused(*command, "data.path=empty.parquet")
+    assert "empty.parquet: an empty file; write one" in refused(*command, "data.path=empty.parquet")
 
 
 @pytest.mark.parametrize("command", [["train", "base.yaml"], ["sweep", "sweep.yaml"]])
@@ -174,8 +174,9 @@ def test_empty_table(refused: Refused, tiny_table: pa.Table) -> None:
 
 
 def test_a_folder_without_a_table(refused: Refused) -> None:
-    line = refused("train", "base.yaml", "data.path=.")
-    assert "a folder without train_sent_emo.csv; give a Parquet file" in line
+    Path("empty").mkdir()
+    line = refused("train", "base.yaml", "data.path=empty")
+    assert "a folder without train_sent_emo.csv and without .parquet files; give a" in line
 
 
 def test_nothing_to_train_on(refused: Refused, tiny_table: pa.Table) -> None:

@@ -14,7 +14,7 @@ from magtkd.cli.options import JsonOption, Overrides
 from magtkd.config import SyntheticConfig, load_config
 from magtkd.data import make_synthetic, read_path, write_parquet
 from magtkd.data.describe import describe, render
-from magtkd.data.formats.conversion import MISSING, Options
+from magtkd.data.formats.conversion import MISSING, UNLABELLED, Options
 from magtkd.data.formats.convert import FORMATS, convert
 from magtkd.data.formats.feature_pickles import TEXT_CHOICES
 from magtkd.data.formats.labels import ORDERS
@@ -31,7 +31,9 @@ OutOption = Annotated[Path, typer.Option("--out", metavar="FILE", help="Parquet 
 
 @data_app.command("inspect", epilog=examples("magtkd data inspect meld.parquet"))
 def inspect_data(
-    path: Annotated[Path, typer.Argument(help="Parquet file, or folder of MELD's CSV files.")],
+    path: Annotated[
+        Path, typer.Argument(help="Parquet file, folder of these, or of MELD's CSV files.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Check a table and show its counts, lengths, widths and warnings."""
@@ -81,10 +83,19 @@ def convert_data(
     distilled: Annotated[
         bool, typer.Option(help="The first stage's students with distillation, or those without.")
     ] = True,
+    unlabelled: Annotated[
+        str | None,
+        typer.Option(
+            "--unlabelled",
+            metavar="|".join(UNLABELLED),
+            help="Utterances without a label, or with one that is not used: drop them, or keep "
+            "them as context. By default the former are kept, the latter dropped.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check a public release and write it as one Parquet file."""
-    options = Options(on_missing, text, labels, classes, distilled)
+    options = Options(on_missing, text, labels, classes, distilled, unlabelled)
     summary = convert(source, out, options, format)
     _print(summary.facts() if as_json else None, summary.render())
 

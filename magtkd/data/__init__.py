@@ -3,6 +3,7 @@
 from magtkd.data.columns import (
     FEATURES,
     MODALITIES,
+    NO_LABEL,
     SCHEMA,
     SPLITS,
     feature_matrix,
@@ -18,6 +19,7 @@ from magtkd.data.table import Corpus, fingerprint, make_corpus, validate_table
 __all__ = [
     "FEATURES",
     "MODALITIES",
+    "NO_LABEL",
     "SCHEMA",
     "SPLITS",
     "Corpus",

@@ -50,10 +50,8 @@ def _check_not_empty(table: pa.Table, source: str) -> None:
 
 
 def _check_nothing_missing(table: pa.Table, source: str) -> None:
-    for name in REQUIRED:
+    for name in REQUIRED[:-1]:  # an utterance without a label is context
         missing = pc.is_null(table.column(name))
-        if name == "label":
-            missing = pc.or_kleene(missing, pc.equal(table.column(name), ""))
         count = pc.sum(missing).as_py()
         if count:
             first = int(pc.index(missing, True).as_py())
@@ -128,9 +126,19 @@ def _check_features(table: pa.Table, source: str) -> None:
 
 
 def _check_labels(table: pa.Table, source: str) -> None:
+    labelled = table.filter(pc.is_valid(table.column("label")))
+    for split in ("train", "dev"):
+        num_rows = pc.sum(pc.equal(table.column("split"), split)).as_py()
+        if num_rows and not pc.any(pc.equal(labelled.column("split"), split)).as_py():
+            raise DataError(
+                f"{source}: column label: none of the {num_rows} utterances of {split} has a "
+                f"label, so there is nothing to {'learn' if split == 'train' else 'choose'} by; "
+                f"fill in those that are known{'' if split == 'train' else ', or drop the split'}"
+            )
     is_train = pc.equal(table.column("split"), "train")
-    known = pc.unique(table.column("label").filter(is_train))
-    unseen = pc.invert(pc.is_in(table.column("label"), value_set=known))
+    known = pc.drop_null(pc.unique(table.column("label").filter(is_train)))
+    is_known = pc.is_in(table.column("label"), value_set=known)
+    unseen = pc.and_(pc.is_valid(table.column("label")), pc.invert(is_known))
     count = pc.sum(unseen).as_py()
     if count:
         first = int(pc.index(unseen, True).as_py())

@@ -18,6 +18,7 @@ from magtkd.errors import DataError, first_line
 __all__ = [
     "FEATURES",
     "MODALITIES",
+    "NO_LABEL",
     "REQUIRED",
     "SCHEMA",
     "SPLITS",
@@ -31,6 +32,8 @@ __all__ = [
 
 MODALITIES = ("text", "audio", "video")
 SPLITS = ("train", "dev", "test")
+NO_LABEL = -100
+"""The index of the label of an utterance that has none: it is context, in no loss and no metric."""
 FEATURES = {modality: f"{modality}_features" for modality in MODALITIES}
 
 SCHEMA = pa.schema(
@@ -52,13 +55,13 @@ SCHEMA = pa.schema(
     ]
 )
 REQUIRED = ("split", "dialogue_id", "utterance_id", "speaker", "text", "label")
-_MAY_BE_EMPTY = ("text", "start", "end", "audio_path", "video_path")
+_MAY_BE_EMPTY = ("text", "label", "start", "end", "audio_path", "video_path")
 
 
 def conform(table: pa.Table, source: str) -> pa.Table:
     """The schema's columns of a table, in its order and types; other columns are left out.
 
-    Missing feature values become NaN, missing texts become empty.
+    Missing feature values become NaN, missing texts become empty, blank labels become null.
 
     Raises:
         DataError: a column is missing, duplicated, or of the wrong type.
@@ -71,6 +74,9 @@ def conform(table: pa.Table, source: str) -> pa.Table:
         if field.name in table.column_names
     }
     columns["text"] = pc.fill_null(columns["text"], "")
+    label = columns["label"]
+    is_blank = pc.equal(pc.utf8_trim_whitespace(label), "")
+    columns["label"] = pc.if_else(is_blank, pa.scalar(None, pa.string()), label)
     return pa.table(columns)
 
 
@@ -117,14 +123,16 @@ def _conform_column(field: pa.Field, array: pa.Array, source: str) -> pa.Array:
         return array.cast(field.type)
     except pa.ArrowInvalid as error:
         reason = first_line(error)
+        if pa.types.is_string(field.type) and not pa.types.is_integer(array.type):
+            reason = "its bytes are not UTF-8"
         raise DataError(f"{source}: column {field.name}: {reason}; keep to {field.type}") from None
 
 
 def _is_readable(wanted: pa.DataType, given: pa.DataType) -> bool:
     whole = pa.types.is_integer(given)
     if wanted == pa.string():
-        text = pa.types.is_string(given) or pa.types.is_large_string(given)
-        return bool(text or whole or pa.types.is_string_view(given))
+        kinds = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
+        return bool(whole or any(getattr(pa.types, f"is_{kind}")(given) for kind in kinds))
     if wanted == pa.int32():
         return bool(whole)
     return bool(whole or pa.types.is_floating(given))

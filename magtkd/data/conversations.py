@@ -16,12 +16,11 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from magtkd.data.columns import SPLITS
+from magtkd.data.columns import NO_LABEL, SPLITS
 from magtkd.data.prepare import read_metadata
 
-__all__ = ["LABEL_PADDING", "Batch", "Conversations"]
+__all__ = ["Batch", "Conversations"]
 
-LABEL_PADDING = -100
 # Lengths are stretched by up to this share before they are sorted, so that an epoch's batches are
 # not the last epoch's.
 LENGTH_JITTER = 0.2
@@ -33,7 +32,8 @@ class Batch:
 
     `features` maps a modality to [B, L, F] float32, zero where padded; `mask` [B, L] bool is true
     for an utterance; `speaker` [B, L] int64 is the number of speakers where padded; `label` [B, L]
-    int64 is -100 where padded; `row` [B, L] int64 is the row in the table, -1 where padded.
+    int64 is `NO_LABEL` where padded and where an utterance has no label; `row` [B, L] int64 is the
+    row in the table, -1 where padded.
     """
 
     features: dict[str, Tensor]
@@ -73,7 +73,7 @@ class Conversations:
         self.num_speakers = metadata.num_speakers
         self.num_classes = len(metadata.labels)
         # One entry more than rows, for padding: row -1 is the last.
-        self._label = np.append(table["label"].to_numpy().astype(np.int64), LABEL_PADDING)
+        self._label = np.append(table["label"].to_numpy().astype(np.int64), NO_LABEL)
         speaker = table["speaker_index"].to_numpy().astype(np.int64)
         self._speaker = np.append(speaker, self.num_speakers)
         self._rows, self._lengths = _index(table)
@@ -82,32 +82,37 @@ class Conversations:
         """How many conversations a split has; 0 where it does not exist."""
         return len(self._lengths[split])
 
+    def with_labels(self, split: str) -> npt.NDArray[np.int64]:
+        """The conversations of a split, by number, that have a label at all."""
+        has_label = (self._label[self._rows[split]] != NO_LABEL).any(axis=1)
+        return np.flatnonzero(has_label)
+
     def num_utterances(self, split: str) -> int:
         """How many utterances a split has; 0 where it does not exist."""
         return int(self._lengths[split].sum())
 
-    def num_batches(self, split: str, batch_size: int) -> int:
-        """How many batches `batches` gives."""
-        return -(-self.num_conversations(split) // batch_size)
-
     def labels(self, split: str) -> npt.NDArray[np.int64]:
-        """The label indices of a split's utterances, in no particular order."""
+        """The label indices of a split's utterances, `NO_LABEL` included, in no order."""
         rows = self._rows[split]
         return self._label[rows[rows >= 0]]
 
     def batches(
         self, split: str, batch_size: int, generator: torch.Generator | None
     ) -> Iterator[Batch]:
-        """Every utterance of a split exactly once, conversations of like length together.
+        """Every utterance of a split exactly once, conversations of like length together. Shuffled
+        ones are to learn from, so that conversations without any label are left out.
 
         Args:
             split: `train`, `dev` or `test`.
             batch_size: conversations a batch, at least 1; one batch may have fewer.
             generator: a CPU generator that shuffles; None always gives the same batches.
         """
-        lengths = self._lengths[split]
+        rows, lengths = self._rows[split], self._lengths[split]
+        if generator is not None:
+            wanted = self.with_labels(split)
+            rows, lengths = rows[wanted], lengths[wanted]
         for group in _groups(lengths, batch_size, generator):
-            yield self._batch(self._rows[split][group, : lengths[group].max()])
+            yield self._batch(rows[group, : lengths[group].max()])
 
     def _batch(self, row: npt.NDArray[np.int64]) -> Batch:
         mask = row >= 0

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -22,9 +23,10 @@ NUM_SPEAKERS_SHOWN = 10
 def describe(corpus: Corpus) -> dict[str, Any]:
     """A corpus in numbers, as plain values.
 
-    Keys: `source, fingerprint, splits, labels, num_speakers, speakers, features, warnings`; each of
-    `splits` has `utterances, conversations` and the `shortest, median, longest` conversation in
-    utterances; `labels` and `speakers` (the most frequent ones) count utterances by split.
+    Keys: `source, fingerprint, splits, labels, unlabelled, num_speakers, speakers, features,
+    warnings`; each of `splits` has `utterances, conversations` and the `shortest, median, longest`
+    conversation in utterances; `labels` and `speakers` (the most frequent ones) count utterances by
+    split, `unlabelled` those without a label.
     """
     table = corpus.table
     present = [split for split in SPLITS if pc.any(pc.equal(table["split"], split)).as_py()]
@@ -33,6 +35,7 @@ def describe(corpus: Corpus) -> dict[str, Any]:
         "fingerprint": corpus.fingerprint,
         "splits": {split: _lengths(corpus, split) for split in present},
         "labels": _counts(corpus, "label", present),
+        "unlabelled": {split: _num_unlabelled(table, split) for split in present},
         "num_speakers": pc.count_distinct(table["speaker"]).as_py(),
         "speakers": _counts(corpus, "speaker", present, NUM_SPEAKERS_SHOWN),
         "features": feature_widths(table),
@@ -52,11 +55,16 @@ def _lengths(corpus: Corpus, split: str) -> dict[str, float]:
     }
 
 
+def _num_unlabelled(table: pa.Table, split: str) -> int:
+    labels = table["label"].filter(pc.equal(table["split"], split))
+    return int(labels.null_count)
+
+
 def _counts(
     corpus: Corpus, column: str, present: list[str], limit: int | None = None
 ) -> dict[str, dict[str, int]]:
     """Utterances by value and split, the most frequent value first."""
-    table = corpus.table
+    table = corpus.table.filter(pc.is_valid(corpus.table[column]))
     grouped = table.group_by([column, "split"]).aggregate([("split", "count")]).to_pylist()
     totals: Counter[str] = Counter()
     by_split: dict[str, dict[str, int]] = {}
@@ -76,12 +84,17 @@ def render(corpus: Corpus) -> RenderableType:
     parts: list[RenderableType] = [
         Text(f"{facts['source']}  fingerprint {corpus.fingerprint[:16]}"),
         _grid("split", facts["splits"]),
-        _grid("label", facts["labels"]),
+        _grid("label", facts["labels"] | _context(facts["unlabelled"])),
         _grid(speakers, facts["speakers"]),
         Text(f"feature widths: {widths or 'no features'}"),
         *(Text(f"warning: {warning}", style="yellow") for warning in facts["warnings"]),
     ]
     return Group(*parts)
+
+
+def _context(counts: dict[str, int]) -> dict[str, dict[str, int]]:
+    """The line of the utterances that have no label, where there are any."""
+    return {"(no label)": counts} if any(counts.values()) else {}
 
 
 def _grid(title: str, rows: dict[str, dict[str, float]]) -> Table:

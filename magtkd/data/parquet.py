@@ -14,39 +14,80 @@ import pyarrow.parquet as pq
 from magtkd.data.columns import SCHEMA
 from magtkd.errors import DataError, first_line
 
-__all__ = ["check_output", "read_parquet", "write_parquet"]
+__all__ = ["check_output", "has_parquet", "read_folder", "read_parquet", "write_parquet"]
 
 _MAGIC = b"PAR1"
 # Files that `magtkd data convert` reads.
-_CONVERTIBLE = {".csv", ".jsonl", ".ndjson", ".p", ".pickle", ".pkl", ".pt"}
+_CONVERTIBLE = {".csv", ".tsv", ".jsonl", ".ndjson", ".p", ".pickle", ".pkl", ".pt"}
 
 
 def read_parquet(path: str | Path) -> pa.Table:
     """The table in a Parquet file, not yet validated.
 
     Raises:
-        DataError: the file is missing, cannot be read, or is not Parquet.
+        DataError: the file is missing, cannot be read, is not Parquet, or is damaged.
     """
     try:
         with Path(path).open("rb") as file:
-            return pq.read_table(file)
+            return pq.ParquetFile(file).read()
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file; give the path of the table") from None
-    # Damaged pages surface as OSError or as ArrowInvalid; both only when the file could be opened.
-    except (pa.ArrowException, OSError) as error:
+    # Damage surfaces as any of these, and only when the file could be opened.
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {_reason(error, Path(path))}") from None
 
 
 def _reason(error: Exception, path: Path) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return f"cannot be read: {error.strerror}; check data.path and its permissions"
-    if isinstance(error, pa.ArrowInvalid):
-        if path.suffix.lower() in _CONVERTIBLE:
+    start, end = _ends(path)
+    if start == _MAGIC and end != _MAGIC:
+        return "it is truncated: it does not end as a Parquet file does; copy it again"
+    if start != _MAGIC:
+        if {suffix.lower() for suffix in path.suffixes[-2:]} & _CONVERTIBLE:
             source, out = (shlex.quote(str(name)) for name in (path, path.with_suffix(".parquet")))
             return f"not a Parquet file; make one of it: magtkd data convert {source} --out {out}"
         columns = ", ".join(SCHEMA.names[:6])
-        return f"not a Parquet file; write one with the columns {columns}"
-    return f"not a readable Parquet file: {first_line(error)}; write it again"
+        what = "not a Parquet file" if path.stat().st_size else "an empty file"
+        return f"{what}; write one with the columns {columns}"
+    return f"a damaged Parquet file: {first_line(error).rstrip(': ')[:120]}; write it again"
+
+
+def _ends(path: Path) -> tuple[bytes, bytes]:
+    """The first and the last bytes of a file, where Parquet has its mark."""
+    with path.open("rb") as file:
+        start = file.read(len(_MAGIC))
+        file.seek(max(0, path.stat().st_size - len(_MAGIC)))
+        return start, file.read()
+
+
+def read_folder(folder: Path) -> tuple[pa.Table, list[str]]:
+    """The table in a folder of Parquet files, one below the other in the order of their names,
+    and these names.
+
+    Raises:
+        DataError: there is none, one cannot be read, or they differ in a column's type.
+    """
+    names = [name for name in sorted(os.listdir(folder)) if _is_part(folder / name)]
+    tables = [read_parquet(folder / name) for name in names]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive"), names
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{folder}: its Parquet files differ: {first_line(error)[:120]}; give them the same "
+            "columns, or name one of them"
+        ) from None
+
+
+def has_parquet(folder: Path) -> bool:
+    """Whether there are Parquet files in a folder."""
+    return any(_is_part(folder / name) for name in os.listdir(folder))
+
+
+def _is_part(path: Path) -> bool:
+    # As Spark and Dask write them, with `_metadata` and hidden files beside.
+    named = path.suffix.lower() == ".parquet" and not path.name.startswith((".", "_"))
+    return named and os.path.isfile(path)
 
 
 def check_output(path: str | Path) -> None:

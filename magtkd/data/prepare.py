@@ -11,7 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from magtkd.config import DataConfig
-from magtkd.data.columns import FEATURES, feature_matrix, feature_widths, features_column
+from magtkd.data.columns import (
+    FEATURES,
+    NO_LABEL,
+    feature_matrix,
+    feature_widths,
+    features_column,
+)
 from magtkd.data.speakers import number_speakers
 from magtkd.data.table import Corpus, sort_table
 from magtkd.errors import DataError
@@ -51,10 +57,10 @@ def prepare(corpus: Corpus, config: DataConfig, seed: int) -> pa.Table:
     """The table that all stages train on.
 
     Columns: split, dialogue_id, utterance_id, speaker, text, label (int32, index in the metadata's
-    labels), speaker_index (int32), and the `*_features` that the corpus has, standardised
-    if `config.standardise`: mean 0 and standard deviation 1 on train, columns
-    constant there 0 everywhere. Where there are clips: audio_path, video_path, start and end. Rows
-    are sorted by split, dialogue and utterance. `read_metadata` reads the rest.
+    labels, `NO_LABEL` where there is none), speaker_index (int32), and the `*_features` that the
+    corpus has, standardised if `config.standardise`: mean 0 and standard deviation 1 on train,
+    columns constant there 0 everywhere. Where there are clips: audio_path, video_path, start and
+    end. Rows are sorted by split, dialogue and utterance. `read_metadata` reads the rest.
 
     Args:
         corpus: validated conversations.
@@ -72,7 +78,7 @@ def prepare(corpus: Corpus, config: DataConfig, seed: int) -> pa.Table:
     label = pc.index_in(table["label"], value_set=pa.array(corpus.labels))
     names = ["split", "dialogue_id", "utterance_id", "speaker", "text"]
     columns = {name: table[name] for name in names}
-    columns["label"] = label.cast(pa.int32())
+    columns["label"] = pc.fill_null(label, NO_LABEL).cast(pa.int32())
     columns["speaker_index"] = pa.array(speaker_index, pa.int32())
     widths = feature_widths(table)
     is_train = pc.equal(table["split"], "train").to_numpy()
@@ -120,7 +126,9 @@ def _carve_dev(corpus: Corpus, fraction: float, seed: int) -> pa.Table:
     dialogues = train["dialogue_id"].combine_chunks().dictionary_encode()
     label = pc.index_in(train["label"], value_set=pa.array(corpus.labels)).to_numpy()
     counts = np.zeros((len(dialogues.dictionary), len(corpus.labels)))
-    np.add.at(counts, (dialogues.indices.to_numpy(), label), 1)
+    labelled = np.isfinite(label)  # where labels are missing, Arrow gives floats
+    rows = dialogues.indices.to_numpy()[labelled]
+    np.add.at(counts, (rows, label[labelled].astype(np.int64)), 1)
     chosen = _choose_dev(counts, fraction, np.random.default_rng(seed))
     if not chosen:
         raise DataError(
@@ -138,7 +146,7 @@ def _choose_dev(
     """Conversations for dev, one after another, each the best of some drawn at random.
 
     Best is what brings dev's label counts closest (chi-square) to train's, in proportion; what
-    would take the last utterances of a label out of train is never chosen.
+    would take the last utterances of a label out of train is never chosen, nor what has no label.
 
     Args:
         counts: utterances by conversation and label, [conversations, labels].
@@ -149,6 +157,7 @@ def _choose_dev(
     taken = np.zeros_like(total)
     chosen: list[int] = []
     remaining = generator.permutation(len(counts))
+    remaining = remaining[counts[remaining].any(axis=1)]
     for place in range(num_dev):
         remaining = remaining[(total - taken - counts[remaining] > 0).all(axis=1)]
         if not len(remaining):

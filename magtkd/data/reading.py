@@ -8,10 +8,10 @@ from pathlib import Path
 
 from magtkd.config import DataConfig
 from magtkd.data.formats.meld import csv_path, file_name, read_meld
-from magtkd.data.parquet import read_parquet
+from magtkd.data.parquet import has_parquet, read_folder, read_parquet
 from magtkd.data.synthetic import make_synthetic
 from magtkd.data.table import Corpus, make_corpus
-from magtkd.errors import ConfigError, DataError
+from magtkd.errors import ConfigError, DataError, and_more
 
 __all__ = ["media_root", "read_corpus", "read_path"]
 
@@ -40,7 +40,7 @@ def media_root(config: DataConfig) -> Path:
 
 
 def read_path(path: str | Path) -> Corpus:
-    """The corpus in a Parquet file, or in a folder with MELD's CSV files.
+    """The corpus in a Parquet file, or in a folder with MELD's CSV files or with Parquet files.
 
     Raises:
         DataError: it cannot be read, or breaks a rule of `validate_table`.
@@ -48,10 +48,20 @@ def read_path(path: str | Path) -> Corpus:
     # os.path, since pathlib raises on folders that may not be entered, whatever the version.
     if not os.path.isdir(path):
         return make_corpus(read_parquet(path), str(path))
-    if not os.path.exists(csv_path(Path(path), "train")):
+    if os.path.exists(csv_path(Path(path), "train")):
+        table, warnings = read_meld(path)
+        return make_corpus(table, str(path), warnings)
+    try:
+        is_table = has_parquet(Path(path))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; check data.path") from None
+    if not is_table:
         raise DataError(
-            f"{path}: a folder without {file_name('train')}; give a Parquet file or "
-            "a folder with MELD's CSV files, or convert another release with magtkd data convert"
+            f"{path}: a folder without {file_name('train')} and without .parquet files; give a "
+            "Parquet file, a folder of these or one with MELD's CSV files, or convert another "
+            "release with magtkd data convert"
         )
-    table, warnings = read_meld(path)
-    return make_corpus(table, str(path), warnings)
+    table, names = read_folder(Path(path))
+    return make_corpus(
+        table, str(path), (f"read from the folder's Parquet files: {and_more(names, 5)}",)
+    )

@@ -61,7 +61,7 @@ def make_corpus(table: pa.Table, source: str, warnings: Sequence[str] = ()) -> C
     """
     valid = validate_table(table, source)
     train = valid.filter(pc.equal(valid["split"], "train"))
-    labels = tuple(sorted(pc.unique(train["label"]).to_pylist()))
+    labels = tuple(sorted(pc.drop_null(pc.unique(train["label"])).to_pylist()))
     notes = (*warnings, *_ignored(table), *_notes(valid, train, labels))
     return Corpus(valid, labels, fingerprint(valid), source, notes)
 
@@ -76,7 +76,8 @@ def validate_table(table: pa.Table, source: str) -> pa.Table:
     Raises:
         DataError: a column is missing or of another type; the table is empty or has no train; a
             split name is unknown; an utterance is duplicated; a conversation is in two splits;
-            features are missing or not finite; dev or test has a label that train lacks.
+            features are missing or not finite; train or dev has no label at all; dev or test has
+            a label that train lacks.
     """
     conformed = conform(table, source)
     check_content(conformed, source)
@@ -132,9 +133,21 @@ def _notes(table: pa.Table, train: pa.Table, labels: tuple[str, ...]) -> Iterato
         yield "no test split; there will be nothing to reveal"
     if len(labels) == 1:
         yield f"train has a single label, {labels[0]!r}; there is nothing to classify"
+    num_unlabelled = table["label"].null_count
+    if num_unlabelled:
+        yield (
+            f"{num_unlabelled} of {table.num_rows} utterances have no label; they are context, in "
+            "no loss and no metric"
+        )
+        is_test = pc.equal(table["split"], "test")
+        if "test" in splits and not pc.count(table["label"].filter(is_test)).as_py():
+            yield "no utterance of test has a label; there will be nothing to reveal"
     num_empty = pc.sum(pc.equal(pc.utf8_trim_whitespace(table["text"]), "")).as_py()
     if num_empty:
         yield f"{num_empty} of {table.num_rows} utterances have no text"
+    num_lost = pc.sum(pc.match_substring(table["text"], "\ufffd")).as_py()
+    if num_lost:
+        yield f"{num_lost} texts have U+FFFD in place of a character that was lost"
     for modality in feature_widths(train):
         values = feature_matrix(train, modality)
         num_constant = int((values.min(axis=0) == values.max(axis=0)).sum())

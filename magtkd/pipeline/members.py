@@ -270,7 +270,7 @@ AUDIO_MEDIA = AudioMediaStage("audio_media", modality="audio")
 VIDEO_MEDIA = VideoMediaStage("video_media", modality="video")
 AUDIO = StudentStage(name="audio", modality="audio", media=AUDIO_MEDIA)
 VIDEO = StudentStage(name="video", modality="video", media=VIDEO_MEDIA)
-FUSION = FusionStage("fusion", version=2)
+FUSION = FusionStage("fusion", version=3)
 
 FUSED = (TEACHER, AUDIO, VIDEO)
 """The stages that fusion may read, the anchor's first."""

@@ -97,8 +97,8 @@ def run_chain(
         with_fusion: run the fusion stage too, and not only what it reads.
         report: called with the stage's name after each epoch.
         on_stage: called when a stage is there, trained or reused.
-        warn: called with one line for each warning: settings that have no effect, a damaged
-            artifact, which is quarantined and retrained, clips that could not be read.
+        warn: called with one line for each warning: the table's, settings that have no effect, a
+            damaged artifact, which is quarantined and retrained, clips that could not be read.
 
     Raises:
         InputError: the configuration or its table is wrong.
@@ -109,6 +109,8 @@ def run_chain(
     source = source_of(corpus)
     plan = make_plan(config, source)
     if with_fusion:
+        for line in corpus.warnings:
+            warn(line)
         for line in unread_lines(unread_settings(config, source)):
             warn(line)
     artifacts: dict[str, Artifact] = {}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from magtkd.config import FusionConfig
-from magtkd.data import list_matrix
+from magtkd.data import NO_LABEL, list_matrix
 from magtkd.data.conversations import Batch, Conversations
 from magtkd.fusion import FusionOutput
 from magtkd.fusion.published.checkpoint import load_initial
@@ -66,7 +66,7 @@ class FusionTask:
         self._conversations = Conversations(inputs.data, features)
         self._batch_size = section.batch_size
         self._device = device
-        self.num_items = self._conversations.num_conversations("train")
+        self.num_items = len(self._conversations.with_labels("train"))
         self._class_weights = inputs.class_weights(section.class_weights, device)
         self._evaluation: dict[str, list[Batch]] = {}
         self.widths = {modality: matrix.shape[1] for modality, matrix in features.items()}
@@ -87,10 +87,10 @@ class FusionTask:
     def loss(self, batch: Batch, section: FusionConfig) -> Tensor:
         output = self.model(batch)
         loss = MODELS[section.model].loss
-        return loss(output, batch.mask, batch.label, section, self._class_weights)
+        return loss(output, batch.label != NO_LABEL, batch.label, section, self._class_weights)
 
     def num_utterances(self, batch: Batch) -> int:
-        return int(batch.mask.sum())
+        return int((batch.label != NO_LABEL).sum())
 
     def outputs(self, batch: Batch) -> Outputs:
         output = self.model(batch)

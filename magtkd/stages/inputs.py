@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from magtkd.data import SPLITS, Metadata, read_metadata
+from magtkd.data import NO_LABEL, SPLITS, Metadata, read_metadata
 from magtkd.media import Clips
 
 __all__ = ["Inputs"]
@@ -42,7 +42,7 @@ class Inputs:
 
     @property
     def label(self) -> np.ndarray:
-        """[num_utterances] label, as an index of `labels`."""
+        """[num_utterances] label, as an index of `labels`; `NO_LABEL` where there is none."""
         return self.data.column("label").to_numpy().astype(np.int64)  # type: ignore[no-any-return]
 
     @property
@@ -55,9 +55,17 @@ class Inputs:
         split = self.split
         return {name: torch.from_numpy(np.flatnonzero(split == name)) for name in SPLITS}
 
+    def rows_to_learn(self) -> Tensor:
+        """Row numbers of train's utterances that have a label."""
+        return torch.from_numpy(np.flatnonzero(self._is_to_learn))
+
+    @property
+    def _is_to_learn(self) -> np.ndarray:
+        return (self.split == "train") & (self.label != NO_LABEL)  # type: ignore[no-any-return]
+
     def class_weights(self, how: str, device: torch.device) -> Tensor | None:
         """[num_classes] weights for the cross-entropy: None, or `balanced` on train."""
         if how == "none":
             return None
-        count = np.bincount(self.label[self.split == "train"], minlength=len(self.labels))
+        count = np.bincount(self.label[self._is_to_learn], minlength=len(self.labels))
         return torch.from_numpy(count.sum() / (len(count) * count)).float().to(device)

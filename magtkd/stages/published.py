@@ -21,7 +21,7 @@ from magtkd.fusion import MAGT, SDT
 from magtkd.fusion.published import magt as published_magt
 from magtkd.fusion.published import sdt as published_sdt
 from magtkd.fusion.published.checkpoint import labels_text, read_checkpoint
-from magtkd.metrics import classification_metrics
+from magtkd.metrics import classification_metrics, with_label
 from magtkd.stages.fusion import make_task
 from magtkd.stages.inputs import Inputs
 from magtkd.training import TrainResult, dev_metrics, predict_table
@@ -95,7 +95,7 @@ def evaluate_published(
     weights = {name: tensor.contiguous() for name, tensor in task.model.state_dict().items()}
     features, logits = predict_table(task, len(inputs.label))
     dev = inputs.split == "dev"
-    label, dev_logits = inputs.label[dev], logits[dev]
+    label, dev_logits = with_label(inputs.label[dev], logits[dev])
     metrics = {
         "epoch": 0,
         "seconds": time.perf_counter() - started,

@@ -143,10 +143,12 @@ class _ClipTask:
         self._loader = ClipLoader(self._clips, encoder.collate, device)
         self._rows = inputs.rows_by_split()
         self._batch_size = section.batch_size
-        self.num_items = len(self._rows["train"])
+        self._rows_to_learn = inputs.rows_to_learn()
+        self.num_items = len(self._rows_to_learn)
 
     def batches(self, split: str, generator: torch.Generator | None) -> Iterator[Tensor]:
-        parts = length_batches(self._clips.lengths, self._rows[split], self._batch_size, generator)
+        rows = self._rows[split] if generator is None else self._rows_to_learn
+        parts = length_batches(self._clips.lengths, rows, self._batch_size, generator)
         return self._loader.expect([torch.from_numpy(part) for part in parts])
 
     def loss(self, batch: Tensor, section: StudentConfig) -> Tensor:

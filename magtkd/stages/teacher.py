@@ -63,7 +63,8 @@ class _PromptTeacher:
         self._rows = inputs.rows_by_split()
         self._label = torch.from_numpy(inputs.label).to(device)
         self._class_weights = inputs.class_weights(section.class_weights, device)
-        self.num_items = len(self._rows["train"])
+        self._rows_to_learn = inputs.rows_to_learn()
+        self.num_items = len(self._rows_to_learn)
         columns = {
             name: inputs.data.column(name).to_pylist()
             for name in ("split", "dialogue_id", "speaker", "text")
@@ -79,8 +80,10 @@ class _PromptTeacher:
         self.model = _PromptClassifier(encoder, section.hidden_dim, len(inputs.labels))
 
     def batches(self, split: str, generator: torch.Generator | None) -> Iterator[TokenBatch]:
-        size = self._batch_size if generator is not None else EVALUATION_BATCH
-        for batch in self._utterances.batches(self._rows[split], size, generator):
+        rows, size = self._rows[split], EVALUATION_BATCH
+        if generator is not None:
+            rows, size = self._rows_to_learn, self._batch_size
+        for batch in self._utterances.batches(rows, size, generator):
             yield batch.to(self._device)
 
     def loss(self, batch: TokenBatch, section: TeacherConfig) -> Tensor:

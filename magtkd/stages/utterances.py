@@ -65,12 +65,13 @@ class FeatureTask:
         self.class_weights = inputs.class_weights(section.class_weights, device)
         self._rows = {split: rows.to(device) for split, rows in inputs.rows_by_split().items()}
         self._batch_size = section.batch_size
-        self.num_items = len(self._rows["train"])
+        self._rows_to_learn = inputs.rows_to_learn().to(device)
+        self.num_items = len(self._rows_to_learn)
 
     def batches(self, split: str, generator: torch.Generator | None) -> Iterator[Tensor]:
-        rows = self._rows[split]
         if generator is None:
-            return iter(torch.split(rows, EVALUATION_BATCH))
+            return iter(torch.split(self._rows[split], EVALUATION_BATCH))
+        rows = self._rows_to_learn
         order = torch.randperm(len(rows), generator=generator).to(rows.device)
         return iter(torch.split(rows[order], self._batch_size))
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from magtkd.data import SPLITS
-from magtkd.metrics import classification_metrics
+from magtkd.metrics import OVERALL, classification_metrics, with_label
 from magtkd.training.task import Task
 
 __all__ = ["dev_metrics", "predict", "predict_table"]
@@ -52,15 +52,16 @@ def predict_table(
 
 
 def dev_metrics(label: np.ndarray, logits: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
-    """What a report has of dev: loss, accuracy, weighted F1, and the F1 of each class.
+    """What a report has of dev: loss, accuracy, weighted F1, macro F1, and the F1 of each class.
 
     Args:
-        label: [N] the utterances' labels, as indices of `labels`.
+        label: [N] the utterances' labels, as indices of `labels`; those without one are left out.
         logits: [N, C] their logits.
         labels: names of the classes.
     """
+    label, logits = with_label(label, logits)
     loss = float(F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(label).long()))
     scores = classification_metrics(label, logits.argmax(axis=1), labels)
     flat = {"dev/loss": loss}
-    flat |= {f"dev/{name}": scores[name] for name in ("accuracy", "weighted_f1")}
+    flat |= {f"dev/{name}": scores[name] for name in OVERALL}
     return flat | {f"dev/f1/{name}": entry["f1"] for name, entry in scores["per_class"].items()}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from magtkd.config import TrainingSection
 from magtkd.errors import DivergedError
 from magtkd.memory import MemoryPeak, check_device_memory
-from magtkd.metrics import Report, classification_metrics
+from magtkd.metrics import Report, classification_metrics, with_label
 from magtkd.schedules import SCHEDULES
 from magtkd.training.checkpoint import Checkpoint, Progress
 from magtkd.training.evaluation import dev_metrics, predict, predict_table
@@ -57,7 +57,7 @@ class Session(Generic[SectionT, BatchT]):
         section: its configuration.
         seed: the configuration's seed.
         make_task: builds the task; called with the stage's random state in place.
-        label: [num_utterances] label of each row of the table.
+        label: [num_utterances] label of each row of the table; negative where there is none.
         split: [num_utterances] split of each row of the table.
         labels: names of the classes.
         device: where to compute; CUDA where there is one, by default.
@@ -250,6 +250,7 @@ class Session(Generic[SectionT, BatchT]):
         features, logits = predict_table(self.task, len(self._label), self._mixed_precision())
         self.task.model.load_state_dict(latest)
         dev = self._split == "dev"
+        label, dev_logits = with_label(self._label[dev], logits[dev])
         metrics = {
             "epoch": self._progress.best_epoch,
             "seconds": self._progress.seconds,
@@ -257,9 +258,7 @@ class Session(Generic[SectionT, BatchT]):
             "peak_memory": self._progress.peak_memory,
             "device": self.device.type,
             "reports": [asdict(report) for report in self._progress.reports],
-            "dev": classification_metrics(
-                self._label[dev], logits[dev].argmax(axis=1), self._labels
-            ),
+            "dev": classification_metrics(label, dev_logits.argmax(axis=1), self._labels),
         }
         weights = {name: tensor.cpu().contiguous() for name, tensor in self._best.items()}
         return TrainResult(features, logits, save_tensors(weights), metrics)

@@ -31,20 +31,22 @@ class Task(Protocol[BatchT]):
     """A model, batches, a loss and outputs."""
 
     num_items: int
-    """The utterances or conversations of one pass over train, whichever are batched."""
+    """The utterances or conversations of one pass over train, whichever are batched, without those
+    that have no label."""
 
     @property
     def model(self) -> nn.Module:
         """The model, on the device once the session has begun."""
 
     def batches(self, split: str, generator: torch.Generator | None) -> Iterable[BatchT]:
-        """Batches of a split, shuffled by the generator; in a fixed order without one."""
+        """Batches of a split: what there is to learn from, shuffled by the generator; without one,
+        all utterances in a fixed order."""
 
     def loss(self, batch: BatchT, section: Any) -> Tensor:
         """The training loss of a batch, with the section's values of this epoch."""
 
     def num_utterances(self, batch: BatchT) -> int:
-        """How many utterances a batch has."""
+        """How many utterances of a batch are in its loss."""
 
     def outputs(self, batch: BatchT) -> Outputs:
         """Features and logits of the batch's real utterances."""

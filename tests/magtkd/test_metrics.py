@@ -26,6 +26,7 @@ def test_metrics_by_hand() -> None:
     )
     assert metrics["accuracy"] == pytest.approx(4 / 6)
     assert metrics["weighted_f1"] == pytest.approx((3 * 4 / 5 + 2 * 2 / 3) / 6)
+    assert metrics["macro_f1"] == pytest.approx((4 / 5 + 2 / 3 + 0) / 3)
     assert metrics["per_class"] == {
         "anger": {
             "precision": 1.0,
@@ -47,13 +48,19 @@ def test_a_class_that_is_only_predicted_has_no_support_and_no_weight() -> None:
         "support": 0,
     }
     assert metrics["weighted_f1"] == pytest.approx(2 / 3)
+    assert metrics["macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_a_class_that_does_not_occur_is_not_in_macro_f1() -> None:
+    metrics = classification_metrics([0, 0], [0, 0], ["joy", "neutral"])
+    assert metrics["macro_f1"] == 1.0
 
 
 @given(pairs)
 def test_right_predictions_score_one(drawn: list[tuple[int, int]]) -> None:
     label = [true for true, _ in drawn]
     metrics = classification_metrics(label, label, LABELS)
-    assert metrics["accuracy"] == metrics["weighted_f1"] == 1.0
+    assert metrics["accuracy"] == metrics["weighted_f1"] == metrics["macro_f1"] == 1.0
 
 
 @given(pairs, st.randoms(use_true_random=False))

@@ -39,7 +39,7 @@ class Preview:
 
     `num_configurations` is None where a continuous range makes them unbounded. Where `is_whole` is
     false there are too many to count, and more of each than `stages` has. `notes` are lines on
-    settings that have no effect, and on resources that were chosen."""
+    the table, on settings that have no effect, and on resources that were chosen."""
 
     num_configurations: int | None
     stages: dict[str, StageCount]
@@ -115,7 +115,7 @@ def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
         )
         for stage, found in keys.items()
     }
-    lines = (*unread_in_sweep(sweep, source), *([chosen] if chosen else ()))
+    lines = (*corpus.warnings, *unread_in_sweep(sweep, source), *([chosen] if chosen else ()))
     return Preview(number, stages, is_whole, lines)
 
 

@@ -131,7 +131,12 @@ def run_sweep(
         # First what people read: with its first event the sweep is begun, and its folder whole.
         _write_for_people(layout, dump_yaml(sweep))
         events: list[Event] = [ledger.append(opened)]
-        notes = [*unread, *joined.warnings, *([joined.chosen] if joined.chosen else ())]
+        notes = [
+            *corpus.warnings,
+            *unread,
+            *joined.warnings,
+            *([joined.chosen] if joined.chosen else ()),
+        ]
         events += [ledger.append(Warned(message=line)) for line in notes]
         return drive(
             joined,

@@ -11,7 +11,7 @@ import numpy as np
 
 from magtkd.config import dump_yaml
 from magtkd.data import list_matrix, read_metadata
-from magtkd.metrics import classification_metrics, confusion_matrix
+from magtkd.metrics import classification_metrics, confusion_matrix, with_label
 from magtkd.store import Store
 from tune.config import SweepConfig
 from tune.ledger import TrialState, TrialStatus
@@ -44,9 +44,11 @@ def _dev_files(store: Store, trial: TrialState) -> dict[str, str]:
     labels = read_metadata(data).labels
     label = data["label"].to_numpy()[is_dev]
     prediction = list_matrix(fusion, "logits")[is_dev].argmax(axis=1)
-    scores = classification_metrics(label, prediction, labels)
-    counts = confusion_matrix(label, prediction, len(labels))
-    names = np.array(labels)
+    scored = with_label(label, prediction)
+    scores = classification_metrics(*scored, labels)
+    counts = confusion_matrix(*scored, len(labels))
+    names = np.array([*labels, ""])  # of an utterance without a label, which has the last number
+    label = np.where(label < 0, len(labels), label)
     utterances = data.filter(is_dev).select(["dialogue_id", "utterance_id"]).to_pylist()
     return {
         "per_class.json": json.dumps(scores["per_class"], indent=2),

@@ -28,7 +28,7 @@ class Objective(Section):
     """A metric to optimise."""
 
     metric: str = "dev/weighted_f1"
-    """`dev/accuracy`, `dev/loss`, `dev/weighted_f1`, or `dev/f1/<label>`."""
+    """`dev/accuracy`, `dev/loss`, `dev/macro_f1`, `dev/weighted_f1`, or `dev/f1/<label>`."""
     mode: Mode = Field(default="max", json_schema_extra=_without_default)
     """Whether to minimise or maximise; by default what is better: `min` for `dev/loss`, `max` for
     the others."""
@@ -51,7 +51,7 @@ class Objective(Section):
                 f"{metric.replace('test/', 'dev/', 1)!r}"
             )
         known = (*METRICS, "dev/f1/<label>")
-        hint = nearest(metric, known) or f"; known are {', '.join(known)}"
+        hint = f"{nearest(metric, known)}; known are {', '.join(known)}"
         raise ValueError(f"{metric!r}: no such metric{hint}")
 
     @property

@@ -59,8 +59,8 @@ class DataConfig(Section):
     CONDITIONS = declared.DATA
 
     path: str | None = None
-    """A Parquet file in the schema, or a folder with MELD's three CSV files. In a file, relative
-    to that file; on the command line, to the working directory."""
+    """A Parquet file in the schema, a folder of these, or a folder with MELD's three CSV files. In
+    a file, relative to that file; on the command line, to the working directory."""
     media: str | None = None
     """The folder that `audio_path` and `video_path` are relative to; null is the table's own."""
     synthetic: SyntheticConfig | None = None

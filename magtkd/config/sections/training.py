@@ -21,7 +21,7 @@ else:
     ScheduleName = Literal[tuple(SCHEDULES)]
 
 
-DEV_METRICS = ("accuracy", "loss", "weighted_f1")
+DEV_METRICS = ("accuracy", "loss", "macro_f1", "weighted_f1")
 """What every trained stage reports of dev, beside `f1/<label>`."""
 
 SELECT_PATTERN = rf"^({'|'.join(DEV_METRICS)}|f1/.+)$"
@@ -60,8 +60,8 @@ class TrainingSection(Section):
     patience: Positive | None = None
     """Stop after this many epochs without a better dev metric; null never stops."""
     select: Annotated[str, Field(json_schema_extra={"pattern": SELECT_PATTERN})] = "weighted_f1"
-    """The dev metric that chooses the epoch whose weights are kept: `weighted_f1`, `accuracy`,
-    `loss`, or `f1/<label>`. In a sweep the objective's chooses that of fusion."""
+    """The dev metric that chooses the epoch whose weights are kept: `weighted_f1`, `macro_f1`,
+    `accuracy`, `loss`, or `f1/<label>`. In a sweep the objective chooses that of fusion."""
     class_weights: Literal["none", "balanced"] = "none"
     """Weights of the classes in the cross-entropy: none, or inversely proportional to their
     frequency in train."""

@@ -19,14 +19,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from magtkd.data.columns import SCHEMA
-from magtkd.data.formats.repair import decode_bytes
+from magtkd.data.formats.delimited import find_delimiter, is_blank, read_bytes
+from magtkd.data.formats.repair import decode_bytes, whole_characters
 from magtkd.errors import DataError, and_more, first_line
 
 __all__ = [
     "MISSING",
+    "UNLABELLED",
     "Conversion",
     "Options",
     "describe_names",
+    "keep_labelled",
     "make_table",
     "note_of_test",
     "read_csv",
@@ -35,6 +38,7 @@ __all__ = [
 ]
 
 MISSING = ("error", "drop", "keep")
+UNLABELLED = ("drop", "keep")
 NUM_NAMES_SHOWN = 5
 
 
@@ -49,6 +53,9 @@ class Options:
         text: which of four text features: `roberta1` to `roberta4`, `mean` or `concat`.
         labels: names of numbered labels: a data set's name, or names separated by commas.
         classes: of IEMOCAP: 6, or 4, which takes excited as happy and drops frustrated.
+        unlabelled: what becomes of utterances without a label, or with one that is not used: `drop`
+            leaves them out, `keep` keeps them as context. By default those without a label are
+            kept, and those of labels that are not used are dropped.
         distilled: of the first stage's file: the students that were taught, else those that were
             not.
     """
@@ -58,8 +65,11 @@ class Options:
     labels: str | None = None
     classes: int = 6
     distilled: bool = True
+    unlabelled: str | None = None
 
     def __post_init__(self) -> None:
+        if self.unlabelled not in (None, *UNLABELLED):
+            raise DataError(f"--unlabelled {self.unlabelled}: choose {', '.join(UNLABELLED)}")
         if self.on_missing not in MISSING:
             raise DataError(f"--on-missing {self.on_missing}: choose {', '.join(MISSING)}")
         if self.classes not in {4, 6}:
@@ -109,12 +119,17 @@ def make_table(rows: Sequence[Mapping[str, Any]], source: str | Path) -> pa.Tabl
     Raises:
         DataError: a number is too large for its column.
     """
+    rows = [{name: _whole(value) for name, value in row.items()} for row in rows]
     names = [name for name in SCHEMA.names if name in (rows[0] if rows else SCHEMA.names[:8])]
     schema = pa.schema([SCHEMA.field(name) for name in names])
     try:
-        return pa.Table.from_pylist(list(rows), schema)
+        return pa.Table.from_pylist(rows, schema)
     except (pa.ArrowInvalid, OverflowError) as error:
         raise DataError(f"{source}: {first_line(error)}; renumber the utterances") from None
+
+
+def _whole(value: Any) -> Any:
+    return whole_characters(value) if isinstance(value, str) else value
 
 
 def describe_names(names: Sequence[str]) -> str:
@@ -152,6 +167,15 @@ def settle(
     return table.take(pa.array(keep, pa.int64())), len(missing)
 
 
+def keep_labelled(table: pa.Table, options: Options) -> tuple[pa.Table, int]:
+    """The table without the utterances that have no label, where they are to be dropped, and how
+    many these are."""
+    if options.unlabelled != "drop":
+        return table, 0
+    is_blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(table["label"], "")), "")
+    return table.filter(pc.invert(is_blank)), pc.sum(is_blank).as_py()
+
+
 def note_of_test(before: pa.Table, after: pa.Table) -> list[str]:
     """A note, where `settle` dropped utterances of test: others report on all of them."""
     tests = [table.filter(pc.equal(table["split"], "test")).num_rows for table in (before, after)]
@@ -169,22 +193,20 @@ def read_csv(
     """The rows of a CSV file as (place, values by the names of `needed`).
 
     Args:
-        path: a file in UTF-8, or damaged as `decode_bytes` describes.
+        path: a file with commas, semicolons or tabs, in UTF-8 or in the encoding that its first
+            bytes name, or damaged as `decode_bytes` describes.
         needed: for each value the names its column may have; in any case, underscores ignored. A
             value whose names include an empty one may be absent, and then no row has it.
 
     Raises:
         DataError: it cannot be read, or lacks a column.
     """
-    try:
-        text = decode_bytes(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}; check the release") from None
-    reader = csv.reader(io.StringIO(text, newline=""))
+    text = decode_bytes(read_bytes(path))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=find_delimiter(text))
     try:
         columns = _columns(path, next(reader, []), needed)
         for record in reader:
-            if record:
+            if not is_blank(record):
                 cells = {
                     name: record[index] if index < len(record) else ""
                     for name, index in columns.items()

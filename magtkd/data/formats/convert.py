@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from magtkd.data.describe import describe, render
-from magtkd.data.formats.conversion import Conversion, Options, describe_names, refuse_unused
+from magtkd.data.formats.conversion import (
+    Conversion,
+    Options,
+    describe_names,
+    keep_labelled,
+    refuse_unused,
+)
 from magtkd.data.formats.emorynlp import find_emorynlp, read_emorynlp
 from magtkd.data.formats.feature_pickles import find_features, read_features
 from magtkd.data.formats.iemocap import find_iemocap, read_iemocap
@@ -47,7 +53,7 @@ class Format:
     uses: frozenset[str] = frozenset({"on_missing"})
 
 
-_WITH_CLASSES = frozenset({"on_missing", "classes"})
+_WITH_CLASSES = frozenset({"on_missing", "classes", "unlabelled"})
 FORMATS = {
     "meld": Format("a folder with train_sent_emo.csv", find_meld, read_meld_raw),
     "iemocap": Format(
@@ -66,7 +72,12 @@ FORMATS = {
         read_features,
         frozenset(option.name for option in fields(Options)),
     ),
-    "table": Format("a .csv or .jsonl file", find_table, read_table, frozenset()),
+    "table": Format(
+        "a .csv, .tsv or .jsonl file, or one of these packed as .gz",
+        find_table,
+        read_table,
+        frozenset({"unlabelled"}),
+    ),
 }
 
 
@@ -183,7 +194,9 @@ def convert(
         )
     refuse_unused(options, FORMATS[name].uses, f"{source}: read as {name}")
     conversion = FORMATS[name].read(source, options)
-    table = conversion.table
+    table, num_unlabelled = keep_labelled(conversion.table, options)
+    dropped = {**conversion.dropped, "without a label": num_unlabelled}
+    conversion = replace(conversion, dropped=dropped)
     _check_classes(table, options, source)
     corpus = make_corpus(table.select([*_filled(table)]), str(source))
     write_parquet(corpus.table, out)
@@ -191,7 +204,7 @@ def convert(
 
 
 def _check_classes(table: pa.Table, options: Options, source: Path) -> None:
-    others = sorted(set(table["label"].to_pylist()) - set(IEMOCAP_FOUR))
+    others = sorted(set(table["label"].to_pylist()) - {None, *IEMOCAP_FOUR})
     if options.classes == 4 and others:
         raise DataError(
             f"{source}: --classes 4 is for IEMOCAP's labels, and {others[0]} is there; leave it out"

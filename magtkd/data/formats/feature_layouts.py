@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from magtkd.data.formats.conversion import Options, describe_names
+from magtkd.data.formats.repair import decode_bytes
 from magtkd.data.speakers import NOBODY, numbered_name, session_name
 from magtkd.errors import DataError
 
@@ -126,7 +127,7 @@ def describe(content: Any) -> str:
 
 
 def column(field: Any, name: str, key: Any, source: Path) -> list[Any]:
-    """One conversation's values of a field.
+    """One conversation's values of a field; byte strings, which Python 2 wrote, as text.
 
     Raises:
         DataError: it has none.
@@ -135,7 +136,7 @@ def column(field: Any, name: str, key: Any, source: Path) -> list[Any]:
     values = values.tolist() if hasattr(values, "tolist") else values
     if not isinstance(values, list | tuple):
         raise DataError(f"{source}: conversation {key} has no {name}; fetch the file again")
-    return list(values)
+    return [decode_bytes(value) if isinstance(value, bytes) else value for value in values]
 
 
 def numbers(field: Any, name: str, key: Any, source: Path) -> list[int]:

@@ -80,7 +80,8 @@ def read_iemocap(source: Path, options: Options) -> Conversion:
 
 
 def rename_label(code: str, options: Options) -> str | None:
-    """The name of one of IEMOCAP's codes; None for one that is not among the classes."""
+    """The name of one of IEMOCAP's codes; None for one that is not among the classes: such an
+    utterance is dropped, or context where `options.unlabelled` is `keep`."""
     name = IEMOCAP.get(code)
     return FOUR_CLASSES.get(name, name) if name and options.classes == 4 else name
 
@@ -110,7 +111,7 @@ def _read_session(
         )
         for index, (start, end, utterance, sex, code) in enumerate(evaluations):
             label = rename_label(code, options)
-            if label is None:
+            if label is None and options.unlabelled != "keep":
                 reading.dropped[f"label {code}"] += 1
                 continue
             wav = f"{name}/{WAVS}/{dialogue}/{utterance}.wav"

@@ -101,8 +101,8 @@ def read_media_csv(source: Path, options: Options) -> Conversion:
         for row in _read_split(files[split], split) if split in files else ():
             code = row["label"]
             is_code = code in IEMOCAP or code in IEMOCAP_OTHERS
-            label = rename_label(code, options) if is_code else code
-            if label is None:
+            label = rename_label(code, options) if is_code else code or None
+            if is_code and label is None and options.unlabelled != "keep":
                 dropped[f"label {code}"] += 1
                 continue
             num_without_wav += row["audio_path"] is None

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from magtkd.data.columns import SCHEMA, SPLITS
 from magtkd.data.formats.conversion import make_table
+from magtkd.data.formats.delimited import find_delimiter, is_blank
 from magtkd.data.formats.labels import ORDERS
 from magtkd.data.formats.repair import decode_bytes, repair_text
 from magtkd.errors import DataError
@@ -95,7 +96,7 @@ def _read_split(path: Path, split: str) -> tuple[list[Row], int]:
             f"{path}: cannot be read: {error.strerror}; MELD is a folder with all of "
             f"{', '.join(map(file_name, SPLITS))}"
         ) from None
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=find_delimiter(text))
     missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
     if missing:
         raise DataError(
@@ -105,9 +106,10 @@ def _read_split(path: Path, split: str) -> tuple[list[Row], int]:
     first = reader.line_num + 1
     try:
         for record in reader:
-            row, repaired = _row(record, split, _place(path, first, reader.line_num))
-            rows.append(row)
-            num_repaired += repaired
+            if not is_blank([record[name] for name in _COLUMNS]):
+                row, repaired = _row(record, split, _place(path, first, reader.line_num))
+                rows.append(row)
+                num_repaired += repaired
             first = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{path}, line {first}: not CSV: {error}: {_CUT}") from None

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["decode_bytes", "repair_text"]
+from magtkd.data.formats.delimited import encoding_of
+
+__all__ = ["decode_bytes", "repair_text", "whole_characters"]
 
 _SURROGATE = 0xDC00
 
@@ -31,13 +33,25 @@ _CONTINUATION = re.escape("".join(_BYTES)) + "\u0080-\u00bf"
 _MISREAD = re.compile(f"[\u00c2-\u00df][{_CONTINUATION}]|[\u00e0-\u00ef][{_CONTINUATION}]{{2}}")
 _ESCAPE = re.compile(r"\\(?:x|u00)([89a-fA-F][0-9a-fA-F])")
 _LOST_APOSTROPHE = re.compile(r"(?<=[A-Za-z])\?(?=(?:s|t|d|m|ve|re|ll)\b)")
+_HALF = re.compile("[\ud800-\udfff]")
 _LOST_DASH = re.compile(r"(?<=[a-z])\?(?=[a-z])")
 _SUSPICIOUS = re.compile("[\u0080-\u00a0\u00c2-\u00f4\ufeff\udc80-\udcff\\\\]|[A-Za-z][?][a-z]")
 
 
 def decode_bytes(raw: bytes) -> str:
-    """UTF-8 text; bytes that are none stay as surrogates for `repair_text` to read."""
-    return raw.decode("utf-8-sig", errors="surrogateescape")
+    """The text of a file, in UTF-8 where its first bytes name no other encoding; bytes that are
+    not UTF-8 stay as surrogates for `repair_text` to read."""
+    encoding = encoding_of(raw)
+    errors = "surrogateescape" if encoding == "utf-8-sig" else "replace"
+    return raw.decode(encoding, errors=errors)
+
+
+def whole_characters(text: str) -> str:
+    """The text with the halves of characters (surrogates, which no file can hold) put together, or
+    where only one is left, replaced by U+FFFD."""
+    if not _HALF.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def repair_text(text: str) -> str:

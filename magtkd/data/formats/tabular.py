@@ -1,4 +1,7 @@
-"""CSV and JSON lines with columns of the schema; features are lists, in CSV as JSON."""
+"""CSV and JSON lines with columns of the schema; features are lists, in CSV as JSON.
+
+Cells may be separated by semicolons or tabs, and a file may be packed by gzip.
+"""
 
 from __future__ import annotations
 
@@ -15,27 +18,36 @@ import pyarrow as pa
 
 from magtkd.data.columns import FEATURES, REQUIRED, SCHEMA
 from magtkd.data.formats.conversion import Conversion, Options
+from magtkd.data.formats.delimited import (
+    encoding_of,
+    find_delimiter,
+    is_blank,
+    plain_suffix,
+    read_bytes,
+)
+from magtkd.data.formats.repair import whole_characters
 from magtkd.errors import DataError
 
 __all__ = ["find_table", "read_table"]
 
-_KINDS = {".csv": "CSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines"}
+_KINDS = {".csv": "CSV", ".tsv": "CSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines"}
 Record = dict[str, Any]
 
 
 def find_table(source: Path) -> str | None:
     """The kind of a file, by its name; None for anything else."""
-    return _KINDS.get(source.suffix.lower()) if os.path.isfile(source) else None
+    return _KINDS.get(plain_suffix(source)) if os.path.isfile(source) else None
 
 
 def read_table(source: Path, options: Options) -> Conversion:
     """The table of a CSV or JSON lines file.
 
     Raises:
-        DataError: it cannot be read or is not UTF-8, lacks a column, or a value is not of its
-            column's type.
+        DataError: it cannot be read or is neither in UTF-8 nor in the encoding that its first bytes
+            name, lacks a column, or a value is not of its column's type.
     """
-    records = _records_of_csv if source.suffix.lower() == ".csv" else _records_of_json
+    is_csv = _KINDS.get(plain_suffix(source)) == "CSV"
+    records = _records_of_csv if is_csv else _records_of_json
     columns: dict[str, list[Any]] = {}
     ignored: dict[str, None] = {}
     num_rows = 0
@@ -59,18 +71,19 @@ def read_table(source: Path, options: Options) -> Conversion:
 
 
 def _read(source: Path) -> str:
+    raw = read_bytes(source)
+    encoding = encoding_of(raw)
     try:
-        return source.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{source}: cannot be read: {error.strerror}") from None
+        return raw.decode(encoding)
     except UnicodeDecodeError as error:
-        raise DataError(f"{source}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+        name = encoding.removesuffix("-sig").upper()
+        raise DataError(f"{source}: not {name} at byte {error.start}; save it as UTF-8") from None
 
 
 def _records_of_csv(source: Path, text: str) -> Iterator[tuple[str, Record]]:
     # A cell with a feature list is longer than the module's 128 KiB.
     before = csv.field_size_limit(len(text) + 1)
-    reader = csv.reader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=find_delimiter(text))
     try:
         header = next(reader, [])
         twice = [name for name in header if header.count(name) > 1]
@@ -78,10 +91,11 @@ def _records_of_csv(source: Path, text: str) -> Iterator[tuple[str, Record]]:
             raise DataError(f"{source}: has the column {twice[0]} more than once; keep one")
         for cells in reader:
             place = f"{source}, line {reader.line_num}"
-            if cells and len(cells) != len(header):
+            if is_blank(cells):
+                continue
+            if len(cells) != len(header):
                 raise DataError(f"{place}: {len(cells)} cells, but the header has {len(header)}")
-            if cells:
-                yield place, dict(zip(header, cells, strict=True))
+            yield place, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise DataError(f"{source}, line {reader.line_num}: not CSV: {error}") from None
     finally:
@@ -130,7 +144,7 @@ def _convert(name: str, value: Any, place: str) -> Any:
 
 def _text(value: Any) -> str:
     if isinstance(value, str | int) and not isinstance(value, bool):
-        return str(value)
+        return whole_characters(str(value))
     raise TypeError
 
 

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from magtkd.cli import app, run_app, write_text
 from magtkd.config import Config, dump_yaml, load_config
+from magtkd.data import write_parquet
 from magtkd.errors import ArtifactError, DivergedError, InputError, StorageLostError
 from magtkd.store import Artifact, Store
 
@@ -33,7 +36,7 @@ def test_train(tmp_path: Path, config_file: Path, capsys: Capture) -> None:
     result = json.loads(printed.out)
     assert result["name"] == "tiny"
     assert result["outcomes"] == dict.fromkeys(STAGES, "trained")
-    assert set(result["dev"]) == {"accuracy", "weighted_f1", "per_class"}
+    assert set(result["dev"]) == {"accuracy", "weighted_f1", "macro_f1", "per_class"}
     (run,) = (tmp_path / "out/runs").iterdir()
     assert run.name == f"tiny-{result['stages']['fusion'][:12]}"
     resolved = load_config(run / "config.yaml")
@@ -52,6 +55,21 @@ def test_train_prints_a_table(tmp_path: Path, config_file: Path, capsys: Capture
     for stage in STAGES:
         assert stage in printed.out
     assert "trained" in printed.out
+
+
+def test_train_says_once_what_is_odd_about_the_table(
+    tmp_path: Path, config_file: Path, tiny_table: pa.Table, capsys: Capture
+) -> None:
+    label = pc.if_else(pc.equal(tiny_table["utterance_id"], 1), None, tiny_table["label"])
+    table = tiny_table.set_column(tiny_table.column_names.index("label"), "label", label)
+    write_parquet(table, tmp_path / "odd.parquet")
+    data = [f"data.path={tmp_path}/odd.parquet", "data.synthetic=null"]
+    command = ["train", str(config_file), *data, "--storage", str(tmp_path / "out")]
+    assert run_app(app, [*command, "--json"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = [line for line in lines if "utterances have no label" in line]
+    assert line.startswith("magtkd: warning: ")
+    assert len(lines) == len(set(lines))
 
 
 def test_train_in_the_default_folder(

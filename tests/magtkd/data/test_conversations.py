@@ -21,7 +21,8 @@ from magtkd.data import (
     read_metadata,
     read_path,
 )
-from magtkd.data.conversations import LABEL_PADDING, Batch, Conversations
+from magtkd.data.columns import NO_LABEL
+from magtkd.data.conversations import Batch, Conversations
 
 MakeTable = Callable[..., pa.Table]
 CORPUS = make_corpus(make_synthetic(SyntheticConfig(num_dialogues=61, mean_length=7)), "synthetic")
@@ -51,7 +52,7 @@ def test_a_batch_holds_what_the_table_says(make_table: MakeTable) -> None:
     (batch,) = Conversations(table, features).batches("test", 5, None)
     assert batch.row.tolist() == [[14, 15, -1], [11, 12, 13]]
     assert batch.mask.tolist() == [[True, True, False], [True, True, True]]
-    assert batch.label.tolist() == [[1, 0, LABEL_PADDING], [0, 1, 0]]
+    assert batch.label.tolist() == [[1, 0, NO_LABEL], [0, 1, 0]]
     assert batch.speaker.tolist() == [[0, 1, 2], [0, 1, 0]]
     assert batch.features["text"].shape == (2, 3, 7)
     assert batch.features["text"][0, 2].eq(0).all()
@@ -67,7 +68,7 @@ def test_a_batch_holds_what_the_table_says(make_table: MakeTable) -> None:
 def test_every_utterance_comes_exactly_once(split: str, batch_size: int, seed: int | None) -> None:
     generator = None if seed is None else _generator(seed)
     batches = list(CONVERSATIONS.batches(split, batch_size, generator))
-    assert len(batches) == CONVERSATIONS.num_batches(split, batch_size)
+    assert len(batches) == -(-CONVERSATIONS.num_conversations(split) // batch_size)
     rows = torch.cat([batch.row[batch.mask] for batch in batches])
     expected = np.flatnonzero(np.array(TABLE["split"].to_pylist()) == split)
     assert sorted(rows.tolist()) == expected.tolist()
@@ -82,7 +83,7 @@ def test_batches_are_consistent(batch_size: int, seed: int) -> None:
     for batch in CONVERSATIONS.batches("train", batch_size, _generator(seed)):
         assert batch.mask.any(dim=0).all()
         assert torch.equal(batch.mask, batch.row >= 0)
-        assert torch.equal(batch.mask, batch.label != LABEL_PADDING)
+        assert torch.equal(batch.mask, batch.label != NO_LABEL)
         assert torch.equal(batch.mask, batch.speaker < CONVERSATIONS.num_speakers)
         row = batch.row[batch.mask].numpy()
         np.testing.assert_array_equal(

@@ -30,12 +30,61 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
         read_path(tmp_path / "none.parquet")
 
 
-@pytest.mark.parametrize("content", [b"", b"split,label\n", b"PAR1 not really PAR1"])
-def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "an empty file; write one with the columns split"),
+        (b"split,label\n", "not a Parquet file; write one with the columns split"),
+        (b"PAR1 not really PAR1", "a damaged Parquet file: .*; write it again"),
+        (b"PAR1 and no more", "it is truncated: .*; copy it again"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "other.parquet"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"other\.parquet: not a (readable )?Parquet file"):
+    with pytest.raises(DataError, match=rf"other\.parquet: {message}"):
         read_parquet(path)
+
+
+def test_a_column_that_is_there_twice_is_named(tmp_path: Path, make_table: MakeTable) -> None:
+    table = make_table()
+    pq.write_table(table.append_column("label", table["label"]), tmp_path / "twice.parquet")
+    with pytest.raises(DataError, match=r"twice\.parquet: has the column label more than once"):
+        read_path(tmp_path / "twice.parquet")
+
+
+def test_a_folder_of_parts_is_one_table(tmp_path: Path, make_table: MakeTable) -> None:
+    table = make_table()
+    for index, (start, length) in enumerate([(0, 5), (5, 4), (9, 7)]):
+        pq.write_table(table.slice(start, length), tmp_path / f"part-{index}.parquet")
+    (tmp_path / "_metadata").write_bytes(b"x")
+    (tmp_path / "._part-0.parquet").write_bytes(b"x")
+    write_parquet(table, tmp_path.parent / "whole.parquet")
+    corpus = read_path(tmp_path)
+    assert corpus.fingerprint == read_path(tmp_path.parent / "whole.parquet").fingerprint
+    assert corpus.warnings[0].startswith(
+        "read from the folder's Parquet files: part-0.parquet, part-1"
+    )
+    other = table.set_column(4, "text", pa.array([[1.0]] * 16))
+    pq.write_table(other, tmp_path / "part-3.parquet")
+    with pytest.raises(
+        DataError, match=r"its Parquet files differ: .*; give them the same columns"
+    ):
+        read_path(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
+def test_byte_strings_are_text_where_they_are_utf_8(
+    tmp_path: Path, make_table: MakeTable, kind: pa.DataType
+) -> None:
+    table = make_table()
+    texts = [f"é{index}" for index in range(16)]
+    for encoding in ("utf-8", "latin-1"):
+        column = pa.array([text.encode(encoding) for text in texts], kind)
+        pq.write_table(table.set_column(4, "text", column), tmp_path / f"{encoding}.parquet")
+    assert sorted(read_path(tmp_path / "utf-8.parquet").table["text"].to_pylist()) == sorted(texts)
+    with pytest.raises(DataError, match="column text: its bytes are not UTF-8; keep to string"):
+        read_path(tmp_path / "latin-1.parquet")
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
@@ -44,7 +93,7 @@ def test_torn_files_are_refused(tmp_path: Path, make_table: MakeTable, share: fl
     write_parquet(make_table(), path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(DataError, match=r"\A[^\n]*torn\.parquet: not a [^\n]*\Z"):
+    with pytest.raises(DataError, match=r"\A[^\n]*torn\.parquet: it is truncated: [^\n]*\Z"):
         read_parquet(path)
 
 
@@ -54,12 +103,14 @@ def test_damaged_pages_are_refused(tmp_path: Path, make_table: MakeTable) -> Non
     content = bytearray(path.read_bytes())
     content[4:200] = bytes(196)
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"damaged\.parquet: not a "):
+    with pytest.raises(DataError, match=r"damaged\.parquet: a damaged Parquet file: "):
         read_parquet(path)
 
 
 def test_folder_and_unreadable_place_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a folder without train_sent_emo\.csv; give "):
+    with pytest.raises(
+        DataError, match=r"a folder without train_sent_emo\.csv and without \.parquet"
+    ):
         read_path(tmp_path)
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         read_parquet(tmp_path)

@@ -97,6 +97,15 @@ def test_four_classes(release: Release) -> None:
     assert "four classes" in conversion.notes[-1]
 
 
+def test_labels_that_are_not_used_can_stay_as_context(release: Release) -> None:
+    conversion = read_iemocap(release(sessions=(1, 5)), Options(unlabelled="keep"))
+    first = conversion.table.to_pylist()[:5]
+    assert [row["utterance_id"] for row in first] == [0, 1, 2, 3, 4]
+    assert [row["label"] for row in first] == ["neutral", "frustrated", None, "excited", "happy"]
+    assert conversion.table.num_rows == conversion.num_read == 20
+    assert conversion.table["label"].null_count == 6
+
+
 def test_missing_files(release: Release) -> None:
     wav = "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M000.wav"
     source = release(wav, "Session5/dialog/avi/DivX/Ses05F_impro01.avi")
