@@ -280,7 +280,11 @@ def sweep_with(**replaced: str) -> None:
         ({"space": "{}"}, r"space: it is empty, so sampler 'random' has nothing to choose; name"),
         ({"objective": "{metric: dev/f2}"}, r"objective\.0\.metric: 'dev/f2': no such metric"),
         ({"objective": "{metric: test/accuracy}"}, r"test metrics stay sealed.*'dev/accuracy'"),
-        ({"objective": "{metric: dev/f1/joyy}"}, r"objective\.metric: .* has no label 'joyy'"),
+        (
+            {"objective": "{metric: dev/f1/joyy}\nfusion: {select: f1/joyy}"},
+            r"objective\.metric: .* has no label 'joyy'",
+        ),
+        ({"objective": "{metric: dev/loss}"}, r"fusion\.select: 'weighted_f1', but the objective"),
         (
             {"objective": "{metrc: dev/loss}"},
             r"objective\.0\.metrc: unknown key; did you mean 'met",

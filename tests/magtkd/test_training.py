@@ -126,6 +126,7 @@ def test_metrics_of_a_report() -> None:
             "dev/loss": float(loss),
             "dev/accuracy": 1 / 4,
             "dev/weighted_f1": 1 / 4,
+            "dev/macro_f1": 1 / 3,
             "dev/f1/anger": 0.0,
             "dev/f1/joy": 0.0,
             "dev/f1/sadness": 1.0,
