@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from magtkd.cli import run_app
+from magtkd.store import Store
 from tune.cli import app
 from tune.config import SweepOptions
 from tune.driver import resume_sweep
@@ -54,6 +55,10 @@ def test_it_is_resumed(layout: SweepLayout, check_agreement: Callable[..., Any])
     before = read_sweep(layout)
     unfinished = [number for number, trial in before.trials.items() if not trial.has_ended]
     assert (before.format, len(unfinished)) == (1, 2)
+    # Of its artifacts one is left, without which the ledger would be one of another storage.
+    left = Path(Store(layout.root).folder("data", before.trials[0].stages["data"].key))
+    left.mkdir(parents=True)
+    (left / "manifest.json").write_text("{}")
     resume_sweep(layout.name, SweepOptions(storage=str(layout.root)))
     state = check_agreement(layout.root, layout.name)
     assert (state.closed, state.format, len(state.trials)) == (SweepEnd.FINISHED, FORMAT, 12)

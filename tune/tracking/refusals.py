@@ -17,7 +17,6 @@ _ANSWERS = {
     "UNAUTHENTICATED": ("asks who you are (401)", _CREDENTIALS),
     "PERMISSION_DENIED": ("does not let you in (403)", f"{_CREDENTIALS}, of who may write"),
     "ENDPOINT_NOT_FOUND": ("does not answer as MLflow does", _OTHER),
-    "BAD_REQUEST": ("does not answer as MLflow does", _OTHER),
 }
 
 

@@ -98,7 +98,10 @@ class SweepRuns:
             "mlflow.experimentKind": "custom_model_development",
             NOTE_TAG: redact(sweep_headline(fold([opened]))),
         }
-        is_taken = self.client.get_experiment_by_name(self._name) is not None
+        found = self.client.get_experiment_by_name(self._name)
+        if found is not None and found.tags.get(SWEEP_TAG) == opened.sweep_id:
+            return str(found.experiment_id)  # an earlier request has arrived after all
+        is_taken = found is not None
         name = f"{self._name}-{opened.sweep_id[:8]}" if is_taken else self._name
         location = None if self._artifact_root is None else self._artifact_root.as_uri()
         made = str(self.client.create_experiment(name, location, tags))

@@ -6,6 +6,7 @@ else uses it cannot read it.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -81,6 +82,7 @@ def read_schema(uri: str) -> Schema | None:
     return Schema(found, installed, is_older=found in known)
 
 
+@functools.cache
 def _revisions() -> tuple[str, set[str]]:
     """The last revision of the MLflow that is installed, and all that it knows."""
     from alembic.script import ScriptDirectory

@@ -230,11 +230,13 @@ def sync(
 def _saying_what_is_waited_for(
     follower: Follower, tracking_uri: str, note: Callable[[str], None]
 ) -> Iterator[None]:
-    """One line where nothing was sent for a while: a store may take connections and not answer."""
+    """One line where nothing was sent for a while: a server may take connections and not answer. A
+    file answers, though MLflow needs seconds to make one."""
     ended = threading.Event()
 
     def watch() -> None:
-        if not ended.wait(SILENT_SECONDS) and follower.sent == sent:
+        is_silent = not ended.wait(SILENT_SECONDS) and follower.sent == sent
+        if is_silent and not tracking_uri.startswith("sqlite"):
             note(f"tracking at {redact(tracking_uri)}: waiting for an answer")
 
     sent = follower.sent

@@ -143,6 +143,9 @@ IS_OTHER = "does not answer as MLflow does: .*; check the address"
         (403, '{"error_code":"PERMISSION_DENIED","message":"no"}', TrackingError, r"\(403\)"),
         (403, "{}", TrackingError, IS_OTHER),
         (404, "<html>not here</html>", TrackingError, IS_OTHER),
+        (400, "<html>", TrackingError, IS_OTHER),
+        # What MLflow itself answers where its database breaks off.
+        (400, '{"error_code":"BAD_REQUEST","message":"closed"}', StorageLostError, "closed; try"),
         (405, "", TrackingError, IS_OTHER),
         (302, "", TrackingError, IS_OTHER),
         (200, "<html>a router</html>", TrackingError, IS_OTHER),
