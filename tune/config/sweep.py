@@ -260,8 +260,8 @@ def _check_select(sweep: SweepConfig) -> None:
     if sweep.fusion.select != first.select:
         raise SweepError(
             f"fusion.select: {sweep.fusion.select!r}, but the objective is {first.metric}: trials "
-            f"would be ranked by a value that is not their best; set it to {first.select!r} or leave "
-            f"it out, or write objective: {{metric: dev/{sweep.fusion.select}}}"
+            f"would be ranked by a value that is not their best; set it to {first.select!r}, "
+            f"leave it out, or write objective: {{metric: dev/{sweep.fusion.select}}}"
         )
     if any("fusion.select" in (name, *entry.tie) for name, entry in sweep.search_space.entries):
         raise SweepError(
