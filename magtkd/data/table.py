@@ -22,6 +22,7 @@ from magtkd.data.columns import (
     feature_matrix,
     feature_widths,
 )
+from magtkd.errors import shorten
 
 __all__ = [
     "MODALITIES",
@@ -122,7 +123,10 @@ def _ignored(table: pa.Table) -> Iterator[str]:
     for name in table.column_names:
         if name not in SCHEMA.names:
             absent = [known for known in SCHEMA.names if known not in table.column_names]
-            yield f"column {name!r} is not in the schema and is ignored{nearest(name, absent)}"
+            yield (
+                f"column {shorten(name)!r} is not in the schema and is "
+                f"ignored{nearest(name, absent)}"
+            )
 
 
 def _notes(table: pa.Table, train: pa.Table, labels: tuple[str, ...]) -> Iterator[str]:
@@ -132,7 +136,7 @@ def _notes(table: pa.Table, train: pa.Table, labels: tuple[str, ...]) -> Iterato
     if "test" not in splits:
         yield "no test split; there will be nothing to reveal"
     if len(labels) == 1:
-        yield f"train has a single label, {labels[0]!r}; there is nothing to classify"
+        yield f"train has a single label, {shorten(labels[0])!r}; there is nothing to classify"
     num_unlabelled = table["label"].null_count
     if num_unlabelled:
         yield (

@@ -19,11 +19,12 @@ from magtkd.data.formats.conversion import (
     note_of_test,
     read_csv,
     settle,
+    whole_number,
 )
 from magtkd.data.formats.meld import find_seconds
 from magtkd.data.formats.repair import repair_text
 from magtkd.data.paths import inside
-from magtkd.errors import DataError
+from magtkd.errors import DataError, shorten
 
 __all__ = ["find_emorynlp", "read_emorynlp"]
 
@@ -103,7 +104,9 @@ def _row(values: dict[str, str], split: str, place: str) -> dict[str, Any]:
     )
     label = values["label"].strip().lower()
     if label not in LABELS:
-        raise DataError(f"{place}: Emotion: {values['label']!r} is none of {', '.join(LABELS)}")
+        raise DataError(
+            f"{place}: Emotion: {shorten(values['label'])!r} is none of {', '.join(LABELS)}"
+        )
     return {
         "split": split,
         # The numbering of scenes may restart in each file, as MELD's dialogues are.
@@ -120,9 +123,11 @@ def _row(values: dict[str, str], split: str, place: str) -> dict[str, Any]:
 
 def _number(text: str, column: str, place: str) -> int:
     try:
-        return int(text)
+        return whole_number(text)
     except ValueError:
-        raise DataError(f"{place}: {column}: {text!r} is not a whole number; correct it") from None
+        raise DataError(
+            f"{place}: {column}: {shorten(text)!r} is not a whole number; correct it"
+        ) from None
 
 
 def _speaker(text: str) -> str:

@@ -42,7 +42,7 @@ from magtkd.data.formats.first_stage import (
 from magtkd.data.formats.labels import FOUR_CLASSES, FOUR_NOTE, ORDERS, label_names
 from magtkd.data.formats.pickles import read_pickle
 from magtkd.data.formats.repair import repair_text
-from magtkd.errors import DataError
+from magtkd.errors import DataError, shorten
 
 __all__ = ["TEXT_CHOICES", "find_features", "read_features"]
 
@@ -217,10 +217,12 @@ def _features(
 def _choose_text(texts: list[Matrix], choice: str | None, source: Path) -> tuple[Matrix, str]:
     if len(texts) == 1:
         if choice is not None:
-            raise DataError(f"{source}: --text {choice}: it has one text feature; leave --text out")
+            raise DataError(
+                f"{source}: --text {shorten(choice)}: it has one text feature; leave --text out"
+            )
         return texts[0], "one text feature"
-    if choice not in {None, *TEXT_CHOICES}:
-        raise DataError(f"{source}: --text {choice}: choose {', '.join(TEXT_CHOICES)}")
+    if choice is not None and choice not in TEXT_CHOICES:
+        raise DataError(f"{source}: --text {shorten(choice)}: choose {', '.join(TEXT_CHOICES)}")
     choice = choice or "roberta1"
     if choice == "concat":
         return np.concatenate(texts, axis=1), "text features: all four, side by side"

@@ -15,14 +15,21 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from magtkd.data.columns import SPLITS
-from magtkd.data.formats.conversion import Conversion, Options, make_table, read_csv, settle
+from magtkd.data.formats.conversion import (
+    Conversion,
+    Options,
+    make_table,
+    read_csv,
+    settle,
+    whole_number,
+)
 from magtkd.data.formats.iemocap import rename_label
 from magtkd.data.formats.labels import IEMOCAP, IEMOCAP_OTHERS
 from magtkd.data.formats.meld import find_seconds
 from magtkd.data.formats.repair import repair_text
 from magtkd.data.paths import inside
 from magtkd.data.speakers import session_name
-from magtkd.errors import DataError
+from magtkd.errors import DataError, shorten
 
 __all__ = ["find_media_csv", "read_media_csv"]
 
@@ -161,7 +168,7 @@ def _read_split(path: Path, split: str) -> Iterator[Row]:
         yield {
             "split": split,
             "dialogue_id": f"{split}/{dialogue}",
-            "utterance_id": int(number) if number.isdecimal() else count[dialogue],
+            "utterance_id": _number(number, count[dialogue]),
             "speaker": repair_text(values["speaker"]).strip(),
             "text": repair_text(values["text"]).strip(),
             "label": repair_text(values["label"]).strip().lower(),
@@ -173,6 +180,13 @@ def _read_split(path: Path, split: str) -> Iterator[Row]:
         count[dialogue] += 1
 
 
+def _number(text: str, otherwise: int) -> int:
+    try:
+        return whole_number(text)
+    except (ValueError, OverflowError):  # IEMOCAP's ids
+        return otherwise
+
+
 def _seconds(text: str, column: str, place: str) -> float:
     found = find_seconds(text)
     if found is not None:
@@ -181,7 +195,8 @@ def _seconds(text: str, column: str, place: str) -> float:
         return float(text)
     except ValueError:
         raise DataError(
-            f"{place}: {column}: {text!r} is neither seconds nor a time such as 00:20:57,256"
+            f"{place}: {column}: {shorten(text)!r} is neither seconds nor a time such as "
+            "00:20:57,256"
         ) from None
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from magtkd.data.columns import SCHEMA, SPLITS
-from magtkd.data.formats.conversion import make_table
+from magtkd.data.formats.conversion import make_table, whole_number
 from magtkd.data.formats.delimited import find_delimiter, is_blank
 from magtkd.data.formats.labels import ORDERS
 from magtkd.data.formats.repair import decode_bytes, repair_text
-from magtkd.errors import DataError
+from magtkd.errors import DataError, shorten
 
 __all__ = ["BROKEN_CLIPS", "csv_path", "file_name", "find_seconds", "read_meld"]
 
@@ -149,17 +149,18 @@ def _label(text: str, place: str) -> str:
     label = repair_text(text).strip().lower()
     if label not in ORDERS["meld"]:
         raise DataError(
-            f"{place}: Emotion: {text[:40]!r} is none of {', '.join(ORDERS['meld'])}; correct it"
+            f"{place}: Emotion: {shorten(text)!r} is none of {', '.join(ORDERS['meld'])}; "
+            "correct it"
         )
     return label
 
 
 def _number(values: dict[str, str], name: str, place: str) -> int:
     try:
-        return int(values[name])
+        return whole_number(values[name])
     except ValueError:
         raise DataError(
-            f"{place}: {name}: {values[name][:40]!r} is not a whole number: {_CUT}"
+            f"{place}: {name}: {shorten(values[name])!r} is not a whole number: {_CUT}"
         ) from None
 
 
@@ -167,7 +168,8 @@ def _seconds(values: dict[str, str], name: str, place: str) -> float:
     found = find_seconds(values[name])
     if found is None:
         raise DataError(
-            f"{place}: {name}: {values[name][:40]!r} is not a time such as 00:20:57,256; correct it"
+            f"{place}: {name}: {shorten(values[name])!r} is not a time such as 00:20:57,256; "
+            "correct it"
         )
     return found
 
