@@ -82,7 +82,9 @@ def _table_columns(rows: Sequence[TrialRow]) -> dict[str, list[str]]:
             columns[f"{split} {name}"] = [_metric(getattr(row, split), key) for row in rows]
     for names in _value_columns(rows):
         header = names[0] + "".join(f" = {_short(name, names[0])}" for name in names[1:])
-        columns[header] = [_cell(row.values.get(names[0])) for row in rows]
+        columns[header] = [
+            _cell(row.values[names[0]]) if names[0] in row.values else "" for row in rows
+        ]
     return columns
 
 
@@ -115,11 +117,18 @@ def _metric(scores: Scores | None, name: str) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "" if value is None else str(value)
+    return "null" if value is None else str(value)
 
 
 def _write_csv(rows: Sequence[TrialRow], stream: IO[str]) -> None:
     columns = _columns(rows)
+    for name, cells in columns.items():
+        value = name.removeprefix("values.")
+        if value != name:  # a null that was chosen is no value that is not there
+            pairs = zip(rows, cells, strict=True)
+            columns[name] = [
+                "null" if cell is None and value in row.values else cell for row, cell in pairs
+            ]
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
