@@ -70,10 +70,11 @@ def reason(details: ErrorDetails, section: type[BaseModel]) -> str:
     return f"{message[0].lower()}{message[1:]}{got}"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known name, or nothing where none is near."""
+def nearest(name: str, known: Iterable[str], least: float = 0.5) -> str:
+    """`; did you mean 'x'?` for the nearest known name, or nothing where none is near: `least` is
+    the likeness (difflib's ratio, from 0 to 1) that it needs."""
     # No known name is as long as some values are, and the comparison takes time by their lengths.
-    found = difflib.get_close_matches(name[:MAX_SHOWN], list(known), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name[:MAX_SHOWN], list(known), n=1, cutoff=least)
     return f"; did you mean {shorten(found[0])!r}?" if found else ""
 
 
