@@ -22,7 +22,7 @@ from magtkd.data.columns import (
     feature_matrix,
     feature_widths,
 )
-from magtkd.errors import shorten
+from magtkd.errors import and_more, shorten
 
 __all__ = [
     "MODALITIES",
@@ -34,6 +34,13 @@ __all__ = [
     "sort_table",
     "validate_table",
 ]
+
+
+_MONTH = "(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+# Errors of formulas, and numbers such as 11/16 that were taken for dates.
+_OF_A_SPREADSHEET = (
+    rf"^(#(NAME|REF|VALUE|DIV/0|N/A|NULL|NUM)[?!]?|[0-9]{{1,2}}-{_MONTH}|{_MONTH}-[0-9]{{2,4}})$"
+)
 
 
 @dataclass(frozen=True)
@@ -149,6 +156,11 @@ def _notes(table: pa.Table, train: pa.Table, labels: tuple[str, ...]) -> Iterato
     num_empty = pc.sum(pc.equal(pc.utf8_trim_whitespace(table["text"]), "")).as_py()
     if num_empty:
         yield f"{num_empty} of {table.num_rows} utterances have no text"
+    texts = pc.utf8_trim_whitespace(table["text"])
+    damaged = pc.unique(texts.filter(pc.match_substring_regex(texts, _OF_A_SPREADSHEET)))
+    if len(damaged):
+        shown = and_more(damaged.to_pylist(), 5)
+        yield f"texts that a spreadsheet seems to have changed: {shown}; look them up"
     num_lost = pc.sum(pc.match_substring(table["text"], "\ufffd")).as_py()
     if num_lost:
         yield f"{num_lost} texts have U+FFFD in place of a character that was lost"

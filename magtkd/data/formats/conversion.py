@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from magtkd.data.columns import SCHEMA
-from magtkd.data.formats.delimited import find_delimiter, is_blank, read_bytes
+from magtkd.data.delimited import find_delimiter, is_blank, read_bytes
 from magtkd.data.formats.repair import decode_bytes, whole_characters
 from magtkd.errors import DataError, and_more, first_line, shorten
 

@@ -16,6 +16,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from magtkd.data.columns import REQUIRED
 from magtkd.data.describe import describe, render
 from magtkd.data.formats.conversion import (
     Conversion,
@@ -138,7 +139,8 @@ def find_format(source: str | Path) -> str:
     wanted = "; ".join(f"{name}: {form.looks_for}" for name, form in FORMATS.items())
     raise DataError(
         f"{source}: no known format; found {_entries(source)}{_suggest(source, FORMATS)}; looked "
-        f"for {wanted}"
+        f"for {wanted}; of anything else, write a .csv with the columns {', '.join(REQUIRED)} "
+        "(docs/formats.md)"
     )
 
 

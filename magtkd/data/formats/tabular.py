@@ -17,14 +17,14 @@ import numpy as np
 import pyarrow as pa
 
 from magtkd.data.columns import FEATURES, REQUIRED, SCHEMA
-from magtkd.data.formats.conversion import Conversion, Options, whole_number
-from magtkd.data.formats.delimited import (
+from magtkd.data.delimited import (
     encoding_of,
     find_delimiter,
     is_blank,
     plain_suffix,
     read_bytes,
 )
+from magtkd.data.formats.conversion import Conversion, Options, whole_number
 from magtkd.data.formats.repair import whole_characters
 from magtkd.errors import DataError, and_more, shorten
 
@@ -124,7 +124,8 @@ def _check_columns(source: Path, columns: Record, num_rows: int) -> None:
         raise DataError(
             f"{source}: lacks the column {absent[0]}; it has {and_more(columns, 20) or 'none'} "
             "of the "
-            f"schema's, and {', '.join(REQUIRED)} are needed"
+            f"schema's, and {', '.join(REQUIRED)} are needed (docs/formats.md); of a release, give "
+            "the folder"
         )
     if num_rows and "text" not in columns:
         columns["text"] = [""] * num_rows
