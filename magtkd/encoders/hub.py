@@ -76,7 +76,7 @@ def load_pretrained(place: str, encoder: str, loader: str, *, way_out: str, **op
     except Exception as error:
         reason = first_line(error).rstrip(".")
         built_in = ("features", "tiny", "minilm") if place.startswith("teacher") else ("features",)
-        hint = nearest(encoder, built_in, least=0.75)
+        hint = nearest(encoder, built_in, least=0.75) if encoder not in built_in else ""
         raise ConfigError(
             f"{place}: cannot load {shorten(encoder)!r} ({reason}){hint or f'; {way_out}'}"
         ) from error

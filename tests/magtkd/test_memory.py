@@ -20,7 +20,9 @@ MakeConfig = Callable[..., Config]
 def test_a_stage_that_does_not_fit_is_named_with_its_sizes(
     tmp_path: Path, tiny_config: MakeConfig
 ) -> None:
-    config = tiny_config({"audio.hidden_dim": 2**45, "audio.batch_size": 13})  # weights of 1 PB
+    config = tiny_config({"audio.batch_size": 13})
+    audio = config.audio.model_copy(update={"hidden_dim": 2**45})  # weights of 1 PB, out of bounds
+    config = config.model_copy(update={"audio": audio})
     message = (
         r"^audio: out of memory with batch_size 13, hidden_dim 35184372088832, encoder features: "
         r".*allocate.*; lower audio\.batch_size, with audio\.accumulation raised"

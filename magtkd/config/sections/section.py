@@ -18,8 +18,8 @@ from magtkd.reading import EVERYTHING, Choice, Given, Reads, Why
 __all__ = ["Positive", "Rate", "Section", "Temperature", "Weight", "Width", "without"]
 
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
-Width = Annotated[int, Field(ge=1, le=2**16)]
-"""Of features: the square of the largest, in float32, is all the memory of a machine."""
+Width = Annotated[int, Field(ge=1, le=2**24)]
+"""Of features: weights of the square of the largest, in float32, are a petabyte."""
 Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -25,7 +25,9 @@ from magtkd.data.formats.conversion import (
     keep_labelled,
     refuse_unused,
 )
+from magtkd.data.formats.dailydialog import find_dailydialog, read_dailydialog
 from magtkd.data.formats.emorynlp import find_emorynlp, read_emorynlp
+from magtkd.data.formats.erc_json import find_erc_json, read_erc_json
 from magtkd.data.formats.feature_pickles import find_features, read_features
 from magtkd.data.formats.iemocap import find_iemocap, read_iemocap
 from magtkd.data.formats.labels import IEMOCAP_FOUR
@@ -67,6 +69,15 @@ FORMATS = {
         _WITH_CLASSES,
     ),
     "emorynlp": Format("a folder with emorynlp_train_final.csv", find_emorynlp, read_emorynlp),
+    "erc-json": Format(
+        "a folder with train_data.json", find_erc_json, read_erc_json, frozenset({"unlabelled"})
+    ),
+    "dailydialog": Format(
+        "a folder with train/dialogues_train.txt",
+        find_dailydialog,
+        read_dailydialog,
+        frozenset(),
+    ),
     "features": Format(
         "a pickle of features, or a folder with first_stage_train_features.pkl",
         find_features,

@@ -26,6 +26,7 @@ __all__ = [
     "csv_path",
     "file_name",
     "find_seconds",
+    "is_dyadic",
     "meld_speaker",
     "read_meld",
 ]
@@ -54,6 +55,7 @@ _CUT = (
     "distributes it"
 )
 _TIME = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{1,3})")
+_DYADIC = "_dya.csv"
 _TABLE_COLUMNS = SCHEMA.names[:8]
 Row = tuple[str, str, int, str, str, str, float, float]
 
@@ -64,9 +66,17 @@ def file_name(split: str) -> str:
 
 
 def csv_path(folder: Path, split: str) -> Path:
-    """Where a split's file is: in the folder itself, or in one with the split's name."""
-    nested = folder / split / file_name(split)
-    return nested if os.path.exists(nested) else folder / file_name(split)
+    """Where a split's file is: in the folder itself, or in one with the split's name; or that of
+    `MELD_Dyadic`, whose names end in `_dya`."""
+    plain = folder / file_name(split)
+    places = (folder / split / plain.name, plain, folder / f"{plain.stem}{_DYADIC}")
+    return next((place for place in places if os.path.exists(place)), plain)
+
+
+def is_dyadic(folder: Path) -> bool:
+    """Whether a folder has MELD's conversations of two speakers, which share utterances and have
+    numbers of their own, so that clips are not found by them."""
+    return csv_path(folder, "train").name.endswith(_DYADIC)
 
 
 def read_meld(
@@ -90,7 +100,10 @@ def read_meld(
     for split in SPLITS:
         rows += _read_split(csv_path(Path(folder), split), split, repairs)
     table = make_table([dict(zip(_TABLE_COLUMNS, row, strict=True)) for row in rows], folder)
-    return table, (*repairs.notes(), *_warnings(rows, warn_of_clips))
+    return table, (
+        *repairs.notes(),
+        *_warnings(rows, warn_of_clips and not is_dyadic(Path(folder))),
+    )
 
 
 def _read_split(path: Path, split: str, repairs: Repairs) -> list[Row]:
