@@ -156,9 +156,9 @@ def first_line(error: BaseException, max_length: int = 300) -> str:
 
 
 def and_more(names: Iterable[str], max_shown: int, separator: str = ", ") -> str:
-    """The first names, separated, and how many more there are; a separator other than the comma
-    is also before that count."""
-    every = [shorten(name) for name in names]
+    """The first names, separated, and how many more there are. Another separator than the comma is
+    for sentences, which are not cut, and is before that count too."""
+    every = [shorten(name) if separator == ", " else name for name in names]
     more = len(every) - max_shown
     shown = separator.join(every[:max_shown])
     if more <= 0:

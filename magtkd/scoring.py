@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from magtkd.config import nearest
 from magtkd.data import NO_LABEL, list_matrix, read_metadata
-from magtkd.errors import DataError
+from magtkd.errors import DataError, shorten
 from magtkd.metrics import Scores, classification_metrics, with_label
 
 __all__ = ["check_label", "score_split"]
@@ -52,7 +52,7 @@ def check_label(place: str, label: str, data: pa.Table) -> None:
     labels = [names[index] for index in sorted(found) if index != NO_LABEL]
     if label in labels:
         return
-    lacks = f"the table has no label {label[:80]!r}{nearest(label, names)}"
+    lacks = f"the table has no label {shorten(label)!r}{nearest(label, names)}"
     if label in names:
         lacks = f"dev has no utterance {label!r}, which makes its F1 0"
     raise DataError(f"{place}: {lacks}; dev has {', '.join(labels)}")

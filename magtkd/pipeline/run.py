@@ -9,6 +9,7 @@ from pathlib import Path
 
 from magtkd.config import Config, Resources
 from magtkd.data import Corpus, read_corpus
+from magtkd.errors import shorten
 from magtkd.metrics import Report
 from magtkd.pipeline.members import DATA, find_stage
 from magtkd.pipeline.plan import Plan, describe_stage, make_plan
@@ -152,7 +153,7 @@ def _check_labels(config: Config, plan: Plan, data: Artifact) -> None:
     for stage in plan.keys:
         label = getattr(find_stage(stage).section(config), "selected_label", None)
         if label is not None:
-            check_label(f"{stage}.select: 'f1/{label[:80]}'", label, data.table)
+            check_label(f"{stage}.select: 'f1/{shorten(label)}'", label, data.table)
 
 
 def _use_threads(resources: Resources | None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from magtkd.config import names_of
 from magtkd.data import Corpus, prepare, read_corpus
-from magtkd.errors import DataError, InputError, SweepError
+from magtkd.errors import DataError, InputError, SweepError, shorten
 from magtkd.pipeline import Source, given_settings, source_of, unread_lines, unread_names
 from magtkd.scoring import check_label
 from magtkd.store import Store
@@ -54,7 +54,7 @@ def check_labels(sweep: SweepConfig, corpus: Corpus) -> None:
         SweepError: one is missing.
     """
     wanted = {
-        f"objective.metric: {one.metric[:80]!r}": one.label
+        f"objective.metric: {shorten(one.metric)!r}": one.label
         for one in sweep.objective
         if one.label is not None
     }
@@ -68,7 +68,7 @@ def check_labels(sweep: SweepConfig, corpus: Corpus) -> None:
         ]
         for select in (getattr(sweep, stage).select, *searched):
             if select.startswith("f1/"):
-                wanted.setdefault(f"{name}: {select[:80]!r}", select.removeprefix("f1/"))
+                wanted.setdefault(f"{name}: {shorten(select)!r}", select.removeprefix("f1/"))
     if not wanted:
         return
     table = prepare(corpus, sweep.data, sweep.seed)  # as the trials see it, dev carved out included

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from magtkd.config import declared
 from magtkd.config.reasons import nearest
 from magtkd.config.sections.section import Positive, Rate, Section, Weight, Width
+from magtkd.errors import shorten
 from magtkd.reading import Choice
 from magtkd.schedules import SCHEDULES
 
@@ -78,7 +79,7 @@ class TrainingSection(Section):
             return select
         known = (*DEV_METRICS, "f1/<label>")
         hint = nearest(select, known)
-        raise ValueError(f"{select[:80]!r}: no such metric{hint}; known are {', '.join(known)}")
+        raise ValueError(f"{shorten(select)!r}: no such metric{hint}; known are {', '.join(known)}")
 
     def at_epoch(self, epoch: int) -> Self:
         """The section as it is in this epoch (from 1)."""
