@@ -283,3 +283,29 @@ def test_what_cannot_be_written_is_named(rows: list[TrialRow], tmp_path: Path) -
         write_trials(rows, "xml")  # type: ignore[arg-type]
     with pytest.raises(StorageError, match="cannot write: No such file"):
         write_trials(rows, "csv", tmp_path / "none" / "trials.csv")
+
+
+def test_a_null_that_was_chosen_is_not_an_empty_cell() -> None:
+    searched = [{"audio.distill": None}, {"audio.distill": '{"rank": 2}'}, {}]
+    rows = [
+        TrialRow(
+            sweep="a",
+            trial=number,
+            state=TrialStatus.FAILED,
+            values=values,
+            dev=None,
+            test=None,
+            stages={},
+        )
+        for number, values in enumerate(searched)
+    ]
+    table, sheet = io.StringIO(), io.StringIO()
+    write_trials(rows, "table", table)
+    write_trials(rows, "csv", sheet)
+    assert [line.split()[2:] for line in table.getvalue().splitlines()[1:]] == [
+        ["null"],
+        ['{"rank":', "2}"],
+        [],
+    ]
+    cells = [row["values.audio.distill"] for row in csv.DictReader(io.StringIO(sheet.getvalue()))]
+    assert cells == ["null", '{"rank": 2}', ""]
