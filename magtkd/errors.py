@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 __all__ = [
+    "MAX_SHOWN",
     "ArtifactError",
     "ConfigError",
     "DataError",
@@ -42,6 +43,7 @@ __all__ = [
     "TrackingError",
     "and_more",
     "first_line",
+    "shorten",
 ]
 
 
@@ -138,6 +140,15 @@ class StageMemoryError(MagtkdError):
     """A stage did not fit into memory; the message has the sizes that decide."""
 
 
+MAX_SHOWN = 80
+"""Characters of a user's value that a message shows."""
+
+
+def shorten(text: str) -> str:
+    """A value as a message shows it: cut where it is long."""
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+
+
 def first_line(error: BaseException, max_length: int = 300) -> str:
     """The first line of an error's message, or the name of its type where it has none."""
     lines = str(error).strip().splitlines()
@@ -147,7 +158,7 @@ def first_line(error: BaseException, max_length: int = 300) -> str:
 def and_more(names: Iterable[str], max_shown: int, separator: str = ", ") -> str:
     """The first names, separated, and how many more there are; a separator other than the comma
     is also before that count."""
-    every = list(names)
+    every = [shorten(name) for name in names]
     more = len(every) - max_shown
     shown = separator.join(every[:max_shown])
     if more <= 0:

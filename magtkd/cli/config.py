@@ -23,7 +23,7 @@ from magtkd.config import (
     read_config_file,
     section_of,
 )
-from magtkd.errors import ConfigError
+from magtkd.errors import ConfigError, shorten
 
 __all__ = ["make_config_app"]
 
@@ -80,7 +80,7 @@ def _print_values(config: Config, section: str | None, *, as_json: bool) -> None
         if not chosen:
             known = sorted({name.split(".")[0] for name, _, _ in rows})
             raise ConfigError(
-                f"section {section!r}: no such section or name{nearest(section, known)}; "
+                f"section {shorten(section)!r}: no such section or name{nearest(section, known)}; "
                 f"sections are {', '.join(known)}"
             )
         rows = chosen

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from magtkd.config.names import names_of, sections_of
 from magtkd.config.reasons import nearest, reason
 from magtkd.config.sections import Config
-from magtkd.errors import ConfigError, and_more
+from magtkd.errors import ConfigError, and_more, shorten
 
 __all__ = ["validate", "with_values"]
 
@@ -39,7 +39,7 @@ def _one_line(model: type[BaseModel], error: ValidationError) -> str:
     first = details[0]
     place, owner = _locate(model, first["loc"])
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    where = ".".join(place) or "configuration"
+    where = shorten(".".join(place)) or "configuration"
     if first["type"] == "extra_forbidden":
         known = list(owner.model_fields)
         near = nearest(place[-1], known) or _elsewhere(model, place[-1])
@@ -105,7 +105,7 @@ def with_values(config: ConfigT, values: Mapping[str, Any], *, source: str = "va
             node = node[parent]
         if not isinstance(node, dict):
             raise ConfigError(
-                _at(source, f"{name}: no such name{nearest(name, names_of(type(config)))}")
+                _at(source, f"{shorten(name)}: no such name{nearest(name, names_of(type(config)))}")
             )
         node[last] = value
     changed = validate(type(config), tree, source)

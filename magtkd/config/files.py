@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +12,11 @@ from typing import Any, TypeVar, overload
 
 import yaml
 from pydantic import BaseModel
+from yaml.error import MarkedYAMLError
 
 from magtkd.config.checks import validate
 from magtkd.config.sections import Config
-from magtkd.errors import ConfigError, first_line
+from magtkd.errors import ConfigError, first_line, shorten
 
 __all__ = ["dump_yaml", "file_schema", "load_config", "read_config_file"]
 
@@ -25,6 +28,52 @@ _PATHS = {("data", "path"), ("data", "media"), ("fusion", "initial")}
 
 # OmegaConf is loaded where it is used: it is a third of what a trial's process, which reads no
 # file, imports beside Ray.
+
+
+DEEPEST = 100
+"""Levels that a file has, and files that extend each other: more are a mistake, and would exhaust
+the stack."""
+_ODD_NUMBERS = re.compile(
+    r"""[-+]?0[0-9_]+                                 # 010 is 8 in YAML 1.1, and 10 in YAML 1.2
+    |   [-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?   # 1:30 is 90 in YAML 1.1""",
+    re.VERBOSE,
+)
+
+
+class _OddError(MarkedYAMLError):  # type: ignore[misc]
+    """Valid YAML that is refused all the same."""
+
+
+def _check_tokens(text: str) -> None:
+    """Refuse what would be read as something else, or could not be read at all.
+
+    Raises:
+        YAMLError: the text is no YAML, too deep, or has a number that versions of YAML differ on.
+    """
+    depth = 0
+    for token in yaml.scan(text):
+        if isinstance(token, _STARTS):
+            depth += 1
+        elif isinstance(token, _ENDS):
+            depth -= 1
+        problem = f"it is nested deeper than {DEEPEST} levels" if depth > DEEPEST else None
+        is_plain = isinstance(token, yaml.ScalarToken) and token.plain
+        if is_plain and _ODD_NUMBERS.fullmatch(token.value):
+            problem = (
+                f"{shorten(token.value)} is another number in each version of YAML; write it "
+                "without a leading 0 or colons, or quote it"
+            )
+        if problem:
+            raise _OddError(problem=problem, problem_mark=token.start_mark)
+
+
+_STARTS = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+_ENDS = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -39,12 +88,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"{path}: cannot read the configuration: {reason}; give the path of a YAML file"
         ) from None
     try:
+        _check_tokens(text)
         tree = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=True)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or first_line(error)
-        raise ConfigError(f"{path}{line}: not valid YAML: {problem}") from None
+        what = "" if isinstance(error, _OddError) else "not valid YAML: "
+        raise ConfigError(f"{path}{line}: {what}{problem}") from None
     except (OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"{path}: {first_line(error)}") from None
     except OSError:  # OmegaConf's word for a file that is one number
@@ -78,8 +129,14 @@ def read_config_file(path: str | Path, _seen: tuple[Path, ...] = ()) -> dict[str
     """
     path = Path(path)
     if path.resolve() in _seen:
-        chain = " -> ".join(str(seen) for seen in (*_seen, path.resolve()))
+        files = [str(seen) for seen in (*_seen, path.resolve())]
+        chain = " -> ".join([*files[:5], *(["..."] if len(files) > 5 else [])])
         raise ConfigError(f"{path}: extends itself: {chain}")
+    if len(_seen) >= DEEPEST:
+        raise ConfigError(
+            f"{path}: it is the last of more than {DEEPEST} files that extend each "
+            "other; put their values into fewer files"
+        )
     tree = _read_yaml(path)
     base = tree.pop("extends", None)
     for section, name in _PATHS:
@@ -89,10 +146,10 @@ def read_config_file(path: str | Path, _seen: tuple[Path, ...] = ()) -> dict[str
     if base is None:
         return tree
     if not isinstance(base, str):
-        raise ConfigError(f"{path}: extends: {base!r} is not the name of a file")
+        raise ConfigError(f"{path}: extends: {shorten(repr(base))} is not the name of a file")
     base_path = path.parent / base
-    if not base_path.is_file():
-        raise ConfigError(f"{path}: extends: there is no file {base_path}")
+    if not os.path.isfile(base_path):  # pathlib raises for names that are too long
+        raise ConfigError(f"{path}: extends: there is no file {shorten(str(base_path))}")
     parent = read_config_file(base_path, (*_seen, path.resolve()))
     # Spaces are whole: a sweep that extends another and names a space means only that space.
     if "space" in tree:
@@ -130,7 +187,7 @@ def load_config(
     for override in overrides:
         key, equals, raw = override.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"override {override!r}: write it as key=value")
+            raise ConfigError(f"override {shorten(override)!r}: write it as key=value")
         value = _override_value(override, raw)
         if tuple(key.strip().split(".")) in _PATHS and isinstance(value, str):
             value = str(Path(value).expanduser().resolve())
@@ -141,7 +198,9 @@ def load_config(
             if child is None:
                 child = node[parent] = {}
             if not isinstance(child, dict):
-                raise ConfigError(f"override {override!r}: {parent} is a value, not a section")
+                raise ConfigError(
+                    f"override {shorten(override)!r}: {shorten(parent)} is a value, not a section"
+                )
             node = child
         node[last] = value
     return validate(model, tree, str(path or "configuration"))
@@ -153,10 +212,14 @@ def _override_value(override: str, raw: str) -> Any:
 
     # OmegaConf reads `1e-4` as a number, plain YAML as a string.
     try:
+        _check_tokens(raw)
         parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={raw}"]), resolve=True)
+    except _OddError as error:
+        raise ConfigError(f"override {shorten(override)!r}: {error.problem}") from None
     except (yaml.YAMLError, OmegaConfBaseException, ValueError):
         raise ConfigError(
-            f"override {override!r}: the value is not valid YAML; quote it, or write null, a "
+            f"override {shorten(override)!r}: the value is not valid YAML; quote it, or write "
+            "null, a "
             "number, [a list] or {a: mapping}"
         ) from None
     return typing.cast(dict[str, Any], parsed)["value"]

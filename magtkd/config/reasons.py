@@ -10,10 +10,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-__all__ = ["nearest", "reason"]
+from magtkd.errors import MAX_SHOWN, shorten
 
-MAX_SHOWN = 80
-"""Characters of a refused value that a message shows."""
+__all__ = ["nearest", "reason"]
 
 _WANTED = {
     "greater_than_equal": ">= {ge}",
@@ -71,10 +70,12 @@ def reason(details: ErrorDetails, section: type[BaseModel]) -> str:
     return f"{message[0].lower()}{message[1:]}{got}"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known name, or nothing where none is near."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
+def nearest(name: str, known: Iterable[str], least: float = 0.5) -> str:
+    """`; did you mean 'x'?` for the nearest known name, or nothing where none is near: `least` is
+    the likeness (difflib's ratio, from 0 to 1) that it needs."""
+    # No known name is as long as some values are, and the comparison takes time by their lengths.
+    found = difflib.get_close_matches(name[:MAX_SHOWN], list(known), n=1, cutoff=least)
+    return f"; did you mean {shorten(found[0])!r}?" if found else ""
 
 
 def _choices_of(section: type[BaseModel], name: int | str) -> tuple[str, ...]:
@@ -94,8 +95,7 @@ def _plain(bound: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """A value as in YAML where that differs from Python's, cut to `MAX_SHOWN` characters."""
+    """A value as in YAML where that differs from Python's."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+    return shorten(repr(value))

@@ -18,7 +18,7 @@ from magtkd.data.columns import (
     feature_matrix,
     feature_widths,
 )
-from magtkd.errors import DataError
+from magtkd.errors import DataError, and_more, shorten
 
 __all__ = ["check_content"]
 
@@ -41,7 +41,7 @@ def check_content(table: pa.Table, source: str) -> None:
 
 def _place(table: pa.Table, row: int) -> str:
     split, dialogue, utterance = (table.column(name)[row].as_py() for name in REQUIRED[:3])
-    return f"split {split}, dialogue {dialogue}, utterance {utterance}"
+    return f"split {split}, dialogue {shorten(dialogue)}, utterance {utterance}"
 
 
 def _check_not_empty(table: pa.Table, source: str) -> None:
@@ -66,11 +66,11 @@ def _check_splits(table: pa.Table, source: str) -> None:
     unknown = [split for split in given if split not in SPLITS]
     if unknown:
         raise DataError(
-            f"{source}: column split: {unknown[0]!r} is unknown; rename it to one of "
+            f"{source}: column split: {shorten(unknown[0])!r} is unknown; rename it to one of "
             f"{', '.join(SPLITS)}"
         )
     if "train" not in given:
-        raise DataError(f"{source}: has no train split, only {', '.join(given)}; add one")
+        raise DataError(f"{source}: has no train split, only {and_more(given, 3)}; add one")
 
 
 def _check_duplicates(table: pa.Table, source: str) -> None:
@@ -96,9 +96,9 @@ def _check_one_split_each(table: pa.Table, source: str) -> None:
         splits = pairs.filter(pc.equal(pairs["dialogue_id"], dialogue))["split"].to_pylist()
         names = sorted(splits, key=SPLITS.index)
         raise DataError(
-            f"{source}: dialogue {dialogue} is in {' and '.join(names)} ({len(torn)} such "
+            f"{source}: dialogue {shorten(dialogue)} is in {' and '.join(names)} ({len(torn)} such "
             "dialogues); if they are different ones, make dialogue_id unique, such as "
-            f"{names[0]}/{dialogue}"
+            f"{names[0]}/{shorten(dialogue)}"
         )
 
 
@@ -144,6 +144,6 @@ def _check_labels(table: pa.Table, source: str) -> None:
         first = int(pc.index(unseen, True).as_py())
         label = table.column("label")[first].as_py()
         raise DataError(
-            f"{source}: label {label!r} at {_place(table, first)} does not occur in train "
+            f"{source}: label {shorten(label)!r} at {_place(table, first)} does not occur in train "
             f"({count} such utterances); merge, drop or move them"
         )

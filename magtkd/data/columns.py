@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from magtkd.errors import DataError, first_line
+from magtkd.errors import DataError, and_more, first_line, shorten
 
 __all__ = [
     "FEATURES",
@@ -85,7 +85,7 @@ def _check_names(names: list[str], source: str) -> None:
     if missing:
         raise DataError(
             f"{source}: lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
-            f"it has {', '.join(names) or 'none'}; rename or add (text may be empty)"
+            f"it has {and_more(names, 20) or 'none'}; rename or add (text may be empty)"
         )
     twice = [name for name in SCHEMA.names if names.count(name) > 1]
     if twice:
@@ -117,7 +117,8 @@ def _conform_column(field: pa.Field, array: pa.Array, source: str) -> pa.Array:
         return array.cast(field.type)
     if not _is_readable(field.type, array.type):
         raise DataError(
-            f"{source}: column {field.name}: its type is {array.type}; cast it to {field.type}"
+            f"{source}: column {field.name}: its type is {shorten(str(array.type))}; cast it to "
+            f"{field.type}"
         )
     try:
         return array.cast(field.type)
@@ -160,7 +161,7 @@ def _check_feature_type(name: str, given: pa.DataType, source: str) -> None:
     lists = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
     if not (any(is_list(given) for is_list in lists) and pa.types.is_floating(given.value_type)):
         raise DataError(
-            f"{source}: column {name}: its type is {given}; "
+            f"{source}: column {name}: its type is {shorten(str(given))}; "
             "cast it to a fixed_size_list of float32, or leave the column out"
         )
 

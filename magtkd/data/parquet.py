@@ -11,7 +11,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from magtkd.data.columns import SCHEMA
+from magtkd.data.columns import REQUIRED, SCHEMA
+from magtkd.data.delimited import (
+    encoding_of,
+    find_delimiter,
+    plain_suffix,
+    read_bytes,
+)
 from magtkd.errors import DataError, first_line
 
 __all__ = ["check_output", "has_parquet", "read_folder", "read_parquet", "write_parquet"]
@@ -45,12 +51,31 @@ def _reason(error: Exception, path: Path) -> str:
         return "it is truncated: it does not end as a Parquet file does; copy it again"
     if start != _MAGIC:
         if {suffix.lower() for suffix in path.suffixes[-2:]} & _CONVERTIBLE:
+            if _is_of_a_release(path):
+                return (
+                    "not a Parquet file, and no table by its columns; of a release, give the "
+                    f"folder: magtkd data convert {shlex.quote(str(path.parent))} --out "
+                    f"{shlex.quote(str(path.parent / 'table.parquet'))}"
+                )
             source, out = (shlex.quote(str(name)) for name in (path, path.with_suffix(".parquet")))
             return f"not a Parquet file; make one of it: magtkd data convert {source} --out {out}"
         columns = ", ".join(SCHEMA.names[:6])
         what = "not a Parquet file" if path.stat().st_size else "an empty file"
         return f"{what}; write one with the columns {columns}"
     return f"a damaged Parquet file: {first_line(error).rstrip(': ')[:120]}; write it again"
+
+
+def _is_of_a_release(path: Path) -> bool:
+    """Whether a CSV file has other columns than a table, as those of releases."""
+    if plain_suffix(path) not in {".csv", ".tsv"}:
+        return False
+    try:
+        raw = read_bytes(path)
+        header = raw.decode(encoding_of(raw), "replace").partition("\n")[0]
+    except DataError:
+        return False
+    names = {name.strip(' "\r') for name in header.split(find_delimiter(header))}
+    return bool(set(REQUIRED) - names - {"text"})
 
 
 def _ends(path: Path) -> tuple[bytes, bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PureWindowsPath
 
-from magtkd.errors import DataError
+from magtkd.errors import DataError, shorten
 
 __all__ = ["inside"]
 
@@ -37,7 +37,7 @@ def inside(root: str | Path, relative: str) -> Path:
 
 
 def _refused(root: str | Path, relative: str, why: str) -> DataError:
-    shown = ascii(relative)[:200]
+    shown = shorten(ascii(relative))
     return DataError(
         f"{root}: the path {shown} {why}", "name files below this folder, relative to it"
     )

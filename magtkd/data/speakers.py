@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from magtkd.data.columns import codes_of
-from magtkd.errors import DataError
+from magtkd.errors import DataError, shorten
 
 __all__ = ["NOBODY", "number_speakers", "numbered_name", "session_name"]
 
@@ -65,7 +65,8 @@ def _by_published_number(table: pa.Table, source: str) -> tuple[npt.NDArray[np.i
     unknown = [name for name, number in zip(names, numbers, strict=True) if number is None]
     if unknown:
         raise DataError(
-            f"{source}: data.speakers is published, but speaker {unknown[0]!r} has no published "
+            f"{source}: data.speakers is published, but speaker {shorten(unknown[0])!r} has no "
+            "published "
             f"number ({len(unknown)} of {len(names)} have none): these are S1 to S99999, M and F, "
             "Ses01_M and so on; set data.speakers=conversation or data.speakers=name"
         )

@@ -22,6 +22,7 @@ from magtkd.data.columns import (
     feature_matrix,
     feature_widths,
 )
+from magtkd.errors import and_more, shorten
 
 __all__ = [
     "MODALITIES",
@@ -33,6 +34,13 @@ __all__ = [
     "sort_table",
     "validate_table",
 ]
+
+
+_MONTH = "(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+# Errors of formulas, and numbers such as 11/16 that were taken for dates.
+_OF_A_SPREADSHEET = (
+    rf"^(#(NAME|REF|VALUE|DIV/0|N/A|NULL|NUM)[?!]?|[0-9]{{1,2}}-{_MONTH}|{_MONTH}-[0-9]{{2,4}})$"
+)
 
 
 @dataclass(frozen=True)
@@ -122,7 +130,10 @@ def _ignored(table: pa.Table) -> Iterator[str]:
     for name in table.column_names:
         if name not in SCHEMA.names:
             absent = [known for known in SCHEMA.names if known not in table.column_names]
-            yield f"column {name!r} is not in the schema and is ignored{nearest(name, absent)}"
+            yield (
+                f"column {shorten(name)!r} is not in the schema and is "
+                f"ignored{nearest(name, absent)}"
+            )
 
 
 def _notes(table: pa.Table, train: pa.Table, labels: tuple[str, ...]) -> Iterator[str]:
@@ -132,7 +143,7 @@ def _notes(table: pa.Table, train: pa.Table, labels: tuple[str, ...]) -> Iterato
     if "test" not in splits:
         yield "no test split; there will be nothing to reveal"
     if len(labels) == 1:
-        yield f"train has a single label, {labels[0]!r}; there is nothing to classify"
+        yield f"train has a single label, {shorten(labels[0])!r}; there is nothing to classify"
     num_unlabelled = table["label"].null_count
     if num_unlabelled:
         yield (
@@ -145,6 +156,11 @@ def _notes(table: pa.Table, train: pa.Table, labels: tuple[str, ...]) -> Iterato
     num_empty = pc.sum(pc.equal(pc.utf8_trim_whitespace(table["text"]), "")).as_py()
     if num_empty:
         yield f"{num_empty} of {table.num_rows} utterances have no text"
+    texts = pc.utf8_trim_whitespace(table["text"])
+    damaged = pc.unique(texts.filter(pc.match_substring_regex(texts, _OF_A_SPREADSHEET)))
+    if len(damaged):
+        shown = and_more(damaged.to_pylist(), 5)
+        yield f"texts that a spreadsheet seems to have changed: {shown}; look them up"
     num_lost = pc.sum(pc.match_substring(table["text"], "\ufffd")).as_py()
     if num_lost:
         yield f"{num_lost} texts have U+FFFD in place of a character that was lost"

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from magtkd.errors import ConfigError, first_line
+from magtkd.config import nearest
+from magtkd.errors import ConfigError, first_line, shorten
 from magtkd.model_files import model_file, model_folder
 
 __all__ = ["load_clip_encoder", "load_pretrained", "quiet_transformers", "read_settings"]
@@ -74,7 +75,11 @@ def load_pretrained(place: str, encoder: str, loader: str, *, way_out: str, **op
         return load(encoder, **options)
     except Exception as error:
         reason = first_line(error).rstrip(".")
-        raise ConfigError(f"{place}: cannot load {encoder!r} ({reason}); {way_out}") from error
+        built_in = ("features", "tiny", "minilm") if place.startswith("teacher") else ("features",)
+        hint = nearest(encoder, built_in, least=0.75)
+        raise ConfigError(
+            f"{place}: cannot load {shorten(encoder)!r} ({reason}){hint or f'; {way_out}'}"
+        ) from error
 
 
 def load_clip_encoder(place: str, encoder: str, *, has: str, kind: str, way_out: str) -> Any:

@@ -551,3 +551,93 @@ def test_initial_is_relative_to_its_file(tmp_path: Path) -> None:
     assert load_config(file).fusion.initial == str(tmp_path / "w.safetensors")
     override = load_config(file, ["fusion.initial=w.safetensors"]).fusion.initial
     assert override == str(Path.cwd() / "w.safetensors")
+
+
+# --- values at the edge of their types --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("teacher: {hidden_dim: true}", r"teacher\.hidden_dim: must be an integer, got true"),
+        ("teacher: {patience: false}", r"teacher\.patience: must be an integer, got false"),
+        ("teacher: {dropout: false}", r"teacher\.dropout: must be a number, got false"),
+        ("resources: {fusion: {custom: {x: true}}}", r"custom\.x: must be a number, got true"),
+        ("teacher: {hidden_dim: 010}", "line 1: 010 is another number in each version of YAML"),
+        ("teacher: {hidden_dim: 1:30}", "line 1: 1:30 is another number in each version of YAML"),
+        ("teacher: {hidden_dim: 9223372036854775808}", "must be <= 65536, got 9223372036854775808"),
+        ("fusion: {depth: 100000}", "must be <= 1000, got 100000"),
+        ("fusion: {epochs: 2147483648}", "must be < 2147483648, got 2147483648"),
+        ("teacher: {max_length: 10000000}", "must be <= 1048576"),
+        ("teacher: {context: 2147483648}", "must be < 2147483648"),
+        ("resources: {fusion: {cpu: 1e300}}", r"must be <= 100000, got 1e\+300"),
+        ("resources: {fusion: {memory: 100000000000000000000}}", "must be < 9223372036854775808"),
+        ("data: {synthetic: {mean_length: 1e18}}", "must be <= 10000"),
+    ],
+)
+def test_values_at_the_edge_of_their_types(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_a_whole_number_may_be_written_with_a_point(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("teacher: {hidden_dim: 32.0, context: 0.0, encoder: tiny}")
+    teacher = load_config(tmp_path / "a.yaml").teacher
+    assert (teacher.hidden_dim, teacher.context) == (32, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: " + "[" * 3000 + "]" * 3000,
+        "{a: " * 3000 + "1" + "}" * 3000,
+        "\n".join("  " * depth + "a:" for depth in range(3000)),
+    ],
+    ids=["lists", "mappings", "blocks"],
+)
+def test_files_that_are_too_deep(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(
+        ConfigError, match=r"a\.yaml, line \d+: it is nested deeper than 100 levels"
+    ):
+        load_config(tmp_path / "a.yaml")
+    if "\n" not in text:
+        with pytest.raises(ConfigError, match="it is nested deeper than 100 levels"):
+            load_config(None, [f"teacher.hidden_dim={text}"])
+
+
+def test_too_many_files_that_extend_each_other(tmp_path: Path) -> None:
+    for number in range(1500):
+        (tmp_path / f"{number}.yaml").write_text(f"extends: {number + 1}.yaml\n")
+    (tmp_path / "1500.yaml").write_text("seed: 1\n")
+    with pytest.raises(ConfigError, match="more than 100 files that extend each other; put their"):
+        load_config(tmp_path / "0.yaml")
+    assert load_config(tmp_path / "1450.yaml").seed == 1
+
+
+LONG, KEY = "x" * 70_000, "x" * 900  # YAML has no longer keys
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides"),
+    [
+        (f"name: {LONG}", []),
+        (f"teacher: {{{KEY}: 1}}", []),
+        (f"teacher: {{encoder: [{LONG}]}}", []),
+        (f"fusion: {{changes: {{1: {{{KEY}: 1}}}}}}", []),
+        (f"fusion: {{recipe: published_meld, model: {LONG}}}", []),
+        (f"extends: {LONG}", []),
+        (f"resources: {{fusion: {{label_selector: {{{KEY}: '?'}}}}}}", []),
+        ("{}", [LONG]),
+        ("{}", [f"{LONG}=1"]),
+        ("{}", [f"teacher.{LONG}=1"]),
+        ("{}", [f"teacher.hidden_dim={LONG}"]),
+        ("{}", [f"teacher.hidden_dim=[{LONG}"]),
+    ],
+)
+def test_messages_cut_long_values(tmp_path: Path, text: str, overrides: list[str]) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"x{10}") as raised:
+        load_config(tmp_path / "a.yaml", overrides)
+    assert len(str(raised.value).replace(str(tmp_path), "")) < 1000

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from magtkd.config import Config, Section, StageResources, load_config, nearest, reason
-from magtkd.errors import SweepError
+from magtkd.errors import SweepError, shorten
 from tune.samplers import SAMPLERS
 from tune.samplers import Sampler as SamplerMember
 from tune.schedulers import SCHEDULERS, Fifo, Scheduler, SchedulerSection
@@ -29,7 +29,7 @@ from tune.space import Objective, Problem, Space
 
 __all__ = ["Search", "SweepConfig", "check_sweep", "load_sweep"]
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class Search(Section):
@@ -49,7 +49,9 @@ class Search(Section):
     def _known(cls, name: str) -> str:
         if name not in SAMPLERS:
             hint = nearest(name, list(SAMPLERS))
-            raise ValueError(f"{name!r}: no such sampler{hint}; known are {', '.join(SAMPLERS)}")
+            raise ValueError(
+                f"{shorten(name)!r}: no such sampler{hint}; known are {', '.join(SAMPLERS)}"
+            )
         return name
 
 
@@ -135,7 +137,8 @@ class SweepConfig(Config):
         if kind not in SCHEDULERS:
             hint = nearest(str(kind), list(SCHEDULERS))
             raise ValueError(
-                f"kind: {kind!r}: no such scheduler{hint}; known are {', '.join(SCHEDULERS)}"
+                f"kind: {shorten(repr(kind))}: no such scheduler{hint}; known are "
+                f"{', '.join(SCHEDULERS)}"
             )
         own = SCHEDULERS[kind].model_fields
         kept: dict[str, Any] = {"kind": kind}

@@ -39,6 +39,8 @@ def duration(seconds: float) -> str:
 
 def short_value(value: Any) -> str:
     """A value with four significant digits where it is a float."""
+    if value is None:
+        return "null"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

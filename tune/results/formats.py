@@ -107,8 +107,8 @@ def _shown(metric: str, value: float | None) -> str:
 
 def _change(row: TrialRow, name: str) -> str:
     """A value; where population based training changed it, the first and the last one."""
-    last = _cell(row.values.get(name))
-    first = last if row.base is None else _cell(row.base.get(name))
+    last = _cell(row.values[name]) if name in row.values else ""
+    first = last if row.base is None or name not in row.base else _cell(row.base[name])
     return last if first == last else f"{first} -> {last}"
 
 
@@ -136,11 +136,18 @@ def _value_columns(rows: Sequence[TrialRow]) -> list[list[str]]:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "" if value is None else str(value)
+    return "null" if value is None else str(value)
 
 
 def _write_csv(rows: Sequence[TrialRow], stream: IO[str]) -> None:
     columns = _columns(rows)
+    for name, cells in columns.items():
+        value = name.removeprefix("values.")
+        if value != name:  # a null that was chosen is no value that is not there
+            pairs = zip(rows, cells, strict=True)
+            columns[name] = [
+                "null" if cell is None and value in row.values else cell for row, cell in pairs
+            ]
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))

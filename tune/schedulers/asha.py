@@ -22,7 +22,7 @@ class Asha(SchedulerSection):
     """Which scheduler it is."""
     grace_period: Positive = 1
     """No trial is stopped before this epoch."""
-    reduction_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3
+    reduction_factor: Annotated[float, Field(gt=1, le=10_000, allow_inf_nan=False)] = 3
     """One in so many trials continues at each rung."""
 
     def check(self, problem: Problem) -> None:

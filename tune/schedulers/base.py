@@ -14,7 +14,7 @@ from tune.space import Problem
 
 __all__ = ["Positive", "SchedulerSection", "check_concurrent", "check_grace", "ray_options"]
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class SchedulerSection(Section):

@@ -18,7 +18,7 @@ class HyperBand(SchedulerSection):
 
     kind: Literal["hyperband"] = "hyperband"
     """Which scheduler it is."""
-    reduction_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3
+    reduction_factor: Annotated[float, Field(gt=1, le=10_000, allow_inf_nan=False)] = 3
     """One in so many trials continues at each rung."""
 
     def bracket_sizes(self, max_epochs: int) -> tuple[int, ...]:

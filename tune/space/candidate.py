@@ -12,7 +12,7 @@ import msgspec
 
 from magtkd.config import Config, with_values
 from magtkd.pipeline import Plan, Source, make_plan
-from tune.space.ranges import Scalar
+from tune.space.ranges import Scalar, named_value
 from tune.space.space import Values
 
 __all__ = ["Assignment", "Candidate"]
@@ -49,7 +49,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         Raises:
             ConfigError: the values are not legal together.
         """
-        values: dict[str, Any] = dict(self.values)
+        values = {name: named_value(value) for name, value in self.values.items()}
         if self.changes:
             values["fusion.changes"] = self.changes
         if self.seed is not None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from magtkd.config import DEV_METRICS, Section, nearest
-from magtkd.errors import SweepError
+from magtkd.errors import SweepError, shorten
 
 __all__ = ["METRICS", "Mode", "Objective"]
 
@@ -47,12 +47,12 @@ class Objective(Section):
             return metric
         if metric.startswith("test/"):
             raise ValueError(
-                f"{metric!r}: test metrics stay sealed while a sweep chooses; use "
-                f"{metric.replace('test/', 'dev/', 1)!r}"
+                f"{shorten(metric)!r}: test metrics stay sealed while a sweep chooses; use "
+                f"{shorten(metric.replace('test/', 'dev/', 1))!r}"
             )
         known = (*METRICS, "dev/f1/<label>")
         hint = f"{nearest(metric, known)}; known are {', '.join(known)}"
-        raise ValueError(f"{metric!r}: no such metric{hint}")
+        raise ValueError(f"{shorten(metric)!r}: no such metric{hint}")
 
     @property
     def label(self) -> str | None:

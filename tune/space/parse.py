@@ -7,39 +7,49 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from magtkd.config import nearest
-from magtkd.errors import SweepError
-from tune.space.ranges import KINDS, Choice, Conditions, Entry, FloatRange, IntRange, Scalar
+from magtkd.errors import SweepError, shorten
+from tune.space.ranges import KINDS, Choice, Conditions, Entry, FloatRange, IntRange, value_name
 
 __all__ = ["parse_entry"]
 
 
 def _parse_number(kind: str, value: Any) -> Any:
-    expected = int if kind == "int" else (int, float)
-    if isinstance(value, bool) or not isinstance(value, expected) or not math.isfinite(value):
-        raise SweepError(f"{kind}: {value!r} is not a{'n int' if kind == 'int' else ' number'}")
-    return value if kind == "int" else float(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not _fits(kind, value):
+        raise SweepError(
+            f"{kind}: {shorten(repr(value))} is not a{'n int' if kind == 'int' else ' number'}"
+        )
+    return int(value) if kind == "int" else float(value)
+
+
+def _fits(kind: str, value: int | float) -> bool:
+    try:
+        return float(value).is_integer() if kind == "int" else math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return kind == "int"
 
 
 def _parse_names(names: Any) -> tuple[str, ...]:
     if isinstance(names, str):
         return (names,)
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise SweepError(f"tie: {names!r} is not a list of names")
+        raise SweepError(f"tie: {shorten(repr(names))} is not a list of names")
     return tuple(names)
 
 
 def _parse_conditions(tree: Any) -> Conditions:
     if not isinstance(tree, Mapping):
-        raise SweepError(f"when: {tree!r} is not a mapping of names to values")
+        raise SweepError(f"when: {shorten(repr(tree))} is not a mapping of names to values")
     conditions = tuple(
-        (str(name), tuple(allowed) if isinstance(allowed, list | tuple) else (allowed,))
+        (
+            str(name),
+            tuple(map(value_name, allowed if isinstance(allowed, list | tuple) else (allowed,))),
+        )
         for name, allowed in tree.items()
     )
     for name, allowed in conditions:
-        if not allowed or not all(isinstance(value, Scalar) for value in allowed):
-            raise SweepError(
-                f"when: {name}: {list(allowed)!r} is neither a value nor a list of them"
-            )
+        if not allowed:
+            raise SweepError(f"when: {shorten(name)}: it is empty; write a value or a list of them")
     return conditions
 
 
@@ -52,23 +62,26 @@ def parse_entry(tree: Any) -> Entry:
     kinds = [kind for kind in KINDS if isinstance(tree, Mapping) and kind in tree]
     if len(kinds) != 1:
         raise SweepError(
-            f"{tree!r} names no values; write {{choice: [...]}}, {{float: [low, high]}} or "
+            f"{shorten(repr(tree))} names no values; write {{choice: [...]}}, "
+            f"{{float: [low, high]}} or "
             "{int: [low, high]}"
         )
     kind = kinds[0]
     known = ["choice", "tie", "when"] if kind == "choice" else [kind, "log", "step", "tie", "when"]
     for key in tree:
         if key not in known:
-            raise SweepError(f"{key}: unknown key{nearest(str(key), known) or f' of a {kind}'}")
+            raise SweepError(
+                f"{shorten(str(key))}: unknown key{nearest(str(key), known) or f' of a {kind}'}"
+            )
     values = tree[kind]
     if not isinstance(values, list | tuple):
-        raise SweepError(f"{kind}: {values!r} is not a list")
+        raise SweepError(f"{kind}: {shorten(repr(values))} is not a list")
     shared: dict[str, Any] = {
         "tie": _parse_names(tree.get("tie", ())),
         "when": _parse_conditions(tree.get("when", {})),
     }
     if kind == "choice":
-        return Choice(tuple(values), **shared)
+        return Choice(tuple(map(value_name, values)), **shared)
     return _parse_range(kind, values, tree, shared)
 
 
@@ -76,10 +89,10 @@ def _parse_range(
     kind: str, values: Sequence[Any], tree: Mapping[str, Any], shared: Mapping[str, Any]
 ) -> Entry:
     if len(values) != 2:
-        raise SweepError(f"{kind}: {list(values)!r} is not [low, high]")
+        raise SweepError(f"{kind}: {shorten(repr(list(values)))} is not [low, high]")
     log = tree.get("log", False)
     if not isinstance(log, bool):
-        raise SweepError(f"log: {log!r} is neither true nor false")
+        raise SweepError(f"log: {shorten(repr(log))} is neither true nor false")
     low, high = (_parse_number(kind, value) for value in values)
     step = tree.get("step")
     if step is not None:

@@ -5,14 +5,15 @@ Value objects: equal when they have the same values, and written to a sweep file
 
 from __future__ import annotations
 
+import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol, TypeAlias, overload
 
-from magtkd.errors import SweepError
+from magtkd.errors import SweepError, shorten
 
 __all__ = [
     "KINDS",
@@ -23,14 +24,52 @@ __all__ = [
     "IntRange",
     "Scalar",
     "Suggester",
+    "is_compound",
+    "named_value",
+    "value_name",
 ]
 
 Scalar: TypeAlias = str | int | float | bool | None
 KINDS = ("choice", "float", "int")
+_COMPOUND = ("[", "{")
 MOST_STEPS = 2**53
 """A float has no more whole numbers in a row."""
 
 Conditions: TypeAlias = tuple[tuple[str, tuple[Scalar, ...]], ...]
+
+
+def value_name(value: Any) -> Scalar:
+    """A value of a choice as samplers, ledgers, tables and MLflow have it: a list or a mapping as
+    JSON, anything else as it is. `named_value` is the way back.
+
+    Raises:
+        SweepError: it is neither, or has something in it that is no value.
+    """
+    if isinstance(value, Scalar):
+        return value
+    try:
+        if isinstance(value, list | tuple | Mapping):
+            return json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        pass
+    raise SweepError(
+        f"choice: {shorten(repr(value))} is neither a value nor a list or mapping of values"
+    )
+
+
+def named_value(name: Scalar) -> Any:
+    """The value that has a name."""
+    if isinstance(name, str) and name.startswith(_COMPOUND):
+        try:
+            return json.loads(name)
+        except (json.JSONDecodeError, RecursionError):
+            return name
+    return name
+
+
+def is_compound(name: Scalar) -> bool:
+    """Whether a name stands for a list or a mapping."""
+    return isinstance(named_value(name), list | dict)
 
 
 class Suggester(Protocol):
@@ -88,8 +127,9 @@ class Entry:
             tree["tie"] = list(self.tie)
         if self.when:
             tree["when"] = {
-                name: allowed[0] if len(allowed) == 1 else list(allowed)
+                name: named[0] if len(named) == 1 and not isinstance(named[0], list) else named
                 for name, allowed in self.when
+                for named in [[named_value(value) for value in allowed]]
             }
         return tree
 
@@ -99,7 +139,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Choice(Entry):
-    """One of a few values, in no order."""
+    """One of a few values, in no order; lists and mappings are there by `value_name`."""
 
     values: tuple[Scalar, ...]
 
@@ -107,12 +147,10 @@ class Choice(Entry):
         if not self.values:
             raise SweepError("choice: there is no value to choose from; name at least one")
         for index, value in enumerate(self.values):
-            if not isinstance(value, Scalar):
-                raise SweepError(f"choice: {value!r} is not a single value; search its parts")
             if isinstance(value, float) and not math.isfinite(value):
                 raise SweepError(f"choice: {value} is not finite")
             if value in self.values[:index]:
-                raise SweepError(f"choice: {value!r} is duplicated; keep one")
+                raise SweepError(f"choice: {shorten(repr(value))} is duplicated; keep one")
 
     def points(self) -> Sequence[Scalar]:
         return self.values
@@ -121,14 +159,16 @@ class Choice(Entry):
         return self.values
 
     def contains(self, value: Any) -> bool:
-        return value in self.values
+        # True is 1 to Python, and another value to whoever wrote it.
+        same = (one for one in self.values if one == value)
+        return any(isinstance(one, bool) == isinstance(value, bool) for one in same)
 
     def suggest(self, trial: Suggester, name: str) -> Scalar:
         chosen: Scalar = trial.suggest_categorical(name, self.values)
         return chosen
 
     def _values_to_tree(self) -> dict[str, Any]:
-        return {"choice": list(self.values)}
+        return {"choice": [named_value(value) for value in self.values]}
 
 
 def _exact(value: float) -> Fraction:

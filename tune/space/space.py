@@ -9,16 +9,17 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
-from magtkd.config import Config, get_value, names_of, nearest, with_values
-from magtkd.errors import ConfigError, SweepError
+from magtkd.config import Config, get_value, names_of, nearest, sections_of, with_values
+from magtkd.errors import ConfigError, SweepError, and_more, shorten
 from magtkd.pipeline import STAGES
 from tune.space.parse import parse_entry
-from tune.space.ranges import KINDS, Entry, Scalar, Suggester
+from tune.space.ranges import KINDS, Entry, Scalar, Suggester, is_compound, named_value
 
 __all__ = ["Space", "Values"]
 
@@ -42,7 +43,7 @@ def _refusal(name: str) -> str | None:
         return "it is a display name that changes no result"
     if name.startswith("resources."):
         return "it limits what a stage may use, and changes nothing that it computes"
-    if name in {"data.path", "data.media"} or name.startswith("data.synthetic."):
+    if name in {"data.path", "data.media", "data.synthetic"} or name.startswith("data.synthetic."):
         return "trials on different data cannot be compared; run one sweep for each"
     if name == "fusion.recipe":
         return "it stands for several values; search these, or run one sweep for each"
@@ -79,9 +80,16 @@ class Space:
         for name, entry in self.entries:
             for own in (name, *entry.tie):
                 if own in seen:
-                    where = f"tie: {own!r}" if own in entry.tie else "it"
-                    raise SweepError(f"{name}: {where} is in the space already; keep one")
+                    where = f"tie: {shorten(own)!r}" if own in entry.tie else "it"
+                    raise SweepError(f"{shorten(name)}: {where} is in the space already; keep one")
                 seen.add(own)
+        for own in seen:
+            outer = next((other for other in seen if own.startswith(f"{other}.")), None)
+            if outer is not None:
+                raise SweepError(
+                    f"{shorten(own)}: it is in {outer}, whose choices have all of its values; "
+                    "write it into these"
+                )
         _ = self.order  # refuses cycles
 
     @classmethod
@@ -94,13 +102,15 @@ class Space:
                 cyclic conditions.
         """
         if not isinstance(tree, Mapping):
-            raise SweepError(f"{tree!r} is not a mapping of names to ranges or choices")
+            raise SweepError(
+                f"{shorten(repr(tree))} is not a mapping of names to ranges or choices"
+            )
         entries = []
         for name, entry in _flat(tree).items():
             try:
                 entries.append((name, parse_entry(entry)))
             except SweepError as error:
-                raise SweepError(f"{name}: {error}") from None
+                raise SweepError(f"{shorten(name)}: {error}") from None
         return cls(tuple(entries))
 
     def to_tree(self) -> dict[str, Any]:
@@ -135,7 +145,7 @@ class Space:
                 if self._parents(item[1]) <= {name for name, _ in done}:
                     break
             else:
-                circle = ", ".join(name for name, _ in waiting)
+                circle = and_more((name for name, _ in waiting), 10)
                 raise SweepError(f"{waiting[0][0]}: when: the conditions are cyclic: {circle}")
             waiting.remove(item)
             done.append(item)
@@ -240,10 +250,10 @@ class Space:
         Raises:
             SweepError: one line that begins with the name.
         """
-        known = [name for name in names_of(Config) if _refusal(name) is None]
+        known = [name for name in _searchable() if _refusal(name) is None]
         for name, entry in self.entries:
             for own in (name, *entry.tie):
-                _check_name(own, name if own == name else f"{name}: tie: {own}", known)
+                _check_name(own, shorten(name if own == name else f"{name}: tie: {own}"), known)
             for parent, allowed in entry.when:
                 self._check_condition(f"{name}: when", parent, allowed, base)
         for values in self.probe(base, NUM_CHECKED):
@@ -252,20 +262,25 @@ class Space:
     def _check_condition(
         self, place: str, parent: str, allowed: Sequence[Scalar], base: Config
     ) -> None:
-        known = list(names_of(Config))
+        known = list(_searchable())
         if parent not in known:
-            raise SweepError(f"{place}: {parent}: no such name{nearest(parent, known)}")
+            raise SweepError(f"{place}: {shorten(parent)}: no such name{nearest(parent, known)}")
         owner = self.owner(parent)
         for value in allowed:
             if owner is None:
+                if is_compound(value):
+                    raise SweepError(
+                        f"{place}: {parent}: it is not searched, so compare it with a single "
+                        f"value, not with {shorten(str(value))}"
+                    )
                 try:
                     _check_values({parent: value}, base)
                 except SweepError as error:
                     raise SweepError(f"{place}: {error}") from None
             elif not owner[1].contains(value) and value != get_value(base, parent):
                 raise SweepError(
-                    f"{place}: {parent}: it is never {value!r}; it is searched over "
-                    f"{owner[1].to_tree()}"
+                    f"{place}: {parent}: it is never {shorten(repr(value))}; it is searched "
+                    f"over {shorten(str(owner[1].to_tree()))}"
                 )
 
     def probe(self, base: Config, most: int) -> Iterator[Values]:
@@ -295,6 +310,20 @@ def _holds(entry: Entry, values: Mapping[str, Scalar], base: Config) -> bool:
     )
 
 
+def _searchable() -> Iterator[str]:
+    """The names that a space may have: all values, and the sections that may be null."""
+    yield from names_of(Config)
+    for name, field in Config.model_fields.items():
+        for section in sections_of(field.annotation):
+            for inner, inner_field in section.model_fields.items():
+                if sections_of(inner_field.annotation) and _may_be_null(inner_field.annotation):
+                    yield f"{name}.{inner}"
+
+
+def _may_be_null(annotation: Any) -> bool:
+    return type(None) in typing.get_args(annotation)
+
+
 def _check_name(name: str, place: str, known: Sequence[str]) -> None:
     reason = _refusal(name)
     if reason is not None:
@@ -304,10 +333,15 @@ def _check_name(name: str, place: str, known: Sequence[str]) -> None:
 
 
 def _check_values(values: Values, base: Config) -> None:
+    named = {name: named_value(value) for name, value in values.items()}
     try:
-        config = with_values(base, values, source="")
+        config = with_values(base, named, source="")
     except ConfigError as error:
         raise SweepError(str(error)) from None
     for name, value in values.items():
-        if (read := get_value(config, name)) != value:
-            raise SweepError(f"{name}: {value!r} would be read as {read!r}; write it so")
+        # A list is read as the value that it stands for, and a mapping as a section.
+        if (read := get_value(config, name)) != value and not is_compound(value):
+            raise SweepError(
+                f"{name}: {shorten(repr(value))} would be read as {shorten(repr(read))}; write "
+                "it so"
+            )

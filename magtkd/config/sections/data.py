@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from magtkd.config import declared
-from magtkd.config.sections.section import Positive, Section, Weight
+from magtkd.config.sections.section import Positive, Section, Weight, Width
 
 __all__ = ["AudioMediaConfig", "DataConfig", "SyntheticConfig", "VideoMediaConfig"]
 
@@ -15,9 +15,9 @@ __all__ = ["AudioMediaConfig", "DataConfig", "SyntheticConfig", "VideoMediaConfi
 class SyntheticConfig(Section):
     """Synthetic conversations from a Markov chain of emotions; see `magtkd.data.synthetic`."""
 
-    num_dialogues: Annotated[int, Field(ge=3)] = 90
+    num_dialogues: Annotated[int, Field(ge=3, le=10**7)] = 90
     """Conversations in all three splits together."""
-    mean_length: Annotated[float, Field(ge=1)] = 8.0
+    mean_length: Annotated[float, Field(ge=1, le=10_000)] = 8.0
     """Mean number of utterances of a conversation."""
     num_speakers: Positive = 6
     """Speakers in the whole corpus; each conversation has two or three of them."""
@@ -29,11 +29,11 @@ class SyntheticConfig(Section):
     """Probability that a speaker takes over the emotion of the utterance before."""
     word_signal: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of an utterance's words that are drawn from its emotion's vocabulary."""
-    text_dim: Positive = 32
+    text_dim: Width = 32
     """Width of the text features."""
-    audio_dim: Positive = 24
+    audio_dim: Width = 24
     """Width of the audio features."""
-    video_dim: Positive = 16
+    video_dim: Width = 16
     """Width of the video features."""
     text_signal: Weight = 2.5
     """Distance of the emotions' means in the text features, in standard deviations of the noise."""
@@ -41,7 +41,7 @@ class SyntheticConfig(Section):
     """The same for the audio features."""
     video_signal: Weight = 0.75
     """The same for the video features."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of the corpus; apart from the training seed, so that the data stay while seeds vary."""
 
     @model_validator(mode="after")
@@ -88,7 +88,7 @@ class AudioMediaConfig(Section):
 
     published_sample_rate: bool = False
     """Resample to 22,050 Hz and call it 16,000 Hz, as the published code does."""
-    max_samples: Annotated[int, Field(ge=400)] = 400_000
+    max_samples: Annotated[int, Field(ge=400, lt=2**31)] = 400_000
     """A longer clip is cut after so many samples."""
     on_missing: Literal["error", "silence"] = "error"
     """A clip that cannot be read ends the stage, or becomes a second of silence."""
@@ -99,9 +99,9 @@ class AudioMediaConfig(Section):
 class VideoMediaConfig(Section):
     """The frames that a video encoder reads: evenly spaced, decoded once for all trials."""
 
-    num_frames: Positive | None = None
+    num_frames: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """Frames of each clip; null is what `video.encoder` asks for."""
-    image_size: Positive | None = None
+    image_size: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """Height and width in pixels; null is what `video.encoder` asks for."""
     on_missing: Literal["error", "black"] = "error"
     """A clip that cannot be read ends the stage, or becomes black frames."""

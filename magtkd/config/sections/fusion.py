@@ -15,8 +15,9 @@ from pydantic import (
 from magtkd.config import declared
 from magtkd.config.reasons import reason
 from magtkd.config.sections.recipes import RECIPES
-from magtkd.config.sections.section import Positive, Rate, Temperature, Weight, without
+from magtkd.config.sections.section import Positive, Rate, Temperature, Weight, Width, without
 from magtkd.config.sections.training import TrainingSection
+from magtkd.errors import shorten
 from magtkd.models import MODELS
 from magtkd.reading import EVERYTHING, Choice, Given
 
@@ -70,9 +71,9 @@ class FusionConfig(TrainingSection):
     anchor: bool = True
     """Text attends to the others' refined states and predicts. Without it, all modalities attend to
     each other as they come, and a head on all their states predicts and teaches."""
-    depth: Positive = 1
+    depth: Annotated[int, Field(ge=1, le=1000)] = 1
     """Layers of each encoder."""
-    num_heads: Positive = 8
+    num_heads: Width = 8
     """Attention heads; they divide hidden_dim."""
     audio_weight: Weight = 0.01
     """Weight of the audio head's loss."""
@@ -134,7 +135,7 @@ class FusionConfig(TrainingSection):
             if key in tree and tree[key] != value:
                 raise ValueError(
                     f"recipe {name} sets {key} to {value!r}, but beside it {key} is "
-                    f"{tree[key]!r}; leave one of them out"
+                    f"{shorten(repr(tree[key]))}; leave one of them out"
                 )
         section = handler({**tree, **RECIPES[name], "recipe": None})
         # What the recipe sets does not count as given.
@@ -173,7 +174,7 @@ class FusionConfig(TrainingSection):
             for name in values:
                 if name not in cls.CHANGEABLE:
                     raise ValueError(
-                        f"{name!r} cannot change in training; these can: "
+                        f"{shorten(name)!r} cannot change in training; these can: "
                         f"{', '.join(cls.CHANGEABLE)}"
                     )
         return dict(sorted(changes.items()))

@@ -8,12 +8,14 @@ from typing import Annotated, ClassVar
 
 from pydantic import ByteSize, Field, field_validator
 
-from magtkd.config.sections.section import Section
+from magtkd.config.sections.section import Positive, Section
+from magtkd.errors import shorten
 
 __all__ = ["NodeType", "Resources", "StageResources"]
 
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=2**53, allow_inf_nan=False)]
+Size = Annotated[ByteSize, Field(ge=0, lt=2**63)]
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 _SELECTOR = re.compile(rf"!?(?:{_LABEL}|in\({_LABEL}(?:, ?{_LABEL})*\))")
@@ -24,12 +26,12 @@ _OWN = ("CPU", "GPU", "memory", "object_store_memory")
 class Resources(Section):
     """What one stage's worker asks of the cluster."""
 
-    cpu: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
+    cpu: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)] = 1
     """CPUs; the stage computes with as many threads, rounded up."""
     gpu: Amount | None = None
     """GPUs, or a share of one; 0 hides them from the stage, null asks for a share where there are
     GPUs."""
-    memory: ByteSize | None = None
+    memory: Size | None = None
     """Memory, in bytes or as `4GiB`; null asks for none in particular."""
     accelerator_type: str | None = None
     """The kind of accelerator by Ray's name, such as `H100`; null for any."""
@@ -52,7 +54,8 @@ class Resources(Section):
         for name, wanted in labels.items():
             if not _SELECTOR.fullmatch(wanted):
                 raise ValueError(
-                    f"{name}: {wanted[:80]!r} is no selector of Ray's; write a value, '!value' or "
+                    f"{shorten(name)}: {shorten(wanted)!r} is no selector of Ray's; write a "
+                    "value, '!value' or "
                     "'in(one, other)'"
                 )
         return labels
@@ -63,7 +66,7 @@ class Resources(Section):
         for name in custom:
             if not name.strip() or name in _OWN or name.startswith("accelerator_type:"):
                 raise ValueError(
-                    f"{name[:80]!r} is no custom resource; CPUs, GPUs, memory and the kind of "
+                    f"{shorten(name)!r} is no custom resource; CPUs, GPUs, memory and the kind of "
                     "accelerator have fields of their own"
                 )
         return custom
@@ -81,7 +84,7 @@ class NodeType(Section):
     """Its CPUs."""
     gpu: Amount = 0
     """Its GPUs."""
-    memory: ByteSize | None = None
+    memory: Size | None = None
     """Its memory for Ray, in bytes or as `64GiB`; null for any."""
     accelerator_type: str | None = None
     """The kind of its accelerator by Ray's name, such as `H100`."""
@@ -104,9 +107,9 @@ class StageResources(Section):
     audio: Resources = Resources()
     video: Resources = Resources()
     fusion: Resources = Resources()
-    max_workers: Annotated[int, Field(ge=1)] | None = None
+    max_workers: Positive | None = None
     """The most workers at a time, of all stages; null for as many as there is work for."""
-    idle_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10.0
+    idle_seconds: Annotated[float, Field(ge=0, lt=2**31, allow_inf_nan=False)] = 10.0
     """How long a worker with nothing to do is kept; nodes without any can be taken away."""
     node_types: dict[str, NodeType] = Field(default_factory=dict)
     """What the cluster's autoscaler can add, by name; where the driver runs on the head of

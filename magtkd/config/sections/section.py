@@ -7,16 +7,19 @@ import functools
 import inspect
 import itertools
 import textwrap
-from collections.abc import Collection
+import typing
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from magtkd.reading import EVERYTHING, Choice, Given, Reads, Why
 
-__all__ = ["Positive", "Rate", "Section", "Temperature", "Weight", "without"]
+__all__ = ["Positive", "Rate", "Section", "Temperature", "Weight", "Width", "without"]
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
+Width = Annotated[int, Field(ge=1, le=2**16)]
+"""Of features: the square of the largest, in float32, is all the memory of a machine."""
 Rate = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -53,6 +56,19 @@ class Section(BaseModel):
     """The fields that choose a variant, with what each variant reads."""
     CONDITIONS: ClassVar[Reads] = {}
     """Further conditions under which a field is read."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_as_number(cls, tree: Any) -> Any:
+        """Pydantic reads true as 1, where a number is wanted."""
+        if not isinstance(tree, Mapping):
+            return tree
+        refused = {
+            name: _without_truth(value)
+            for name, value in tree.items()
+            if name in cls.model_fields and _has_truth(value) and _takes_numbers_only(cls, name)
+        }
+        return {**tree, **refused} if refused else tree
 
     @classmethod
     @functools.cache
@@ -99,6 +115,43 @@ class Section(BaseModel):
     def keyed(self, given: Given = EVERYTHING) -> dict[str, Any]:
         """The section as plain values, without what is not read."""
         return without(self.model_dump(mode="json"), self.unread(given))
+
+
+class _Truth:
+    """True or false where a number is wanted: nothing that pydantic could read as one."""
+
+    def __init__(self, value: bool) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return str(self._value).lower()
+
+
+def _has_truth(value: Any) -> bool:
+    values = value.values() if isinstance(value, Mapping) else (value,)
+    return any(isinstance(one, bool) for one in values)
+
+
+def _without_truth(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_truth(one) for name, one in value.items()}
+    return _Truth(value) if isinstance(value, bool) else value
+
+
+@functools.cache
+def _takes_numbers_only(model: type[Section], name: str) -> bool:
+    kinds = set(_inside(model.model_fields[name].annotation))
+    return bool(kinds & {int, float}) and not kinds & {bool, Any}
+
+
+def _inside(annotation: Any) -> Iterator[Any]:
+    """The types inside an annotation."""
+    inner = typing.get_args(annotation)
+    if not inner or typing.get_origin(annotation) is typing.Literal:
+        yield annotation
+    else:
+        for one in inner:
+            yield from _inside(one)
 
 
 @functools.cache

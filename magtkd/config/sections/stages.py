@@ -24,16 +24,16 @@ class TeacherConfig(EncoderSection):
     """`features` for the table's text features; `tiny` for a small randomly initialised
     transformer; `minilm` for the one in `magtkd[offline]`; or a transformers text encoder, by
     model id or folder."""
-    prompt_length: Annotated[int, Field(ge=0)] = 0
+    prompt_length: Annotated[int, Field(ge=0, le=2**16)] = 0
     """Trained prompt vectors before the mask token."""
     template: Literal["published", "none"] = "published"
     """What follows the turns: `Now <speaker> feels <mask>`, whose mask is read; or no prompt, and
     the separator that closes the utterance is read."""
     train: Literal["full", "prompt"] = "full"
     """Train everything, or only the prompt and the layers on top of the encoder."""
-    context: Annotated[int, Field(ge=0)] | None = 8
+    context: Annotated[int, Field(ge=0, lt=2**31)] | None = 8
     """Turns before the utterance that the prompt shows; null shows all that fit."""
-    max_length: Annotated[int, Field(ge=16)] = 256
+    max_length: Annotated[int, Field(ge=16, le=2**20)] = 256
     """Tokens an input has at most, prompt vectors included; it is cut on the left."""
 
     @model_validator(mode="after")

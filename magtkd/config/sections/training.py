@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from magtkd.config import declared
 from magtkd.config.reasons import nearest
-from magtkd.config.sections.section import Positive, Rate, Section, Weight
+from magtkd.config.sections.section import Positive, Rate, Section, Weight, Width
 from magtkd.reading import Choice
 from magtkd.schedules import SCHEDULES
 
@@ -44,7 +44,7 @@ class TrainingSection(Section):
     """The optimizer's peak learning rate."""
     weight_decay: Weight = 1e-4
     """Weight decay: decoupled with AdamW, of the gradient with Adam."""
-    hidden_dim: Positive = 64
+    hidden_dim: Width = 64
     """Width of the stage's hidden features."""
     dropout: Rate = 0.1
     """Dropout rate."""
@@ -88,7 +88,7 @@ class TrainingSection(Section):
 class LoraConfig(Section):
     """Low-rank adaptation of an encoder's attention (Hu et al., ICLR 2022), by `peft`."""
 
-    rank: Positive = 8
+    rank: Width = 8
     """Rank of each update."""
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 16.0
     """The update is scaled by `alpha / rank`."""

@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from magtkd.data.columns import SCHEMA
-from magtkd.data.formats.delimited import find_delimiter, is_blank, read_bytes
+from magtkd.data.delimited import find_delimiter, is_blank, read_bytes
 from magtkd.data.formats.repair import decode_bytes, whole_characters
-from magtkd.errors import DataError, and_more, first_line
+from magtkd.errors import DataError, and_more, first_line, shorten
 
 __all__ = [
     "MISSING",
@@ -35,6 +35,7 @@ __all__ = [
     "read_csv",
     "refuse_unused",
     "settle",
+    "whole_number",
 ]
 
 MISSING = ("error", "drop", "keep")
@@ -69,9 +70,11 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.unlabelled not in (None, *UNLABELLED):
-            raise DataError(f"--unlabelled {self.unlabelled}: choose {', '.join(UNLABELLED)}")
+            raise DataError(
+                f"--unlabelled {shorten(self.unlabelled)}: choose {', '.join(UNLABELLED)}"
+            )
         if self.on_missing not in MISSING:
-            raise DataError(f"--on-missing {self.on_missing}: choose {', '.join(MISSING)}")
+            raise DataError(f"--on-missing {shorten(self.on_missing)}: choose {', '.join(MISSING)}")
         if self.classes not in {4, 6}:
             raise DataError(f"--classes {self.classes}: choose 6 or 4")
 
@@ -130,6 +133,24 @@ def make_table(rows: Sequence[Mapping[str, Any]], source: str | Path) -> pa.Tabl
 
 def _whole(value: Any) -> Any:
     return whole_characters(value) if isinstance(value, str) else value
+
+
+def whole_number(value: str | int | float) -> int:
+    """A whole number as tables have it, such as `3`, and `3.0` where pandas wrote the column.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return int(value) if not isinstance(value, float) else _without_rest(value)
+    except ValueError:
+        return _without_rest(float(value))
+
+
+def _without_rest(value: float) -> int:
+    if not value.is_integer():
+        raise ValueError
+    return int(value)
 
 
 def describe_names(names: Sequence[str]) -> str:
@@ -226,12 +247,13 @@ def _columns(path: Path, header: list[str], needed: Mapping[str, Sequence[str]])
             columns[name] = index
         elif "" not in spellings:
             raise DataError(
-                f"{path}: lacks the column {spellings[0]}; it has {', '.join(header) or 'none'}; "
+                f"{path}: lacks the column {spellings[0]}; it has "
+                f"{and_more(header, 20) or 'none'}; "
                 "take the file as it was distributed"
             )
     twice = [name for name, count in Counter(plain).items() if name and count > 1]
     if twice:
-        raise DataError(f"{path}: has the column {twice[0]!r} more than once; keep one")
+        raise DataError(f"{path}: has the column {shorten(twice[0])!r} more than once; keep one")
     return columns
 
 

@@ -16,6 +16,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from magtkd.data.columns import REQUIRED
 from magtkd.data.describe import describe, render
 from magtkd.data.formats.conversion import (
     Conversion,
@@ -24,7 +25,9 @@ from magtkd.data.formats.conversion import (
     keep_labelled,
     refuse_unused,
 )
+from magtkd.data.formats.dailydialog import find_dailydialog, read_dailydialog
 from magtkd.data.formats.emorynlp import find_emorynlp, read_emorynlp
+from magtkd.data.formats.erc_json import find_erc_json, read_erc_json
 from magtkd.data.formats.feature_pickles import find_features, read_features
 from magtkd.data.formats.iemocap import find_iemocap, read_iemocap
 from magtkd.data.formats.labels import IEMOCAP_FOUR
@@ -33,7 +36,7 @@ from magtkd.data.formats.meld_raw import find_meld, read_meld_raw
 from magtkd.data.formats.tabular import find_table, read_table
 from magtkd.data.parquet import check_output, write_parquet
 from magtkd.data.table import Corpus, make_corpus
-from magtkd.errors import DataError, and_more
+from magtkd.errors import DataError, and_more, shorten
 
 __all__ = ["FORMATS", "Summary", "convert", "find_format"]
 
@@ -66,6 +69,15 @@ FORMATS = {
         _WITH_CLASSES,
     ),
     "emorynlp": Format("a folder with emorynlp_train_final.csv", find_emorynlp, read_emorynlp),
+    "erc-json": Format(
+        "a folder with train_data.json", find_erc_json, read_erc_json, frozenset({"unlabelled"})
+    ),
+    "dailydialog": Format(
+        "a folder with train/dialogues_train.txt",
+        find_dailydialog,
+        read_dailydialog,
+        frozenset(),
+    ),
     "features": Format(
         "a pickle of features, or a folder with first_stage_train_features.pkl",
         find_features,
@@ -138,7 +150,8 @@ def find_format(source: str | Path) -> str:
     wanted = "; ".join(f"{name}: {form.looks_for}" for name, form in FORMATS.items())
     raise DataError(
         f"{source}: no known format; found {_entries(source)}{_suggest(source, FORMATS)}; looked "
-        f"for {wanted}"
+        f"for {wanted}; of anything else, write a .csv with the columns {', '.join(REQUIRED)} "
+        "(docs/formats.md)"
     )
 
 
@@ -180,7 +193,7 @@ def convert(
     source, out = Path(source), Path(out)
     options = options or Options()
     if format is not None and format not in FORMATS:
-        raise DataError(f"--format {format}: choose one of {', '.join(FORMATS)}")
+        raise DataError(f"--format {shorten(format)}: choose one of {', '.join(FORMATS)}")
     if not os.path.exists(source):
         raise DataError(f"{source}: there is no such file or folder; give a release")
     if os.path.isfile(out) and os.path.samefile(source, out):

@@ -19,11 +19,12 @@ from magtkd.data.formats.conversion import (
     note_of_test,
     read_csv,
     settle,
+    whole_number,
 )
 from magtkd.data.formats.meld import find_seconds
-from magtkd.data.formats.repair import repair_text
+from magtkd.data.formats.repair import Repairs, repair_text
 from magtkd.data.paths import inside
-from magtkd.errors import DataError
+from magtkd.errors import DataError, shorten
 
 __all__ = ["find_emorynlp", "read_emorynlp"]
 
@@ -64,10 +65,10 @@ def read_emorynlp(source: Path, options: Options) -> Conversion:
     if absent:
         raise DataError(f"{source}: lacks emorynlp_{absent[0]}_final.csv; complete the release")
     rows = []
-    num_odd = 0
+    num_odd, repairs = 0, Repairs()
     for split in SPLITS:
         for place, values in read_csv(files[split], _COLUMNS):
-            row = _row(values, split, place)
+            row = _row(values, split, place, repairs)
             num_odd += row["start"] is None or row["end"] is None
             rows.append(row)
     folders = {split: _clip_folder(source, split) for split in SPLITS}
@@ -80,7 +81,7 @@ def read_emorynlp(source: Path, options: Options) -> Conversion:
     notes = [f"{num_odd} utterances have no times that can be read"] if num_odd else []
     if not any(folders.values()):
         notes.append("no clips: no emorynlp_train_splits")
-    notes += note_of_test(table, kept)
+    notes += [*repairs.notes(), *note_of_test(table, kept)]
     listed = {"clips without a file": [*missing.values()]}
     return Conversion(kept, len(rows), {"without a clip": num_dropped}, listed, notes)
 
@@ -96,21 +97,23 @@ def _files(source: Path) -> dict[str, Path]:
     return files
 
 
-def _row(values: dict[str, str], split: str, place: str) -> dict[str, Any]:
+def _row(values: dict[str, str], split: str, place: str, repairs: Repairs) -> dict[str, Any]:
     season, episode, scene, utterance = (
         _number(values[name], _COLUMNS[name][0], place)
         for name in ("season", "episode", "scene", "utterance")
     )
     label = values["label"].strip().lower()
     if label not in LABELS:
-        raise DataError(f"{place}: Emotion: {values['label']!r} is none of {', '.join(LABELS)}")
+        raise DataError(
+            f"{place}: Emotion: {shorten(values['label'])!r} is none of {', '.join(LABELS)}"
+        )
     return {
         "split": split,
         # The numbering of scenes may restart in each file, as MELD's dialogues are.
         "dialogue_id": f"{split}/s{season:02d}e{episode:02d}c{scene:02d}",
         "utterance_id": utterance,
         "speaker": _speaker(repair_text(values["speaker"])),
-        "text": repair_text(values["text"]).strip(),
+        "text": repairs.text(values["text"]).strip(),
         "label": label,
         "start": find_seconds(values.get("start", "")),
         "end": find_seconds(values.get("end", "")),
@@ -120,9 +123,11 @@ def _row(values: dict[str, str], split: str, place: str) -> dict[str, Any]:
 
 def _number(text: str, column: str, place: str) -> int:
     try:
-        return int(text)
+        return whole_number(text)
     except ValueError:
-        raise DataError(f"{place}: {column}: {text!r} is not a whole number; correct it") from None
+        raise DataError(
+            f"{place}: {column}: {shorten(text)!r} is not a whole number; correct it"
+        ) from None
 
 
 def _speaker(text: str) -> str:

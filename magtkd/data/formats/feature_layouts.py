@@ -26,7 +26,7 @@ import numpy.typing as npt
 from magtkd.data.formats.conversion import Options, describe_names
 from magtkd.data.formats.repair import decode_bytes
 from magtkd.data.speakers import NOBODY, numbered_name, session_name
-from magtkd.errors import DataError
+from magtkd.errors import DataError, shorten
 
 __all__ = [
     "Layout",
@@ -153,7 +153,7 @@ def numbers(field: Any, name: str, key: Any, source: Path) -> list[int]:
         except (TypeError, ValueError, OverflowError):
             number = np.nan
         if not number.is_integer():
-            shown = ascii(value)[:40]
+            shown = shorten(ascii(value))
             raise DataError(
                 f"{source}: conversation {key}: {name} has {shown}, which is no whole number; "
                 "fetch the file again"
@@ -177,7 +177,9 @@ def speaker_name(value: Any, key: str, source: Path) -> str:
             return numbered_name(int(row.argmax())) if row.any() else NOBODY
     except (TypeError, ValueError, OverflowError):
         pass
-    raise DataError(f"{source}: conversation {key}: a speaker is {ascii(value)[:40]}; repair it")
+    raise DataError(
+        f"{source}: conversation {key}: a speaker is {shorten(ascii(value))}; repair it"
+    )
 
 
 def matrix(

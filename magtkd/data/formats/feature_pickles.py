@@ -41,8 +41,8 @@ from magtkd.data.formats.first_stage import (
 )
 from magtkd.data.formats.labels import FOUR_CLASSES, FOUR_NOTE, ORDERS, label_names
 from magtkd.data.formats.pickles import read_pickle
-from magtkd.data.formats.repair import repair_text
-from magtkd.errors import DataError
+from magtkd.data.formats.repair import Repairs
+from magtkd.errors import DataError, shorten
 
 __all__ = ["TEXT_CHOICES", "find_features", "read_features"]
 
@@ -116,10 +116,13 @@ def _read_tuple(
     labels = {key: numbers(fields["labels"], "labels", key, source) for key in fields["labels"]}
     there = [number for key in splits for number in labels[key]]
     names, label_note = label_names(there, options.labels, ORDERS, _by_count(fields), str(source))
+    repairs = Repairs()
     rows = [
         row
         for key, split in splits.items()
-        for row in _rows(fields, key, split, [names[number] for number in labels[key]], source)
+        for row in _rows(
+            fields, key, split, [names[number] for number in labels[key]], source, repairs
+        )
     ]
     lengths = {key: len(labels[key]) for key in splits}
     features, text_note = _features(fields, lengths, options, source)
@@ -138,7 +141,13 @@ def _read_tuple(
             "conversations in no split": [str(key) for key in left],
             "features not finite": [*missing.values()],
         },
-        (f"{layout.name} layout of {len(content)} fields", label_note, text_note, dev_note),
+        (
+            f"{layout.name} layout of {len(content)} fields",
+            label_note,
+            text_note,
+            dev_note,
+            *repairs.notes(),
+        ),
     )
 
 
@@ -178,7 +187,12 @@ def _dev_ids(fields: Mapping[str, Any]) -> list[Any]:
 
 
 def _rows(
-    fields: Mapping[str, Any], key: Any, split: str, labels: Sequence[str], source: Path
+    fields: Mapping[str, Any],
+    key: Any,
+    split: str,
+    labels: Sequence[str],
+    source: Path,
+    repairs: Repairs,
 ) -> Iterator[dict[str, Any]]:
     texts, speakers = (
         column(fields[name], name, key, source) for name in ("sentences", "speakers")
@@ -195,7 +209,7 @@ def _rows(
             "dialogue_id": str(key),
             "utterance_id": index,
             "speaker": speaker_name(speakers[index], str(key), source),
-            "text": repair_text(str(texts[index])).strip(),
+            "text": repairs.text(str(texts[index])).strip(),
             "label": label,
         }
 
@@ -217,10 +231,12 @@ def _features(
 def _choose_text(texts: list[Matrix], choice: str | None, source: Path) -> tuple[Matrix, str]:
     if len(texts) == 1:
         if choice is not None:
-            raise DataError(f"{source}: --text {choice}: it has one text feature; leave --text out")
+            raise DataError(
+                f"{source}: --text {shorten(choice)}: it has one text feature; leave --text out"
+            )
         return texts[0], "one text feature"
-    if choice not in {None, *TEXT_CHOICES}:
-        raise DataError(f"{source}: --text {choice}: choose {', '.join(TEXT_CHOICES)}")
+    if choice is not None and choice not in TEXT_CHOICES:
+        raise DataError(f"{source}: --text {shorten(choice)}: choose {', '.join(TEXT_CHOICES)}")
     choice = choice or "roberta1"
     if choice == "concat":
         return np.concatenate(texts, axis=1), "text features: all four, side by side"

@@ -16,7 +16,7 @@ from typing import Any
 
 from magtkd.data.formats.conversion import Conversion, Options, make_table, note_of_test, settle
 from magtkd.data.formats.labels import FOUR_CLASSES, FOUR_NOTE, IEMOCAP
-from magtkd.data.formats.repair import decode_bytes, repair_text
+from magtkd.data.formats.repair import Repairs, decode_bytes
 from magtkd.data.paths import inside
 from magtkd.errors import DataError
 
@@ -41,6 +41,7 @@ class _Reading:
     missing: dict[int, str] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
     without_text: list[str] = field(default_factory=list)
+    repairs: Repairs = field(default_factory=Repairs)
 
 
 def find_iemocap(source: Path) -> str | None:
@@ -75,7 +76,11 @@ def read_iemocap(source: Path, options: Options) -> Conversion:
         "utterances without a wav or avi file": [*reading.missing.values()],
         "utterances without a transcription": reading.without_text,
     }
-    notes = (*_notes(sessions, has_wavs, has_videos, options), *note_of_test(table, kept))
+    notes = (
+        *_notes(sessions, has_wavs, has_videos, options),
+        *reading.repairs.notes(),
+        *note_of_test(table, kept),
+    )
     return Conversion(kept, num_read, reading.dropped, listed, notes)
 
 
@@ -126,7 +131,7 @@ def _read_session(
                 "dialogue_id": dialogue,
                 "utterance_id": index,
                 "speaker": f"Ses{number:02d}_{sex}",
-                "text": texts.get(utterance, ""),
+                "text": reading.repairs.text(texts.get(utterance, "")),
                 "label": label,
                 "start": start,
                 "end": end,
@@ -151,7 +156,7 @@ def _read_text(path: Path) -> str:
 
 def _transcripts(path: Path) -> dict[str, str]:
     matches = (_TRANSCRIPT.fullmatch(line.strip()) for line in _read_text(path).splitlines())
-    return {match[1]: repair_text(match[2]).strip() for match in matches if match}
+    return {match[1]: match[2].strip() for match in matches if match}
 
 
 def _there(source: Path, relative: str) -> bool:

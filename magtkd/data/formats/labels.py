@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from magtkd.errors import DataError
+from magtkd.errors import DataError, shorten
 
 __all__ = [
     "ALPHABETICAL",
@@ -82,7 +82,8 @@ def label_names(
     names = orders.get(choice) or tuple(name.strip() for name in choice.split(","))
     if len(names) <= there[-1] or not all(names) or len(set(names)) < len(names):
         raise DataError(
-            f"{source}: --labels {choice}: label {there[-1]} needs {there[-1] + 1} different "
+            f"{source}: --labels {shorten(choice)}: label {there[-1]} needs {there[-1] + 1} "
+            "different "
             f"names; name {'|'.join(orders)} or all of them"
         )
     return names, f"label names are {', '.join(names)}, as chosen"

@@ -15,14 +15,21 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from magtkd.data.columns import SPLITS
-from magtkd.data.formats.conversion import Conversion, Options, make_table, read_csv, settle
+from magtkd.data.formats.conversion import (
+    Conversion,
+    Options,
+    make_table,
+    read_csv,
+    settle,
+    whole_number,
+)
 from magtkd.data.formats.iemocap import rename_label
 from magtkd.data.formats.labels import IEMOCAP, IEMOCAP_OTHERS
-from magtkd.data.formats.meld import find_seconds
-from magtkd.data.formats.repair import repair_text
+from magtkd.data.formats.meld import find_seconds, meld_speaker
+from magtkd.data.formats.repair import Repairs, repair_text
 from magtkd.data.paths import inside
 from magtkd.data.speakers import session_name
-from magtkd.errors import DataError
+from magtkd.errors import DataError, shorten
 
 __all__ = ["find_media_csv", "read_media_csv"]
 
@@ -95,10 +102,10 @@ def read_media_csv(source: Path, options: Options) -> Conversion:
     rows: list[Row] = []
     dropped: Counter[str] = Counter()
     missing: dict[int, str] = {}
-    media = _Files(source)
+    media, repairs = _Files(source), Repairs()
     num_without_wav = 0
     for split in SPLITS:
-        for row in _read_split(files[split], split) if split in files else ():
+        for row in _read_split(files[split], split, repairs) if split in files else ():
             code = row["label"]
             is_code = code in IEMOCAP or code in IEMOCAP_OTHERS
             label = rename_label(code, options) if is_code else code or None
@@ -120,7 +127,7 @@ def read_media_csv(source: Path, options: Options) -> Conversion:
         "utterances have no Wav_Path; their sound is read from their video": num_without_wav,
         "speakers were utterance ids; they are named by session and sex, as Ses01_F": num_ids,
     }
-    notes += [f"{count} {what}" for what, count in counts.items() if count]
+    notes += [*(f"{count} {what}" for what, count in counts.items() if count), *repairs.notes()]
     return Conversion(table, num_read, dropped, {"files not found": [*missing.values()]}, notes)
 
 
@@ -151,8 +158,9 @@ def _files(source: Path) -> dict[str, Path]:
     return found
 
 
-def _read_split(path: Path, split: str) -> Iterator[Row]:
+def _read_split(path: Path, split: str, repairs: Repairs) -> Iterator[Row]:
     count: Counter[str] = Counter()
+    is_meld = _FILES[1].fullmatch(path.name) is not None
     for place, values in read_csv(path, _COLUMNS):
         dialogue = repair_text(values["dialogue"]).strip()
         number = values.get("utterance", "").strip()
@@ -161,9 +169,9 @@ def _read_split(path: Path, split: str) -> Iterator[Row]:
         yield {
             "split": split,
             "dialogue_id": f"{split}/{dialogue}",
-            "utterance_id": int(number) if number.isdecimal() else count[dialogue],
-            "speaker": repair_text(values["speaker"]).strip(),
-            "text": repair_text(values["text"]).strip(),
+            "utterance_id": _number(number, count[dialogue]),
+            "speaker": (meld_speaker if is_meld else repair_text)(values["speaker"]).strip(),
+            "text": repairs.text(values["text"]).strip(),
             "label": repair_text(values["label"]).strip().lower(),
             "start": _seconds(values["start"], "Start_Time", place),
             "end": _seconds(values["end"], "End_Time", place),
@@ -171,6 +179,13 @@ def _read_split(path: Path, split: str) -> Iterator[Row]:
             "video_path": values["video"],
         }
         count[dialogue] += 1
+
+
+def _number(text: str, otherwise: int) -> int:
+    try:
+        return whole_number(text)
+    except (ValueError, OverflowError):  # IEMOCAP's ids
+        return otherwise
 
 
 def _seconds(text: str, column: str, place: str) -> float:
@@ -181,7 +196,8 @@ def _seconds(text: str, column: str, place: str) -> float:
         return float(text)
     except ValueError:
         raise DataError(
-            f"{place}: {column}: {text!r} is neither seconds nor a time such as 00:20:57,256"
+            f"{place}: {column}: {shorten(text)!r} is neither seconds nor a time such as "
+            "00:20:57,256"
         ) from None
 
 

@@ -15,13 +15,21 @@ from pathlib import Path
 import pyarrow as pa
 
 from magtkd.data.columns import SCHEMA, SPLITS
-from magtkd.data.formats.conversion import make_table
-from magtkd.data.formats.delimited import find_delimiter, is_blank
+from magtkd.data.delimited import find_delimiter, is_blank
+from magtkd.data.formats.conversion import make_table, whole_number
 from magtkd.data.formats.labels import ORDERS
-from magtkd.data.formats.repair import decode_bytes, repair_text
-from magtkd.errors import DataError
+from magtkd.data.formats.repair import Repairs, decode_bytes, repair_text
+from magtkd.errors import DataError, shorten
 
-__all__ = ["BROKEN_CLIPS", "csv_path", "file_name", "find_seconds", "read_meld"]
+__all__ = [
+    "BROKEN_CLIPS",
+    "csv_path",
+    "file_name",
+    "find_seconds",
+    "is_dyadic",
+    "meld_speaker",
+    "read_meld",
+]
 
 # Clips of MELD.Raw, as (split, dialogue, utterance), found by those who read them.
 BROKEN_CLIPS = {
@@ -47,6 +55,7 @@ _CUT = (
     "distributes it"
 )
 _TIME = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{1,3})")
+_DYADIC = "_dya.csv"
 _TABLE_COLUMNS = SCHEMA.names[:8]
 Row = tuple[str, str, int, str, str, str, float, float]
 
@@ -57,9 +66,17 @@ def file_name(split: str) -> str:
 
 
 def csv_path(folder: Path, split: str) -> Path:
-    """Where a split's file is: in the folder itself, or in one with the split's name."""
-    nested = folder / split / file_name(split)
-    return nested if os.path.exists(nested) else folder / file_name(split)
+    """Where a split's file is: in the folder itself, or in one with the split's name; or that of
+    `MELD_Dyadic`, whose names end in `_dya`."""
+    plain = folder / file_name(split)
+    places = (folder / split / plain.name, plain, folder / f"{plain.stem}{_DYADIC}")
+    return next((place for place in places if os.path.exists(place)), plain)
+
+
+def is_dyadic(folder: Path) -> bool:
+    """Whether a folder has MELD's conversations of two speakers, which share utterances and have
+    numbers of their own, so that clips are not found by them."""
+    return csv_path(folder, "train").name.endswith(_DYADIC)
 
 
 def read_meld(
@@ -79,16 +96,17 @@ def read_meld(
             a label is none of MELD's seven.
     """
     rows: list[Row] = []
-    num_repaired = 0
+    repairs = Repairs()
     for split in SPLITS:
-        split_rows, split_repaired = _read_split(csv_path(Path(folder), split), split)
-        rows += split_rows
-        num_repaired += split_repaired
+        rows += _read_split(csv_path(Path(folder), split), split, repairs)
     table = make_table([dict(zip(_TABLE_COLUMNS, row, strict=True)) for row in rows], folder)
-    return table, tuple(_warnings(rows, num_repaired, warn_of_clips))
+    return table, (
+        *repairs.notes(),
+        *_warnings(rows, warn_of_clips and not is_dyadic(Path(folder))),
+    )
 
 
-def _read_split(path: Path, split: str) -> tuple[list[Row], int]:
+def _read_split(path: Path, split: str, repairs: Repairs) -> list[Row]:
     try:
         text = decode_bytes(path.read_bytes())
     except OSError as error:
@@ -102,18 +120,17 @@ def _read_split(path: Path, split: str) -> tuple[list[Row], int]:
         raise DataError(
             f"{path}: lacks the column {missing[0]}; take the file as MELD distributes it"
         )
-    rows, num_repaired = [], 0
+    rows = []
     first = reader.line_num + 1
     try:
         for record in reader:
             if not is_blank([record[name] for name in _COLUMNS]):
-                row, repaired = _row(record, split, _place(path, first, reader.line_num))
-                rows.append(row)
-                num_repaired += repaired
+                place = _place(path, first, reader.line_num)
+                rows.append(_row(record, split, place, repairs))
             first = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{path}, line {first}: not CSV: {error}: {_CUT}") from None
-    return rows, num_repaired
+    return rows
 
 
 def _place(path: Path, first: int, last: int) -> str:
@@ -121,26 +138,25 @@ def _place(path: Path, first: int, last: int) -> str:
     return f"{path}, line {first}" if first >= last else f"{path}, lines {first} to {last}"
 
 
-def _row(record: dict[str, str | None], split: str, place: str) -> tuple[Row, bool]:
+def _row(record: dict[str, str | None], split: str, place: str, repairs: Repairs) -> Row:
     absent = [name for name in _COLUMNS if record[name] is None]
     if absent:
         raise DataError(f"{place}: has no {absent[0]}: {_CUT}")
     values = {name: record[name] or "" for name in _COLUMNS}
-    text = repair_text(values["Utterance"])
-    row = (
+    return (
         split,
         f"{split}/{_number(values, 'Dialogue_ID', place)}",
         _number(values, "Utterance_ID", place),
-        _speaker(values["Speaker"]),
-        text,
+        meld_speaker(values["Speaker"]),
+        repairs.text(values["Utterance"]),
         _label(values["Emotion"], place),
         _seconds(values, "StartTime", place),
         _seconds(values, "EndTime", place),
     )
-    return row, text != values["Utterance"]
 
 
-def _speaker(name: str) -> str:
+def meld_speaker(name: str) -> str:
+    """A speaker's name in one of its spellings."""
     plain = " ".join(repair_text(name).replace("’", "'").split())
     return _SPELLINGS.get(plain, plain)
 
@@ -149,17 +165,18 @@ def _label(text: str, place: str) -> str:
     label = repair_text(text).strip().lower()
     if label not in ORDERS["meld"]:
         raise DataError(
-            f"{place}: Emotion: {text[:40]!r} is none of {', '.join(ORDERS['meld'])}; correct it"
+            f"{place}: Emotion: {shorten(text)!r} is none of {', '.join(ORDERS['meld'])}; "
+            "correct it"
         )
     return label
 
 
 def _number(values: dict[str, str], name: str, place: str) -> int:
     try:
-        return int(values[name])
+        return whole_number(values[name])
     except ValueError:
         raise DataError(
-            f"{place}: {name}: {values[name][:40]!r} is not a whole number: {_CUT}"
+            f"{place}: {name}: {shorten(values[name])!r} is not a whole number: {_CUT}"
         ) from None
 
 
@@ -167,7 +184,8 @@ def _seconds(values: dict[str, str], name: str, place: str) -> float:
     found = find_seconds(values[name])
     if found is None:
         raise DataError(
-            f"{place}: {name}: {values[name][:40]!r} is not a time such as 00:20:57,256; correct it"
+            f"{place}: {name}: {shorten(values[name])!r} is not a time such as 00:20:57,256; "
+            "correct it"
         )
     return found
 
@@ -181,9 +199,7 @@ def find_seconds(text: str) -> float | None:
     return hours * 3600 + minutes * 60 + seconds + thousandths / 1000
 
 
-def _warnings(rows: Sequence[Row], num_repaired: int, warn_of_clips: bool) -> Iterator[str]:
-    if num_repaired:
-        yield f"{num_repaired} texts had damaged characters, which were repaired"
+def _warnings(rows: Sequence[Row], warn_of_clips: bool) -> Iterator[str]:
     there = {(row[1], row[2]) for row in rows}
     broken = [
         f"{split} dia{dialogue}_utt{utterance} ({reason})"

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from magtkd.data.columns import SPLITS
 from magtkd.data.formats.conversion import Conversion, Options, note_of_test, settle
-from magtkd.data.formats.meld import BROKEN_CLIPS, csv_path, read_meld
+from magtkd.data.formats.meld import BROKEN_CLIPS, csv_path, is_dyadic, read_meld
 from magtkd.data.paths import inside
 from magtkd.errors import DataError
 
@@ -59,6 +59,10 @@ def read_meld_raw(source: Path, options: Options) -> Conversion:
     Raises:
         DataError: a CSV file is wrong, or clips are missing that the release has.
     """
+    if is_dyadic(source):
+        table, notes = read_meld(source)
+        what = "conversations of two speakers, some utterances in several of them; without clips"
+        return Conversion(table, table.num_rows, notes=(*notes, what))
     folders = {split: clip_folder(source, split) for split in SPLITS}
     has_clips = any(folders.values())
     # With clips, `_with_clips` notes which of them are broken.

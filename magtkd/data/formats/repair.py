@@ -8,10 +8,12 @@ characters for one apostrophe), and apostrophes lost to a question mark inside a
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from magtkd.data.formats.delimited import encoding_of
+from magtkd.data.delimited import encoding_of
 
-__all__ = ["decode_bytes", "repair_text", "whole_characters"]
+__all__ = ["Repairs", "decode_bytes", "repair_text", "whole_characters"]
 
 _SURROGATE = 0xDC00
 
@@ -63,6 +65,24 @@ def repair_text(text: str) -> str:
     text = _MISREAD.sub(_read_again, text).translate(_CHARACTERS)
     text = _LOST_APOSTROPHE.sub("’", text)
     return _LOST_DASH.sub("—", text)
+
+
+@dataclass
+class Repairs:
+    """Repairs the texts of a release, and counts those that it changed."""
+
+    num_texts: int = 0
+
+    def text(self, text: str) -> str:
+        """An utterance's text, repaired."""
+        repaired = repair_text(text)
+        self.num_texts += repaired != text
+        return repaired
+
+    def notes(self) -> Iterator[str]:
+        """What was done, where anything was."""
+        if self.num_texts:
+            yield f"{self.num_texts} texts had damaged characters, which were repaired"
 
 
 def _read_again(match: re.Match[str]) -> str:

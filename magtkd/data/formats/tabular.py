@@ -17,16 +17,16 @@ import numpy as np
 import pyarrow as pa
 
 from magtkd.data.columns import FEATURES, REQUIRED, SCHEMA
-from magtkd.data.formats.conversion import Conversion, Options
-from magtkd.data.formats.delimited import (
+from magtkd.data.delimited import (
     encoding_of,
     find_delimiter,
     is_blank,
     plain_suffix,
     read_bytes,
 )
+from magtkd.data.formats.conversion import Conversion, Options, whole_number
 from magtkd.data.formats.repair import whole_characters
-from magtkd.errors import DataError
+from magtkd.errors import DataError, and_more, shorten
 
 __all__ = ["find_table", "read_table"]
 
@@ -63,10 +63,10 @@ def read_table(source: Path, options: Options) -> Conversion:
             if len(values) < num_rows:
                 values.append(None)
             if len(values) > num_rows:
-                raise DataError(f"{place}: {name} is duplicated; keep one")
+                raise DataError(f"{place}: {shorten(name)} is duplicated; keep one")
     _check_columns(source, columns, num_rows)
     table = pa.table({name: _column(name, columns[name]) for name in columns})
-    notes = [f"not in the schema, so not taken: {', '.join(ignored)}"] if ignored else []
+    notes = [f"not in the schema, so not taken: {and_more(ignored, 20)}"] if ignored else []
     return Conversion(table, num_rows, notes=notes)
 
 
@@ -88,7 +88,9 @@ def _records_of_csv(source: Path, text: str) -> Iterator[tuple[str, Record]]:
         header = next(reader, [])
         twice = [name for name in header if header.count(name) > 1]
         if twice:
-            raise DataError(f"{source}: has the column {twice[0]} more than once; keep one")
+            raise DataError(
+                f"{source}: has the column {shorten(twice[0])} more than once; keep one"
+            )
         for cells in reader:
             place = f"{source}, line {reader.line_num}"
             if is_blank(cells):
@@ -120,8 +122,10 @@ def _check_columns(source: Path, columns: Record, num_rows: int) -> None:
     absent = [name for name in REQUIRED if name not in columns and name != "text"]
     if num_rows and absent:
         raise DataError(
-            f"{source}: lacks the column {absent[0]}; it has {', '.join(columns) or 'none'} of the "
-            f"schema's, and {', '.join(REQUIRED)} are needed"
+            f"{source}: lacks the column {absent[0]}; it has {and_more(columns, 20) or 'none'} "
+            "of the "
+            f"schema's, and {', '.join(REQUIRED)} are needed (docs/formats.md); of a release, give "
+            "the folder"
         )
     if num_rows and "text" not in columns:
         columns["text"] = [""] * num_rows
@@ -138,7 +142,7 @@ def _convert(name: str, value: Any, place: str) -> Any:
     try:
         return _CONVERTERS[name](value)
     except (TypeError, ValueError, OverflowError, RecursionError):
-        shown = ascii(value)[:60]
+        shown = shorten(ascii(value))
         raise DataError(f"{place}: {name}: {shown} is not {_WANTED[name]}; correct it") from None
 
 
@@ -149,8 +153,8 @@ def _text(value: Any) -> str:
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, str | int) and not isinstance(value, bool):
-        return int(np.int32(int(value)))
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return int(np.int32(whole_number(value)))
     raise TypeError
 
 

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from magtkd.errors import ConfigError, DataError, first_line
+from magtkd.errors import ConfigError, DataError, first_line, shorten
 
 __all__ = ["labels_text", "load_initial", "read_checkpoint"]
 
@@ -129,11 +129,13 @@ def _checked(path: Path, content: object) -> dict[str, Tensor]:
         raise DataError(f"{path}: is no state dict: it is a {type(content).__name__}")
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise DataError(f"{path}: {str(name)[:80]!r} is no tensor but {type(tensor).__name__}")
+            raise DataError(
+                f"{path}: {shorten(str(name))!r} is no tensor but {type(tensor).__name__}"
+            )
         if not _is_plain(tensor):
-            raise DataError(f"{path}: {name[:80]!r} is not a dense tensor of real numbers")
+            raise DataError(f"{path}: {shorten(name)!r} is not a dense tensor of real numbers")
         if not tensor.isfinite().all():
-            raise DataError(f"{path}: {name[:80]!r} has values that are not finite")
+            raise DataError(f"{path}: {shorten(name)!r} has values that are not finite")
     return dict(content)
 
 

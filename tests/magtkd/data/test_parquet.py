@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from magtkd.cli import app, run_app
 from magtkd.data import read_parquet, read_path, write_parquet
 from magtkd.errors import DataError
 
@@ -160,7 +161,7 @@ def test_a_file_of_another_kind_is_sent_to_convert(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path(name).write_text("split,text\n")
+    Path(name).write_text("split,dialogue_id,utterance_id,speaker,label\n")
     message = f"{name}: not a Parquet file; make one of it: magtkd data convert {command}"
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
         read_path(name)
@@ -175,3 +176,20 @@ def test_mosi(data_folder: Path) -> None:
     assert counts == {"train": 62, "dev": 10, "test": 21}
     assert pc.count_distinct(corpus.table["speaker"]).as_py() == 93
     assert corpus.warnings == ("video_features: 32 of 100 columns are constant on train",)
+
+
+def test_a_file_of_a_release_is_sent_to_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that is suggested is not refused."""
+    monkeypatch.chdir(tmp_path)
+    Path("meld").mkdir()
+    header = "Sr No.,Utterance,Speaker,Emotion,Dialogue_ID,Utterance_ID,StartTime,EndTime\n"
+    row = '1,Hi,Joey,joy,0,0,"00:00:01,0","00:00:02,0"\n'
+    for split in ("train", "dev", "test"):
+        Path("meld", f"{split}_sent_emo.csv").write_text(header + row)
+    with pytest.raises(DataError, match="of a release, give the folder: magtkd data") as raised:
+        read_path("meld/train_sent_emo.csv")
+    command = str(raised.value).rpartition(": magtkd ")[2]
+    assert run_app(app, command.split()) == 0
+    assert read_path("meld/table.parquet").table.num_rows == 3

@@ -236,3 +236,12 @@ def test_a_column_in_one_piece_is_read_without_a_copy() -> None:
     table = pa.table({"logits": features_column(values)})
     assert np.shares_memory(list_matrix(table, "logits"), values)
     assert np.array_equal(list_matrix(pa.concat_tables([table, table]), "logits")[7:], values)
+
+
+def test_texts_that_a_spreadsheet_changed_are_named(make_table: MakeTable) -> None:
+    texts = ["#NAME?", "16-Nov", "Nov-16", "#REF!", *["No, #NAME? 16-Nov it is"] * 12]
+    warnings = make_corpus(make_table(text=texts), "x").warnings
+    (line,) = [line for line in warnings if "spreadsheet" in line]
+    assert line.startswith("texts that a spreadsheet seems to have changed: ")
+    assert all(text in line for text in texts[:4])
+    assert "No," not in line

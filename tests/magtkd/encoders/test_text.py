@@ -312,6 +312,9 @@ def test_a_model_id_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refuse)
     with pytest.raises(ConfigError, match=r"cannot load 'no-such/model' .*give a model id"):
         make("no-such/model")
+    for near, known in (("tinny", "tiny"), ("mini-lm", "minilm")):
+        with pytest.raises(ConfigError, match=rf"cannot load '{near}' .*; did you mean '{known}'"):
+            make(near)
 
 
 def test_a_folder_that_holds_no_model(tmp_path: Path) -> None:

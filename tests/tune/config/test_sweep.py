@@ -82,6 +82,7 @@ def test_a_candidate_has_the_plain_configuration_of_a_trial(path):
         ("objective.metric=test/accuracy", r"'test/accuracy': test metrics stay sealed.*'dev/acc"),
         ("objective.metric=dev/acuracy", r"'dev/acuracy': no such metric.*'dev/accuracy'\?"),
         ("objective.metric=dev/f1/", r"'dev/f1/': no such metric; did you mean 'dev/f1/<label>'"),
+        ("objective.metric=dev/macro", r"did you mean 'dev/macro_f1'\?; known are dev/accuracy, "),
         ("objective.metric=xyz", r"no such metric; known are dev/accuracy, dev/loss"),
         (
             "objective.mode=maximise",

@@ -2,6 +2,7 @@ import itertools
 import json
 import math
 import random
+from typing import Any
 
 import optuna
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from magtkd.config import Config, get_value, with_values
 from magtkd.errors import SweepError
-from tune.space import Choice, FloatRange, IntRange, Space
+from tune.space import Candidate, Choice, FloatRange, IntRange, Space, parse_entry
 
 BASE = Config()
 
@@ -261,7 +262,7 @@ def test_suggestions_include_tied_names_and_leave_out_the_inactive():
         ({"choice": []}, r"choice: there is no value"),
         ({"choice": 3}, r"choice: 3 is not a list"),
         ({"choice": [3, 5, 3.0]}, r"choice: 3\.0 is duplicated"),
-        ({"choice": [[3]]}, r"choice: \[3\] is not a single value"),
+        ({"choice": [{3}]}, r"choice: \{3\} is neither a value nor a list or mapping"),
         ({"choice": [math.nan]}, r"choice: nan is not finite"),
         ({"choice": [3], "log": True}, r"log: unknown key"),
         ({"int": [1, 3], "stepp": 1}, r"stepp: unknown key; did you mean 'step'\?"),
@@ -281,7 +282,7 @@ def test_suggestions_include_tied_names_and_leave_out_the_inactive():
         ({"float": [1, 2], "log": "yes"}, r"log: 'yes' is neither true nor false"),
         ({"int": [1, 3], "tie": 3}, r"tie: 3 is not a list of names"),
         ({"int": [1, 3], "when": ["a"]}, r"when: \['a'\] is not a mapping"),
-        ({"int": [1, 3], "when": {"seed": []}}, r"when: seed: \[\] is neither a value nor a list"),
+        ({"int": [1, 3], "when": {"seed": []}}, r"when: seed: it is empty; write a value"),
     ],
 )
 def test_parse_refuses(entry, message):
@@ -325,7 +326,7 @@ def test_a_legal_space_passes():
     ("tree", "message"),
     [
         ({"fusion.dpeth": {"int": [1, 3]}}, r"fusion\.dpeth: no such name.*'fusion\.depth'\?"),
-        ({"audio.distill": {"choice": [None]}}, r"audio\.distill: no such name"),
+        ({"audio.train": {"choice": [None]}}, r"audio\.train: must be one of"),
         (
             {"audio.dropout": {"choice": [0.1], "tie": ["vidoe.dropout"]}},
             r"audio\.dropout: tie: vidoe\.dropout: no such name.*'video\.dropout'\?",
@@ -415,3 +416,132 @@ def test_a_name_in_a_null_section_creates_it():
     space.check(base)
     values = next(space.points(base))
     assert get_value(with_values(base, values), "audio.distill.temperature") == 2.0
+
+
+@pytest.mark.parametrize(
+    ("tree", "points"),
+    [({"int": [1.0, 3]}, [1, 2, 3]), ({"int": [0, 4.0], "step": 2.0}, [0, 2, 4])],
+)
+def test_whole_numbers_with_a_point(tree: dict[str, Any], points: list[int]) -> None:
+    entry = parse_entry(tree)
+    assert list(entry.points() or ()) == points
+    assert all(type(value) is int for value in entry.probes())
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "read"),
+    [
+        (
+            "fusion.modalities",
+            [["text"], ["text", "audio"], "audio+video", None],
+            ["text", "text+audio", "audio+video", None],
+        ),
+        ("audio.distill", [None, {"temperature": 8.0}], [None, 8.0]),
+        ("teacher.lora", [None, {"rank": 2}], [None, 2]),
+    ],
+)
+def test_lists_and_mappings_as_choices(name: str, choices: list[Any], read: list[Any]) -> None:
+    space = Space.parse({name: {"choice": choices}})
+    base = Config.model_validate({"teacher": {"encoder": "tiny"}})
+    space.check(base)
+    assert space.to_tree() == {name: {"choice": choices}}
+    assert Space.parse(space.to_tree()) == space
+    trials = list(space.points(base))
+    names = [trial[name] for trial in trials]
+    assert all(isinstance(value, str) or value is None for value in names)
+    assert names[1] in {'["text", "audio"]', '{"temperature": 8.0}', '{"rank": 2}'}
+    found = [get_value(Candidate(values=trial).config(base), name) for trial in trials]
+    parts = {"audio.distill": "temperature", "teacher.lora": "rank"}
+    assert [getattr(one, parts.get(name, ""), one) for one in found] == read
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
+    for _ in range(15):
+        trial = study.ask()
+        assert space.suggest(trial, base)[name] in names
+        study.tell(trial, 0.0)
+
+
+def test_conditions_on_lists() -> None:
+    tree = {
+        "fusion.modalities": {"choice": [["text"], ["text", "audio"]]},
+        "audio.dropout": {"choice": [0.1, 0.2], "when": {"fusion.modalities": [["text", "audio"]]}},
+    }
+    space = Space.parse(tree)
+    space.check(BASE)
+    assert space.num_points(BASE) == len(list(space.points(BASE))) == 3
+    assert Space.parse(space.to_tree()) == space
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"audio.distill": {"choice": [{"temprature": 1}]}}, "did you mean 'temperature'"),
+        ({"fusion.modalities": {"choice": [["text", "smell"]]}}, "must be one of 'text'"),
+        ({"fusion.depth": {"choice": [[1]]}}, "must be an integer"),
+        ({"fusion.modalities": {"choice": [["text"], ["text"]]}}, "is duplicated"),
+        ({"audio.distill": {"choice": [{1: {2}}]}}, "neither a value nor a list or mapping"),
+        ({"audio": {"choice": [{"dropout": 0.1}]}}, "no such name"),
+        (
+            {
+                "audio.distill": {"choice": [None, {"temperature": 4}]},
+                "audio.distill.temperature": {"choice": [1.0, 2.0]},
+            },
+            "it is in audio.distill, whose choices have all of its values",
+        ),
+        (
+            {"fusion.depth": {"choice": [1, 2], "when": {"fusion.modalities": [["text"]]}}},
+            "it is not searched, so compare it with a single value",
+        ),
+    ],
+)
+def test_wrong_lists_and_mappings(tree: dict[str, Any], message: str) -> None:
+    with pytest.raises(SweepError, match=message):
+        Space.parse(tree).check(BASE)
+
+
+def test_true_is_not_1() -> None:
+    assert not Choice((1, 2)).contains(True)
+    assert not Choice((True, False)).contains(0)
+    assert Choice((1, 2)).contains(1.0)
+
+
+def test_counting_is_arithmetic() -> None:
+    """No walk through the values of a range, however many they are."""
+    space = Space.parse(
+        {
+            "fusion.patience": {"int": [1, 100_000_000]},
+            "fusion.num_heads": {"choice": [2, 4], "when": {"fusion.patience": [5, 7]}},
+            "teacher.patience": {"int": [1, 2_000_000_000], "when": {"fusion.num_heads": 4}},
+            "audio.patience": {"int": [1, 2_000_000_000]},
+        }
+    )
+    space.check(BASE)
+    # 8 heads where patience is neither 5 nor 7; else 2, or 4 with each of the teacher's.
+    number = (100_000_000 - 2 + 2 * (1 + 2_000_000_000)) * 2_000_000_000
+    assert space.num_points(BASE) == number
+    assert len(list(itertools.islice(space.points(BASE), 1000))) == 1000
+
+
+LONG = "x" * 70_000
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {LONG: {"choice": [1]}},
+        {"fusion.depth": LONG},
+        {"fusion.depth": {LONG: 1}},
+        {"fusion.depth": {"int": [1, 2], LONG: 1}},
+        {"fusion.depth": {"int": LONG}},
+        {"fusion.depth": {"int": [LONG, 1]}},
+        {"fusion.depth": {"choice": [LONG, LONG]}},
+        {"fusion.depth": {"choice": [LONG]}},
+        {"fusion.depth": {"choice": [1], "tie": [LONG]}},
+        {"fusion.depth": {"choice": [1], "when": {LONG: 1}}},
+        {"fusion.depth": {"choice": [1], "when": {"fusion.model": LONG}}},
+        {"fusion.depth": {"choice": list(range(1, 9000)), "when": {"fusion.model": [[LONG]]}}},
+    ],
+)
+def test_messages_cut_long_values(tree: dict[str, Any]) -> None:
+    with pytest.raises(SweepError, match=r"x{20}") as raised:
+        Space.parse(tree).check(Config())
+    assert len(str(raised.value)) < 1000

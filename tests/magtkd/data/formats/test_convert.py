@@ -28,6 +28,8 @@ MARKS = {
     "iemocap": "Session3/dialog/EmoEvaluation/x.txt",
     "media-csv": "IEMOCAP_train.csv",
     "emorynlp": "emorynlp_train_final.csv",
+    "erc-json": "train_data.json",
+    "dailydialog": "train/dialogues_train.txt",
     "features": "first_stage_train_features.pkl",
 }
 

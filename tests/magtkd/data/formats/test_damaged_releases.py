@@ -122,6 +122,19 @@ FILES = {
         "Episode\nNo,\"['Ross Geller']\",Sad,1,2,3,4\n"
         for split in ("train", "dev", "test")
     },
+    "erc-json": {
+        f"{split}_data_v1.json.feature": '[[{"text": "No", "speaker": "F", "label": "sad", '
+        '"cls": [1.5, 2]}, {"text": "Yes", "speaker": "M", "cls": [0, 1]}]]'
+        for split in ("train", "dev", "test")
+    },
+    "dailydialog": {
+        f"{folder}/{file}_{folder}.txt": text
+        for folder in ("train", "validation", "test")
+        for file, text in {
+            "dialogues": "No . __eou__ Why ? __eou__\n",
+            "dialogues_emotion": "0 6 \n",
+        }.items()
+    },
     "table": {
         "a.csv": "split,dialogue_id,utterance_id,speaker,label,text_features\n"
         'train,d,1,s,l,"[1.5, 2]"\n'

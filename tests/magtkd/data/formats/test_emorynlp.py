@@ -51,6 +51,7 @@ def test_rows(folder: Path) -> None:
     assert conversion.notes == [
         "3 utterances have no times that can be read",
         "no clips: no emorynlp_train_splits",
+        "21 texts had damaged characters, which were repaired",
     ]
     assert make_corpus(conversion.table, "x").labels == LABELS
     names = ", ".join(f"emorynlp_{split}_final.csv" for split in ("dev", "test", "train"))

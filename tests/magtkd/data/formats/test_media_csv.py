@@ -156,3 +156,18 @@ def test_two_data_sets_in_one_folder_are_refused(iemocap: Path) -> None:
     (iemocap / "train_meld_emo.csv").write_text(MELD)
     with pytest.raises(DataError, match=r"train_meld_emo\.csv and IEMOCAP_train\.csv: keep one"):
         find_media_csv(iemocap)
+
+
+def test_meld_s_names_and_texts_are_those_of_meld(tmp_path: Path, put_clip: Put) -> None:
+    """One place repairs them, and the repairs are counted."""
+    names = ("Phoebe Sr", "Phoebe Sr.", "Dr. Leedbetter", "Dr. Ledbetter", "Joey\x92s Date")
+    put_clip(tmp_path / "clip.mp4")
+    lines = [
+        f"It\x92s {index},{name},joy,0,{index},,clip.mp4,0,1" for index, name in enumerate(names)
+    ]
+    (tmp_path / "train_meld_emo.csv").write_text("\n".join([MELD, *lines]), encoding="utf-8")
+    conversion = read_media_csv(tmp_path, Options(on_missing="keep"))
+    speakers = conversion.table["speaker"].to_pylist()
+    assert speakers == ["Phoebe Sr."] * 2 + ["Dr. Ledbetter"] * 2 + ["Joey's Date"]
+    assert conversion.table["text"][0].as_py() == "It’s 0"
+    assert "5 texts had damaged characters, which were repaired" in conversion.notes
