@@ -129,13 +129,20 @@ def _interrupted_by(*numbers: signal.Signals) -> Iterator[None]:
 
 def complain(message: object, code: int) -> int:
     """One line on stderr; returns the exit code."""
-    print(f"magtkd: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"magtkd: {_one_line(str(message))}", file=sys.stderr)
     return code
 
 
 def warn(message: str) -> None:
     """A warning on stderr."""
-    print(f"magtkd: warning: {message}", file=sys.stderr)
+    print(f"magtkd: warning: {_one_line(message)}", file=sys.stderr)
+
+
+def _one_line(message: str) -> str:
+    """A message without line breaks, and with escapes for what a terminal would obey or not show:
+    it may have names and values from a file in it."""
+    line = " ".join(message.split())
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
 
 def _command(error: Exception) -> str:

@@ -234,6 +234,7 @@ class Ledger:
                 self._artifacts = _open_folder(layout.artifacts)
             self._size, self._last_time = self._cut_torn_tail()
             self._synced = time.monotonic()
+            self._synced_size = self._size
             if self._uploader is not None:
                 self._uploader.grown(self._size)
         except BaseException:
@@ -278,7 +279,7 @@ class Ledger:
         self._write(line)
         self._size += len(line)
         self._last_time = now
-        if time.monotonic() - self._synced >= SYNC_SECONDS:
+        if self._is_due():
             self._sync()
         if self._uploader is not None:
             self._uploader.grown(self._size)
@@ -303,12 +304,19 @@ class Ledger:
 
     def check(self) -> None:
         """Check that the file, the lock and the folder of artifacts are where they were: a folder
-        may be deleted, or another disk be mounted over it.
+        may be deleted, or another disk be mounted over it. Syncs events that wait for it: the next
+        one may be an hour away.
 
         Raises:
             StorageLostError: they are gone, or the store does not answer.
             OwnerLostError: another driver has taken the sweep over.
         """
+        if self._size > self._synced_size and self._is_due():
+            self._sync()
+        else:
+            self._look()
+
+    def _look(self) -> None:
         for descriptor, path in (
             (self._file, self.path),
             (self._lock, self.layout.lock),
@@ -390,8 +398,11 @@ class Ledger:
             os.fsync(self._file)
         except OSError as error:
             raise self._failed(error) from None
-        self.check()
-        self._synced = time.monotonic()
+        self._look()
+        self._synced, self._synced_size = time.monotonic(), self._size
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._synced >= SYNC_SECONDS
 
     def _failed(self, error: OSError) -> StorageLostError:
         return StorageLostError(

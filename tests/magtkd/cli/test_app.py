@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from magtkd.cli import new_app, run_app
+from magtkd.errors import InputError
 
 
 def app_of(*lines: str, error: Exception | None = None) -> typer.Typer:
@@ -53,3 +54,13 @@ def test_what_the_machine_refuses_is_named(
     out, err = capsys.readouterr()
     assert out == "a line\n"
     assert err == f"magtkd: {tmp_path}: Permission denied; run it again where that is possible\n"
+
+
+def test_a_message_is_one_line_that_a_terminal_does_not_obey(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = InputError("héé\n'\x1b[2J\u2028\ud83d'\x00: no such key", "correct\tit")
+    assert run_app(app_of(error=error), ["show"]) == 2
+    assert capsys.readouterr().err == (
+        "magtkd: héé '\\x1b[2J \\ud83d'\\x00: no such key; correct it\n"
+    )

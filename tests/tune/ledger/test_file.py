@@ -10,6 +10,8 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -366,6 +368,40 @@ def test_a_storage_that_goes_away_is_noticed(tmp_path: Path, name: str, how: str
         ledger.append(SweepResumed())
     with pytest.raises(StorageLostError, match="put it back"):
         ledger.close()
+
+
+STEPS = st.tuples(st.sampled_from(["append", "check"]), st.sampled_from([0.0, 0.25, 0.75, 1.0, 9]))
+
+
+@settings(max_examples=30)
+@given(steps=st.lists(STEPS, min_size=1, max_size=8))
+def test_what_a_power_cut_takes_is_younger_than_a_second(steps: list[tuple[str, float]]) -> None:
+    clock, on_disk, fsync = 100.0, 0, os.fsync
+
+    def observed(file: int) -> None:
+        nonlocal on_disk
+        fsync(file)
+        on_disk = os.fstat(file).st_size
+
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(os, "fsync", observed)
+        patch.setattr(time, "monotonic", lambda: clock)
+        ledger = open_ledger(SweepLayout(Path(folder), "mosi"))
+        written: list[tuple[float, int]] = []
+        for what, seconds in steps:
+            clock += seconds
+            if what == "append":
+                ledger.append(SweepResumed())
+                written.append((clock, ledger.num_bytes))
+            else:
+                ledger.check()
+            old = [size for when, size in written if clock - when >= 1]
+            assert on_disk >= max(old, default=0)
+            # An append that is the first for a second is synced before it returns.
+            if what == "append" and seconds >= 1:
+                assert on_disk == ledger.num_bytes
+        ledger.close()
+        assert on_disk == ledger.num_bytes
 
 
 def test_time_never_goes_back(tmp_path: Path) -> None:

@@ -1,0 +1,162 @@
+"""Ledgers, as every command reads them that shows a sweep."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from magtkd.errors import NoneCompletedError
+from magtkd.metrics import Scores
+from magtkd.pipeline import StageRecord
+from tests.fuzz.limits import FUZZ, is_taken
+from tests.fuzz.mutations import NUMBERS, TEXTS, VALUES, torn
+from tune.ledger import (
+    FORMAT,
+    EpochReported,
+    StagesRecorded,
+    SweepClosed,
+    SweepEnd,
+    SweepLayout,
+    SweepOpened,
+    SweepResumed,
+    TestRevealed,
+    TrialChanged,
+    TrialEnded,
+    TrialStatus,
+    TrialSuggested,
+    Warned,
+    encode_event,
+    open_ledger,
+    read_sweep,
+)
+from tune.results import (
+    FORMATS,
+    best,
+    device_cost,
+    exported_config,
+    print_status,
+    sweep_cost,
+    sweep_status,
+    trial_rows,
+    write_trials,
+)
+
+SCORES = Scores(0.7, 0.6, {"joy": 0.5})
+STAGES = {"teacher": StageRecord("a1", "trained", 5.0), "fusion": StageRecord("b2", "reused", 0.1)}
+EVENTS = (
+    SweepOpened(
+        time=1,
+        name="mosi",
+        config={
+            "name": "mosi",
+            "objective": [{"metric": "dev/weighted_f1", "mode": "max"}],
+            "space": {"fusion.depth": {"int": [1, 3]}},
+        },
+        sweep_id="c0ffee",
+        format=FORMAT,
+        versions={"ray": "2"},
+    ),
+    TrialSuggested(time=2, trial=0, values={"fusion.depth": 2}),
+    TrialSuggested(time=2, trial=1, values={"fusion.depth": 3}, seed=7),
+    StagesRecorded(time=3, trial=0, stages=STAGES),
+    EpochReported(time=4, trial=0, epoch=1, metrics={"dev/loss": 0.5, "dev/weighted_f1": 0.6}),
+    TrialChanged(
+        time=5,
+        trial=1,
+        epoch=2,
+        values={"fusion.depth": 3, "fusion.dropout": 0.3},
+        base={"fusion.depth": 3},
+        changes={2: {"dropout": 0.3}},
+    ),
+    TrialEnded(time=6, trial=0, state=TrialStatus.COMPLETED, epoch=1, dev=SCORES, objectives=[0.6]),
+    TestRevealed(time=7, trial=0, test=SCORES),
+    Warned(time=8, message="a file was damaged"),
+    SweepResumed(time=9, format=FORMAT),
+    TrialEnded(time=10, trial=1, state=TrialStatus.FAILED, message="out of memory"),
+    SweepClosed(time=11, reason=SweepEnd.FINISHED),
+)
+LINES = tuple(json.loads(encode_event(event)) for event in EVENTS)
+
+
+def _places(tree: Any) -> list[tuple[Any, Any]]:
+    """Every mapping or list in a tree, each with one of its keys."""
+    pairs = list(tree.items() if isinstance(tree, dict) else enumerate(tree))
+    inner = [
+        place for _, value in pairs if isinstance(value, dict | list) for place in _places(value)
+    ]
+    return [*((tree, key) for key, _ in pairs), *inner]
+
+
+@st.composite
+def ledgers(draw: st.DrawFn) -> bytes:
+    """The bytes of a ledger."""
+    lines = json.loads(json.dumps(LINES))
+    for _ in range(draw(st.integers(0, 2))):
+        node, key = draw(st.sampled_from(_places(lines[draw(st.integers(0, len(lines) - 1))])))
+        how = draw(st.sampled_from(["replace", "replace", "number", "remove", "rename"]))
+        if how == "replace":
+            node[key] = draw(VALUES)
+        elif how == "number":
+            node[key] = draw(NUMBERS)
+        elif how == "remove":
+            del node[key]
+        elif isinstance(node, dict):
+            node[draw(TEXTS)] = node.pop(key)
+    for _ in range(draw(st.integers(0, 1))):
+        one, other = (draw(st.integers(0, len(lines) - 1)) for _ in range(2))
+        how = draw(st.sampled_from(["swap", "repeat", "lose"]))
+        if how == "swap":
+            lines[one], lines[other] = lines[other], lines[one]
+        elif how == "repeat":
+            lines.insert(other, lines[one])
+        else:
+            del lines[one]
+    content = "".join(f"{_as_json(line)}\n" for line in lines).encode()
+    return draw(torn(content)) if draw(st.booleans()) else content
+
+
+def _as_json(line: Any) -> str:
+    try:
+        return json.dumps(line)
+    except RecursionError:
+        return '{"kind": "sweep_resumed", "time": 1, "x": ' + "[" * 3000 + "]" * 3000 + "}"
+
+
+def _show(layout: SweepLayout) -> None:
+    state = read_sweep(layout)
+    rows = trial_rows(state)
+    for form in FORMATS:
+        write_trials(rows, form, io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    sweep_cost(state)
+    device_cost(state)
+    print_status(sweep_status(layout, str(layout.root)), Console(file=io.StringIO()))
+    try:
+        for row in best(state, 2):
+            exported_config(state, row.trial)
+    except NoneCompletedError as error:
+        assert state.name[:20] in str(error)
+
+
+@FUZZ
+@given(content=ledgers())
+def test_a_ledger(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.getbasetemp() / "ledgers"
+    shutil.rmtree(root, ignore_errors=True)
+    layout = SweepLayout(root, "mosi")
+    layout.folder.mkdir(parents=True)
+    layout.ledger.write_bytes(content)
+    if is_taken(lambda: _show(layout), root):
+        assert layout.ledger.read_bytes() == content
+        before = read_sweep(layout)
+        with open_ledger(layout, resume=True) as ledger:
+            ledger.append(SweepResumed(format=FORMAT))
+        after = read_sweep(layout)
+        assert after.trials == before.trials
+        assert after.num_resumed == before.num_resumed + 1
