@@ -45,6 +45,10 @@ FORMAT = 2
 nothing that matters here, but the keys in them were made of more settings."""
 
 
+_LATEST = 253_370_764_800_000
+"""The year 9999, after which Python has no dates."""
+
+
 class TrialStatus(StrEnum):
     """Where a trial is, or how it ended."""
 
@@ -246,7 +250,7 @@ def decode_event(line: bytes) -> Event:
             raise
         # Format 1 wrote lone surrogates, which UTF-8 has not.
         event = _decode(json.dumps(_replace_surrogates(json.loads(line))).encode())
-    if event.time <= 0:
+    if not 0 < event.time < _LATEST:
         raise ValueError("it has no time")
     return event
 
