@@ -69,7 +69,8 @@ class Hosts:
         return process.returncode, out, err
 
     def magtkd(self, host: int, *arguments: object, **options: Any) -> tuple[int, str, str]:
-        return self.run(host, sys.executable, "-m", "tune.cli", *arguments, **options)
+        # As the command has it: without the working directory among the places of packages.
+        return self.run(host, sys.executable, "-P", "-m", "tune.cli", *arguments, **options)
 
     def start_head(
         self, num_cpus: int = 0, *options: str, port: int = 6379, **environment: str
