@@ -4,7 +4,9 @@ every few seconds.
     STORE/sweeps/NAME/owner.json    {"driver": id, "process": words, "beat": number}
 
 A driver that finds the file watches it: while `beat` changes, the other is alive. This compares no
-clocks. A driver that finds another's id in the file has lost the sweep, and stops.
+clocks. A driver that finds another's id in the file has lost the sweep, and stops; but where it is
+that of the driver that it followed, which was stopped in the middle of writing and woke up, it
+writes its own again, which the other finds.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ class OwnerFile:
         self._name = f"{layout.remote_folder}/owner.json"
         self.driver = uuid.uuid4().hex[:8]
         self._beat, self._last = 0, 0.0
+        self._followed: str | None = None
 
     def read(self) -> Owner | None:
         """The owner; None where there is none."""
@@ -73,6 +76,7 @@ class OwnerFile:
             changed = self._watch(found)
             if changed is not None:
                 return changed
+        self._followed = found.driver if found is not None else None
         self._write()
         time.sleep(SETTLE_SECONDS)
         other = self.read()
@@ -112,13 +116,14 @@ class OwnerFile:
             OwnerLostError: it is another.
         """
         owner = self.read()
-        if owner is not None and owner.driver != self.driver:
+        if owner is not None and owner.driver not in {self.driver, self._followed}:
             raise OwnerLostError(
                 f"sweep {self._layout.name!r}: {owner.process} has taken it over, because this "
                 f"driver gave no sign of life for {STALE_SECONDS:.0f} s",
                 "leave it to that one, or end it and resume here",
             )
-        if time.monotonic() - self._last >= BEAT_SECONDS:
+        is_other = owner is not None and owner.driver != self.driver
+        if is_other or time.monotonic() - self._last >= BEAT_SECONDS:
             self._write()
 
     def release(self) -> None:

@@ -149,6 +149,23 @@ def test_a_dead_driver_is_followed_and_notices_if_it_was_not(layouts: list[Sweep
     second.check()
 
 
+def test_a_driver_that_slept_while_it_wrote_does_not_take_the_sweep_back(
+    layouts: list[SweepLayout],
+) -> None:
+    files = objects()
+    first, second, third = (OwnerFile(layout, files) for layout in (*layouts, layouts[0]))
+    assert first.take() is None
+    assert second.take() is None
+    first._write()  # of which it was in the middle
+    second.check()
+    with pytest.raises(OwnerLostError, match="has taken it over"):
+        first.check()
+    second.check()
+    third._write()
+    with pytest.raises(OwnerLostError, match="has taken it over"):
+        second.check()
+
+
 def test_on_one_machine_a_dead_driver_is_followed_at_once(layouts: list[SweepLayout]) -> None:
     files, layout = objects(), layouts[0]
     assert OwnerFile(layout, files).take() is None
