@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STORAGE ?= magtkd-results
 
-.PHONY: quickstart test test-cluster lint types contracts docs unit install install-dev clean
+.PHONY: quickstart test test-cluster fuzz lint types contracts docs unit install install-dev clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/magtkd sweep experiments/quickstart_sweep.yaml --storage $(STORAGE) name=quickstart-$$(date +%m%d-%H%M%S)
@@ -32,6 +32,12 @@ unit: $(VENV)/.installed-dev
 # What lasts long and needs servers beside the sweep.
 test-cluster: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/cluster tests/integration -m cluster $(PYTEST_ARGS)
+
+# Each strategy of `tests/fuzz` with that many examples, other ones in each run.
+EXAMPLES ?= 10000
+
+fuzz: $(VENV)/.installed-dev
+	MAGTKD_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/fuzz --timeout=0 $(PYTEST_ARGS)
 
 # Torch comes first and by its pinned version: what depends on it must not choose another.
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hypothesis import settings
+from hypothesis import event, settings
 
 from magtkd.cli import complain
 from magtkd.errors import MagtkdError
@@ -40,6 +40,7 @@ def is_taken(call: Callable[[], object], folder: Path) -> bool:
             refusal = error
     assert time.process_time() - start < SECONDS
     assert _mebibytes("VmHWM") - size < MEBIBYTES
+    event("taken" if refusal is None else "refused")  # see --hypothesis-show-statistics
     if refusal is None:
         return True
     with contextlib.redirect_stderr(io.StringIO()) as stderr:

@@ -35,8 +35,10 @@ TEXTS = st.sampled_from(
     ]
 ) | st.text(max_size=8)
 NUMBERS = st.sampled_from(
-    [0, -1, 1, 2**31, 2**53 + 1, -(2**63), 10**31, 10**400, 0.1, 1e-320, 1e308, -0.0]
-    + [float("nan"), float("inf")]
+    [
+        *(0, -1, 1, 2**31, 2**53 + 1, -(2**63), 10**31, 10**400),
+        *(0.1, 1e-320, 1e308, -0.0, float("nan"), float("inf")),
+    ]
 )
 
 
@@ -57,6 +59,9 @@ VALUES = st.recursive(
     max_leaves=4,
 )
 """Values as JSON and YAML have them, most of them not what is wanted."""
+
+
+RARELY = st.sampled_from([False] * 7 + [True])
 
 
 @st.composite

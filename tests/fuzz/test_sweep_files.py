@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from magtkd.config import Config, SyntheticConfig, dump_yaml, names_of
 from magtkd.data import make_corpus, make_synthetic
 from magtkd.pipeline import source_of
 from tests.fuzz.limits import FUZZ, is_taken
-from tests.fuzz.mutations import NUMBERS, SCALARS, TEXTS, VALUES, torn
+from tests.fuzz.mutations import NUMBERS, RARELY, SCALARS, TEXTS, VALUES, torn
 from tune.config import SweepConfig, load_sweep
 from tune.driver.preview import unread_in_sweep
 from tune.samplers import SAMPLERS
@@ -23,8 +22,10 @@ from tune.schedulers import SCHEDULERS
 
 NAMES = st.sampled_from(list(names_of(Config))) | st.sampled_from(list(names_of(SweepConfig)))
 SEARCHED = st.sampled_from(
-    ["fusion.depth", "fusion.dropout", "fusion.epochs", "fusion.model", "fusion.num_heads"]
-    + ["teacher.hidden_dim", "audio.distill", "fusion.modalities", "seed"]
+    [
+        *("fusion.depth", "fusion.dropout", "fusion.epochs", "fusion.model", "fusion.num_heads"),
+        *("teacher.hidden_dim", "audio.distill", "fusion.modalities", "seed"),
+    ]
 )
 SMALL = st.integers(-1, 20) | st.sampled_from([0.0, 0.1, 0.3, 1.0, 2.5])
 ENDS = SMALL | SMALL | NUMBERS
@@ -37,7 +38,7 @@ def entries(draw: st.DrawFn) -> Any:
     if kind == "choice":
         tree: Any = {"choice": draw(st.lists(SMALL | VALUES, max_size=4))}
     else:
-        tree = {kind: draw(st.lists(ENDS, min_size=2, max_size=2).map(_in_order))}
+        tree = {kind: draw(st.lists(ENDS, min_size=2, max_size=2).map(sorted))}
     optional = {
         "log": st.booleans(),
         "step": ENDS,
@@ -49,26 +50,45 @@ def entries(draw: st.DrawFn) -> Any:
     return tree
 
 
-def _in_order(ends: list[Any]) -> list[Any]:
-    return sorted(ends, key=lambda end: (end != end, end))
+RIGHT = {
+    "fusion.depth": {"int": [1, 3]},
+    "fusion.dropout": {"float": [0.1, 0.7], "step": 0.1},
+    "fusion.learning_rate": {"float": [1e-4, 1e-2], "log": True},
+    "fusion.num_heads": {"choice": [2, 4], "when": {"fusion.model": "magt"}},
+    "audio.distill.temperature": {"choice": [1, 2.0], "tie": ["video.distill.temperature"]},
+    "fusion.epochs": {"int": [2, 2_000_000_000]},
+}
 
 
 @st.composite
 def sweeps(draw: st.DrawFn) -> dict[str, Any]:
     """A sweep, most of it right."""
+    names = draw(st.sets(st.sampled_from(list(RIGHT)), min_size=1, max_size=3))
     tree: dict[str, Any] = {
         "name": "mosi",
         "data": {"synthetic": {"num_dialogues": 20}},
         "objective": {"metric": draw(st.sampled_from(["dev/weighted_f1", "dev/loss"]))},
-        "search": {"sampler": draw(st.sampled_from(list(SAMPLERS))), "num_trials": 4},
-        "scheduler": {"kind": draw(st.sampled_from(list(SCHEDULERS)))},
-        "space": draw(st.dictionaries(SEARCHED, entries(), min_size=1, max_size=3)),
+        "search": {"sampler": draw(st.sampled_from(["tpe", "random", *SAMPLERS])), "num_trials": 4},
+        "scheduler": {"kind": draw(st.sampled_from(["fifo", "asha", *SCHEDULERS]))},
+        "space": {name: dict(RIGHT[name]) for name in sorted(names)},
     }
-    for name in draw(st.lists(NAMES, max_size=2)):
-        _set(tree, name, draw(VALUES))
-    if draw(st.booleans()):
-        place = draw(st.sampled_from([tree, *(v for v in tree.values() if isinstance(v, dict))]))
-        place[draw(TEXTS | st.sampled_from(list(place)))] = draw(VALUES)
+    for how in draw(
+        st.lists(st.sampled_from(["entry", "detail", "value", "anywhere"]), max_size=2)
+    ):
+        if how == "entry":
+            tree["space"] = {draw(SEARCHED): draw(entries())}
+        elif how == "detail":
+            entry = draw(st.sampled_from(list(tree["space"].values())))
+            if isinstance(entry, dict):
+                entry[draw(st.sampled_from(["log", "step", "tie", "when"]))] = draw(ENDS | VALUES)
+        elif how == "value":
+            _set(tree, draw(NAMES), draw(SCALARS | VALUES))
+        else:
+            places = [tree, *(inner for inner in tree.values() if isinstance(inner, dict))]
+            place = draw(st.sampled_from(places))
+            place[draw(TEXTS | st.sampled_from([*place, "x"]))] = draw(VALUES)
+        if not isinstance(tree.get("space"), dict) or not tree["space"]:
+            break
     return tree
 
 
@@ -117,18 +137,17 @@ def files(draw: st.DrawFn) -> bytes:
         text = yaml.dump(draw(sweeps()), sort_keys=False, allow_unicode=draw(st.booleans()))
     except RecursionError:  # deeper than it writes
         text = "name: mosi\nspace: " + "[" * 3000 + "]" * 3000 + "\n"
-    if draw(st.integers(0, 3)) == 0:
+    if draw(RARELY):
         lines = text.splitlines(keepends=True)
         lines.insert(draw(st.integers(0, len(lines))), draw(ODD_LINES) + "\n")
         text = "".join(lines)
-    encoding = draw(st.sampled_from(["utf-8"] * 8 + ["utf-8-sig", "utf-16", "latin-1"]))
+    encoding = draw(st.sampled_from(["utf-8"] * 20 + ["utf-8-sig", "utf-16", "latin-1"]))
     content = text.encode(encoding, "replace")
-    return draw(torn(content)) if draw(st.integers(0, 3)) == 0 else content
+    return draw(torn(content)) if draw(RARELY) else content
 
 
-OVERRIDES = st.lists(
-    st.builds(lambda name, value: f"{name}={value}", NAMES | TEXTS, SCALARS) | TEXTS, max_size=1
-)
+OVERRIDE = st.builds(lambda name, value: f"{name}={value}", NAMES | TEXTS, SCALARS) | TEXTS
+OVERRIDES = RARELY.flatmap(lambda given: st.tuples(*[OVERRIDE] * given))
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +166,7 @@ def look() -> Callable[[SweepConfig], None]:
 @given(content=files(), overrides=OVERRIDES)
 def test_a_sweep_file(
     content: bytes,
-    overrides: list[str],
+    overrides: tuple[str, ...],
     look: Callable[[SweepConfig], None],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
