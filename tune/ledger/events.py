@@ -45,6 +45,10 @@ FORMAT = 2
 nothing that matters here, but the keys in them were made of more settings."""
 
 
+LATEST = 10**14
+"""The latest time of an event, in milliseconds: no calendar has a date for the largest numbers."""
+
+
 class TrialStatus(StrEnum):
     """Where a trial is, or how it ended."""
 
@@ -248,6 +252,8 @@ def decode_event(line: bytes) -> Event:
         event = _decode(json.dumps(_replace_surrogates(json.loads(line))).encode())
     if event.time <= 0:
         raise ValueError("it has no time")
+    if event.time > LATEST:
+        raise ValueError(f"its time, {event.time}, is after the year 5000")
     return event
 
 
