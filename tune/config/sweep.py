@@ -134,8 +134,8 @@ class SweepConfig(Config):
         if not isinstance(scheduler, Mapping):
             return scheduler
         kind = scheduler.get("kind", "fifo")
-        if kind not in SCHEDULERS:
-            hint = nearest(str(kind), list(SCHEDULERS))
+        if not isinstance(kind, str) or kind not in SCHEDULERS:
+            hint = nearest(kind, list(SCHEDULERS)) if isinstance(kind, str) else ""
             raise ValueError(
                 f"kind: {shorten(repr(kind))}: no such scheduler{hint}; known are "
                 f"{', '.join(SCHEDULERS)}"

@@ -45,8 +45,8 @@ FORMAT = 2
 nothing that matters here, but the keys in them were made of more settings."""
 
 
-_LATEST = 253_370_764_800_000
-"""The year 9999, after which Python has no dates."""
+LATEST = 10**14
+"""The latest time of an event, in milliseconds: no calendar has a date for the largest numbers."""
 
 
 class TrialStatus(StrEnum):
@@ -250,8 +250,10 @@ def decode_event(line: bytes) -> Event:
             raise
         # Format 1 wrote lone surrogates, which UTF-8 has not.
         event = _decode(json.dumps(_replace_surrogates(json.loads(line))).encode())
-    if not 0 < event.time < _LATEST:
+    if event.time <= 0:
         raise ValueError("it has no time")
+    if event.time > LATEST:
+        raise ValueError(f"its time, {event.time}, is after the year 5000")
     return event
 
 

@@ -98,6 +98,8 @@ def test_a_candidate_has_the_plain_configuration_of_a_trial(path):
             "scheduler.kind=bohb",
             r"scheduler: kind: 'bohb': no such scheduler.*known are fifo, asha",
         ),
+        ("scheduler.kind=[]", r"scheduler: kind: \[\]: no such scheduler; known are fifo, asha"),
+        ("scheduler.kind={a: 1}", r"scheduler: kind: \{'a': 1\}: no such scheduler; known are"),
         ("scheduler.reduction_factor=1", r"scheduler\.reduction_factor: must be > 1, got 1$"),
         (
             "scheduler.quantile_fraction=0.6",

@@ -211,7 +211,15 @@ def test_tail_in_any_chunks_is_the_whole(
 
 
 @pytest.mark.parametrize(
-    "line", [b'{"kind": "trial_rep', b'{"kind":"x","time":NaN}', b"[]", b"\x00\xff"]
+    "line",
+    [
+        b'{"kind": "trial_rep',
+        b'{"kind":"x","time":NaN}',
+        b'{"kind":"x","time":4611686018427387904}',
+        b'{"kind":"sweep_resumed","time":100000000000001}',
+        b"[]",
+        b"\x00\xff",
+    ],
 )
 def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "ledger.jsonl"
