@@ -102,7 +102,10 @@ def show_best(
     state = read_sweep(layout)
     rows = best(state, top)
     if number is not None and export is None and not reveal:
-        raise SweepError(f"--trial {number}: with --export or --reveal-test; `trials` shows all")
+        raise SweepError(
+            f"--trial {number}: names the trial to export or reveal; add --export FILE, or "
+            "--reveal-test; `magtkd trials` shows all trials"
+        )
     chosen = choose(state, rows, number) if export is not None or reveal else None
     if export is not None:
         check_export(export)

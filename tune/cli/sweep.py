@@ -109,7 +109,7 @@ def sweep(
     name = resume or (loaded.name if loaded else "")
 
     def on_lost(error: ResumableError) -> int:
-        return complain(_with_resume(error, name, storage), error.exit_code)
+        return complain(_with_resume(error, name, options), error.exit_code)
 
     try:
         if loaded is None or (resume_or_start and is_to_resume(loaded, options)):
@@ -118,7 +118,7 @@ def sweep(
             state = run_sweep(loaded, options, on_lost=on_lost)
     except ResumableError as error:
         raise typer.Exit(on_lost(error)) from None
-    _print_end(state, storage, tracked=state.is_tracked and not no_tracking)
+    _print_end(state, options, tracked=state.is_tracked and not no_tracking)
     if state.closed == SweepEnd.INTERRUPTED:
         raise typer.Exit(130)
     if not _has_completed(state):
@@ -138,16 +138,18 @@ def _both(given: str, name: str) -> str:
     )
 
 
-def _with_resume(error: ResumableError, name: str, storage: str) -> str:
+def _with_resume(error: ResumableError, name: str, options: SweepOptions) -> str:
     """An error's line, and how to resume, where there is something to resume."""
-    layout = SweepLayout.of(storage, name)
+    layout = SweepLayout.of(options.storage, name)
     is_away = not layout.remote and isinstance(error, StorageLostError)
     is_begun = is_away or layout.ledger.is_file()
-    return f"{error}{f'; to resume: {_resume_command(name, storage)}' if is_begun else ''}"
+    return f"{error}{f'; to resume: {_resume_command(name, options)}' if is_begun else ''}"
 
 
-def _resume_command(name: str, storage: str) -> str:
-    return shlex.join(["magtkd", "sweep", "--resume", name, "--storage", storage])
+def _resume_command(name: str, options: SweepOptions) -> str:
+    command = ["magtkd", "sweep", "--resume", name, "--storage", options.storage]
+    # Else it would run on this machine alone.
+    return shlex.join([*command, *(["--address", options.address] if options.address else [])])
 
 
 def _has_completed(state: SweepState) -> bool:
@@ -169,7 +171,8 @@ def _print_preview(sweep: SweepConfig, preview: Preview) -> None:
             print(f"# {stage}: {least}{count.distinct} distinct, {least}{count.existing} exist")
 
 
-def _print_end(state: SweepState, storage: str, *, tracked: bool) -> None:
+def _print_end(state: SweepState, options: SweepOptions, *, tracked: bool) -> None:
+    storage = options.storage
     console = Console()
     has_completed = _has_completed(state)
     if has_completed:
@@ -180,7 +183,7 @@ def _print_end(state: SweepState, storage: str, *, tracked: bool) -> None:
     if lines := _device_lines(device_cost(state)):
         console.print(f"device-hours: {lines}", highlight=False, soft_wrap=True)
     if state.closed == SweepEnd.INTERRUPTED:
-        command = _resume_command(state.name, storage)
+        command = _resume_command(state.name, options)
         console.print(f"interrupted; to resume: {command}", style="bold", soft_wrap=True)
     if tracked:
         uri = redact(SweepLayout.of(storage, state.name).tracking_uri)

@@ -159,7 +159,7 @@ def test_the_best_configuration_is_exported(call, swept, folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--trial", "1"), "--trial 1: with --export or --reveal-test"),
+        (("--trial", "1"), "--trial 1: names the trial to export or reveal; add --export"),
         (("--trial", "2", "--export", "x.yaml"), "--trial 2: not among the best; name one of 1"),
         (("--top", "2", "--trial", "2", "--reveal-test"), "--trial 2: test is revealed of the"),
     ],

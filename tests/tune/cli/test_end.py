@@ -10,7 +10,8 @@ from magtkd.cli import run_app
 from magtkd.metrics import Scores
 from magtkd.pipeline import StageRecord
 from tune.cli import app
-from tune.config import SweepConfig
+from tune.cli.sweep import _resume_command
+from tune.config import SweepConfig, SweepOptions
 from tune.ledger import (
     StagesRecorded,
     SweepClosed,
@@ -76,3 +77,11 @@ def test_the_exit_code_of_each_command(
     # No table of costs where nothing was spent.
     assert ("seconds saved by reuse" in out) == bool(ends)
     assert shown["best"].err.count("\n") == (COMPLETED not in ends)
+
+
+@pytest.mark.parametrize("address", [None, "10.0.0.1:6379"])
+def test_a_sweep_is_resumed_where_it_ran(address: str | None) -> None:
+    command = _resume_command("toy", SweepOptions(storage="a b", address=address))
+    assert command == "magtkd sweep --resume toy --storage 'a b'" + (
+        f" --address {address}" if address else ""
+    )
