@@ -156,7 +156,7 @@ def test_a_store_that_stays_away_stops_the_sweep_and_it_continues_later(
     last = err.splitlines()[-1]
     assert last.startswith(f"magtkd: storage {storage}: cannot ")
     tried = re.search(r"; tried for (\d+) s", last)
-    assert tried
+    assert tried, last
     assert 10 <= int(tried[1]) < 60  # the last attempt has its own time
     assert "; continue when it answers; to resume: magtkd sweep --resume toy --storage" in last
     assert "make room" not in err

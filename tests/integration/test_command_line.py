@@ -175,7 +175,7 @@ def test_revealing_test_shows_it_for_one_trial(resumed, folder, run_command):
         assert code == 0, err
         shown.append(json.loads(out))
     assert shown[0] == shown[1]
-    assert set(shown[0]["test"]) == {"accuracy", "weighted_f1", "per_class"}
+    assert set(shown[0]["test"]) == {"accuracy", "weighted_f1", "macro_f1", "per_class"}
     code, out, err = run_command("trials", "toy", "--format", "json", folder=folder)
     assert code == 0, err
     seen = {row["trial"]: row["test"] for row in json.loads(out)}

@@ -236,8 +236,9 @@ def ends_batch(epoch: int, metrics: Mapping[str, float], stops: Sequence[int]) -
 def failure_of(stage: str, error: Exception) -> Failure:
     """What a stage's own exception means for the trials that need it."""
     kind = _KINDS.get(type(error), FailureKind.FAILED)
-    text = first_line(error)
     is_whole = type(error) in _KINDS or isinstance(error, StageMemoryError)
+    # One of ours is a line that ends with the way out, beside the address of a storage.
+    text = first_line(error, 1000) if is_whole else first_line(error)
     message = text if is_whole else f"{stage}: {type(error).__name__}: {text}"
     return Failure(kind, message, "".join(traceback.format_exception(error)))
 
