@@ -27,6 +27,7 @@ from magtkd.config.sections import (
     TrainingSection,
     VideoConfig,
     VideoMediaConfig,
+    label_of,
 )
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "file_schema",
     "get_value",
     "given_names",
+    "label_of",
     "load_config",
     "names_of",
     "nearest",

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from magtkd.config import Config, Resources
+from magtkd.config import Config, Resources, label_of
 from magtkd.data import Corpus, read_corpus
 from magtkd.errors import shorten
 from magtkd.metrics import Report
@@ -151,7 +151,7 @@ def run_chain(
 def _check_labels(config: Config, plan: Plan, data: Artifact) -> None:
     """Check the labels that choose epochs, before anything is trained."""
     for stage in plan.keys:
-        label = getattr(find_stage(stage).section(config), "selected_label", None)
+        label = label_of(getattr(find_stage(stage).section(config), "select", ""))
         if label is not None:
             check_label(f"{stage}.select: 'f1/{shorten(label)}'", label, data.table)
 

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 from dataclasses import dataclass, replace
 
-from magtkd.config import names_of
+from magtkd.config import label_of, names_of
 from magtkd.data import Corpus, prepare, read_corpus
 from magtkd.errors import DataError, InputError, SweepError, shorten
 from magtkd.pipeline import Source, given_settings, source_of, unread_lines, unread_names
@@ -67,8 +67,8 @@ def check_labels(sweep: SweepConfig, corpus: Corpus) -> None:
             for value in entry.values
         ]
         for select in (getattr(sweep, stage).select, *searched):
-            if select.startswith("f1/"):
-                wanted.setdefault(f"{name}: {shorten(select)!r}", select.removeprefix("f1/"))
+            if (label := label_of(select)) is not None:
+                wanted.setdefault(f"{name}: {shorten(select)!r}", label)
     if not wanted:
         return
     table = prepare(corpus, sweep.data, sweep.seed)  # as the trials see it, dev carved out included

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from magtkd.config import DEV_METRICS, Section, nearest
+from magtkd.config import DEV_METRICS, Section, label_of, nearest
 from magtkd.errors import SweepError, shorten
 
 __all__ = ["METRICS", "Mode", "Objective"]
@@ -57,8 +57,7 @@ class Objective(Section):
     @property
     def label(self) -> str | None:
         """The label whose F1 it is, if it is one's."""
-        is_one_s = self.metric.startswith(OF_A_LABEL)
-        return self.metric.removeprefix(OF_A_LABEL) if is_one_s else None
+        return label_of(self.select)
 
     @property
     def select(self) -> str:

@@ -22,6 +22,7 @@ from magtkd.config.sections.training import (
     EncoderSection,
     LoraConfig,
     TrainingSection,
+    label_of,
 )
 
 __all__ = [
@@ -44,4 +45,5 @@ __all__ = [
     "TrainingSection",
     "VideoConfig",
     "VideoMediaConfig",
+    "label_of",
 ]

@@ -14,7 +14,7 @@ from magtkd.errors import shorten
 from magtkd.reading import Choice
 from magtkd.schedules import SCHEDULES
 
-__all__ = ["DEV_METRICS", "EncoderSection", "LoraConfig", "TrainingSection"]
+__all__ = ["DEV_METRICS", "EncoderSection", "LoraConfig", "TrainingSection", "label_of"]
 
 if TYPE_CHECKING:
     ScheduleName = str
@@ -26,6 +26,11 @@ DEV_METRICS = ("accuracy", "loss", "macro_f1", "weighted_f1")
 """What every trained stage reports of dev, beside `f1/<label>`."""
 
 SELECT_PATTERN = rf"^({'|'.join(DEV_METRICS)}|f1/.+)$"
+
+
+def label_of(metric: str) -> str | None:
+    """The label whose F1 a metric is, as `select` names it, if it is one's."""
+    return metric.removeprefix("f1/") if metric.startswith("f1/") else None
 
 
 class TrainingSection(Section):
@@ -66,11 +71,6 @@ class TrainingSection(Section):
     class_weights: Literal["none", "balanced"] = "none"
     """Weights of the classes in the cross-entropy: none, or inversely proportional to their
     frequency in train."""
-
-    @property
-    def selected_label(self) -> str | None:
-        """The label whose F1 chooses the epoch, if it is one's."""
-        return self.select.removeprefix("f1/") if self.select.startswith("f1/") else None
 
     @field_validator("select")
     @classmethod
