@@ -66,6 +66,7 @@ def every_case() -> Iterator[Case]:
         yield Case("repeats", kind, "gpu_checks.repeats", {"kind": kind})
     for precision in ("float32", "bfloat16"):
         yield Case("speed", precision, "gpu_sizes.speed", {"precision": precision}, limit=90)
+    yield Case("sharing", "magt", "gpu_share.sharing", limit=120)
     for kind in ("fusion", "data2vec-audio", "timesformer"):
         yield Case("waiting", kind, "gpu_sizes.waiting", {"kind": kind})
     for encoder in LARGE:

@@ -25,7 +25,7 @@ from magtkd.data import MODALITIES, list_matrix
 from magtkd.data.conversations import Conversations
 from magtkd.training import Session
 
-__all__ = ["documented", "memory", "peak_flops", "speed", "steps", "waiting"]
+__all__ = ["documented", "fusion_session", "memory", "peak_flops", "speed", "steps", "waiting"]
 
 ESTIMATES = Path(__file__).resolve().parent.parent / "docs" / "encoders.md"
 BYTES_TRAINED = 20
@@ -210,7 +210,7 @@ def speed(folder: Path, precision: str) -> Iterator[Row]:
 
 def waiting(folder: Path, kind: str) -> Iterator[Row]:
     """The share of an epoch in which the loop waits for clips, or for batches of conversations."""
-    session, what = _fusion_session(folder) if kind == "fusion" else _clip_session(folder, kind)
+    session, what = fusion_session(folder) if kind == "fusion" else _clip_session(folder, kind)
     waited = 0.0
 
     def timed(work: Callable[..., Any]) -> Callable[..., Any]:
@@ -238,7 +238,7 @@ def waiting(folder: Path, kind: str) -> Iterator[Row]:
     yield row("waiting", what, "a share of an epoch", measured, 0 <= waited <= seconds)
 
 
-def _fusion_session(folder: Path) -> tuple[Session[Any, Any], str]:
+def fusion_session(folder: Path) -> tuple[Session[Any, Any], str]:
     width = SECTION.hidden_dim if _is_cuda() else 32
     sizes: dict[str, Any] = {"num_dialogues": 1484, "mean_length": 9.6} if _is_cuda() else {}
     values: dict[str, Any] = {"recipe": "published_meld", "inputs": "table"}

@@ -31,11 +31,15 @@ import common
 from stub_stages import StubTrainer
 
 SAMPLERS = ("random", "tpe", "cmaes", "nsga2", "qmc")
+LEARN_FROM_COMPLETED = ("cmaes", "nsga2")
+"""These are refused beside a scheduler that stops trials."""
 METRICS = ("train/loss", "dev/loss", "dev/accuracy", "dev/weighted_f1", "dev/f1/joy", "dev/f1/fear")
 NUM_PARTS = 5
 
 
 def sweep_of(sampler: str, num_trials: int, **sections: Any) -> Any:
+    if sampler in LEARN_FROM_COMPLETED:
+        sections = {"scheduler": {"kind": "fifo"}} | sections
     return common.sweep_with(
         "quickstart_sweep.yaml",
         ["name=scale", "data.synthetic.num_dialogues=3"],

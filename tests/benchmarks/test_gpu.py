@@ -23,6 +23,7 @@ CHECKS = {
     "restore",
     "repeats",
     "speed",
+    "sharing",
     "waiting",
     "memory",
 }
