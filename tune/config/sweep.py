@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -21,11 +21,11 @@ from pydantic import (
 )
 
 from magtkd.config import Config, Section, StageResources, load_config, nearest, reason
-from magtkd.errors import SweepError, shorten
+from magtkd.errors import SweepError, and_more, shorten
 from tune.samplers import SAMPLERS
 from tune.samplers import Sampler as SamplerMember
 from tune.schedulers import SCHEDULERS, Fifo, Scheduler, SchedulerSection
-from tune.space import Objective, Problem, Space
+from tune.space import Objective, Problem, Space, Values, check_values, value_name
 
 __all__ = ["Search", "SweepConfig", "check_sweep", "load_sweep"]
 
@@ -43,6 +43,10 @@ class Search(Section):
     """Trials that are live at the same time."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of the sampler and the scheduler, apart from the training seed."""
+    start: tuple[Literal["base"] | dict[str, Any], ...] = ("base",)
+    """What the first trials have: `base`, the configuration's own values, or values of the search
+    space by name, the others being the configuration's. They need not be in the space. A grid has
+    its own points alone."""
 
     @field_validator("sampler")
     @classmethod
@@ -175,7 +179,35 @@ class SweepConfig(Config):
             num_trials=self.search.num_trials,
             max_concurrent=self.search.max_concurrent,
             seed=self.search.seed,
+            start=self._start(),
         )
+
+    def _start(self) -> tuple[Values, ...]:
+        space = self.search_space
+        found = (
+            space.complete({} if one == "base" else _own_values(one), self.base)
+            for one in self.search.start[: self.search.num_trials]
+        )
+        distinct: dict[str, Values] = {repr(values): values for values in found if values}
+        return tuple(distinct.values())
+
+    @property
+    def outside_space(self) -> tuple[str, ...]:
+        """A line for each of the first trials that has values outside the space."""
+        space = self.search_space
+        lines = []
+        for number, values in enumerate(() if self.search.sampler == "grid" else self._start()):
+            outside = [
+                f"{name} {shorten(str(values[name]))}"
+                for name, entry in space.entries
+                if name in values and not entry.contains(values[name])
+            ]
+            if outside:
+                lines.append(
+                    f"search.start: trial {number} has values outside the space, and is tried all "
+                    f"the same: {and_more(outside, 5)}"
+                )
+        return tuple(lines)
 
     @property
     def with_encoder(self) -> set[str]:
@@ -198,6 +230,10 @@ class SweepConfig(Config):
     def sampler(self) -> SamplerMember:
         """The sampler that `search.sampler` names."""
         return SAMPLERS[self.search.sampler]
+
+
+def _own_values(given: Mapping[str, Any]) -> Values:
+    return {name: value_name(value) for name, value in given.items()}
 
 
 def _owner_of(name: str) -> type[SchedulerSection] | None:
@@ -248,6 +284,7 @@ def check_sweep(sweep: SweepConfig) -> None:
         sweep.search_space.check(sweep.base)
     except SweepError as error:
         raise SweepError(f"space: {error}") from None
+    _check_start(sweep)
     sweep.sampler.check(sweep.problem)
     sweep.scheduler.check(sweep.problem)
     if sweep.sampler.learns_from_completed and sweep.scheduler.stops_trials:
@@ -256,6 +293,21 @@ def check_sweep(sweep: SweepConfig) -> None:
             f"scheduler {sweep.scheduler.kind} stops most of them before their end; use sampler "
             "tpe, which learns from stopped trials too, or scheduler fifo"
         )
+
+
+def _check_start(sweep: SweepConfig) -> None:
+    space = sweep.search_space
+    for place, given in enumerate(sweep.search.start):
+        if given == "base":
+            continue
+        try:
+            for name in given:
+                if name not in space:
+                    known = [own for own, _ in space.entries]
+                    raise SweepError(f"{shorten(name)}: not in the space{nearest(name, known)}")
+            check_values(space.complete(_own_values(given), sweep.base), sweep.base)
+        except SweepError as error:
+            raise SweepError(f"search.start[{place}]: {error}") from None
 
 
 def _check_select(sweep: SweepConfig) -> None:

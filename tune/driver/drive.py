@@ -23,6 +23,7 @@ from magtkd.pipeline import Source
 from magtkd.store import Store, report_faults_to
 from tune.config import SweepConfig, SweepOptions
 from tune.driver.join import Joined
+from tune.driver.known import list_store
 from tune.driver.lifeline import lifeline
 from tune.driver.recorder import Recorder
 from tune.driver.room import room_for_trials
@@ -124,7 +125,9 @@ def drive(
         layout=ledger.layout,
         store=Store(options.storage),
         state=fold(events),
-        study=SweepStudy(sweep, events),
+        study=SweepStudy(
+            sweep, events, lambda values: Candidate(values=values).plan(sweep.base, source)
+        ),
         scheduler=scheduler,
     )
     to_stop = replay(scheduler, events)
@@ -222,6 +225,8 @@ def _fit(work: _Work, recorder: Recorder, stop: Stop, watch: Watch) -> None:
         recorder.record(TrialSuggested(trial=number, values=candidate.values, seed=candidate.seed))
 
     sweep, options, unfinished = work.sweep, work.options, work.unfinished
+    if work.study.reads_store and work.has_more and options.reuse:
+        recorder.record(list_store(sweep, work.layout, work.store, work.state.fingerprint))
     stops = sweep.scheduler.decides_after(sweep.problem)
     room = room_for_trials(sweep, shares_files=not work.layout.remote)
     if room.warning and room.warning not in work.state.warnings:

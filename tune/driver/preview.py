@@ -115,7 +115,12 @@ def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
         )
         for stage, found in keys.items()
     }
-    lines = (*corpus.warnings, *unread_in_sweep(sweep, source), *([chosen] if chosen else ()))
+    lines = (
+        *corpus.warnings,
+        *unread_in_sweep(sweep, source),
+        *sweep.outside_space,
+        *([chosen] if chosen else ()),
+    )
     return Preview(number, stages, is_whole, lines)
 
 

@@ -134,6 +134,7 @@ def run_sweep(
         notes = [
             *corpus.warnings,
             *unread,
+            *sweep.outside_space,
             *joined.warnings,
             *([joined.chosen] if joined.chosen else ()),
         ]

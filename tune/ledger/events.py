@@ -116,6 +116,15 @@ class SweepClosed(SweepEvent, frozen=True, kw_only=True, tag="sweep_closed"):
     reason: SweepEnd
 
 
+class StoreListed(SweepEvent, frozen=True, kw_only=True, tag="store_listed"):
+    """What a driver found in the store, on which later suggestions depend."""
+
+    keys: dict[str, list[str]]
+    """The keys of the artifacts there, by stage."""
+    seconds: dict[str, float] = {}
+    """What training a stage took in earlier sweeps of the same table, on average."""
+
+
 class Warned(SweepEvent, frozen=True, kw_only=True, tag="warning"):
     """Something that a person should know, such as a damaged file."""
 
@@ -195,6 +204,7 @@ class UnknownEvent(Event, frozen=True, kw_only=True, tag="unknown"):
 _KNOWN = (
     EpochReported
     | StagesRecorded
+    | StoreListed
     | SweepClosed
     | SweepOpened
     | SweepResumed

@@ -6,14 +6,16 @@ package imports no Optuna; building a sampler does.
 
 from tune.samplers.base import Sampler
 from tune.samplers.cmaes import CmaEs
+from tune.samplers.cost_aware import CostAwareSearch, CostAwareTpe
 from tune.samplers.gp import GaussianProcess
 from tune.samplers.grid import Grid
 from tune.samplers.nsga2 import Nsga2
+from tune.samplers.parzen import Columns
 from tune.samplers.qmc import QuasiMonteCarlo
 from tune.samplers.random import Random
 from tune.samplers.tpe import Tpe
 
-__all__ = ["SAMPLERS", "Sampler"]
+__all__ = ["SAMPLERS", "Columns", "CostAwareSearch", "Sampler"]
 
 SAMPLERS: dict[str, Sampler] = {
     sampler.name: sampler
@@ -22,6 +24,7 @@ SAMPLERS: dict[str, Sampler] = {
         Grid(),
         QuasiMonteCarlo(),
         Tpe(),
+        CostAwareTpe(),
         GaussianProcess(),
         CmaEs(),
         Nsga2(),

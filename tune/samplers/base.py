@@ -6,8 +6,8 @@ follows from these and from the study's history alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
@@ -18,12 +18,29 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
 
-__all__ = ["Sampler", "trial_seed"]
+    from magtkd.pipeline import Plan
+
+__all__ = ["Sampler", "Search", "trial_seed"]
 
 
 def trial_seed(seed: int, number: int) -> int:
     """A seed for one trial, unrelated to those of its neighbours."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+class Search(Protocol):
+    """What chooses the values of trials where that is no sampler of Optuna's; see
+    `tune.samplers.cost_aware.CostAwareSearch`."""
+
+    def add_stored(self, keys: Iterable[str]) -> None: ...
+
+    def begin(self, number: int, values: Values) -> None: ...
+
+    def report(self, number: int, epoch: int, value: float) -> None: ...
+
+    def end(self, number: int, *, has_failed: bool = False) -> None: ...
+
+    def ask(self, number: int, used: float | None = None) -> Values: ...
 
 
 class Sampler:
@@ -55,8 +72,23 @@ class Sampler:
         """The values of all trials, where these are known beforehand; else None."""
         return None
 
+    def search(
+        self,
+        problem: Problem,
+        plan: Callable[[Values], Plan],
+        seconds: Callable[[str, Values], float],
+    ) -> Search | None:
+        """What chooses the values where that is no sampler of Optuna's.
+
+        Args:
+            problem: what is searched.
+            plan: the stages of a trial with some values, and their keys.
+            seconds: what training a stage takes, by its name and a trial's values.
+        """
+        return None
+
     def build(self, problem: Problem, number: int) -> BaseSampler:
-        """Optuna's sampler of one trial.
+        """Optuna's sampler of one trial, where there is no `search`.
 
         Args:
             problem: what is searched.

@@ -139,6 +139,8 @@ class PopulationBased(_FiniteMetric, ray_schedulers.PopulationBasedTraining):  #
         if points is None:
             factor = draw.choice(self._perturbation_factors)
             return entry.clip(value * factor), f"* {factor}"
+        if entry.clip(value) not in points:  # the configuration's own, outside the space
+            return entry.resample(draw), "resample"
         shift = draw.choice((-1, 1))
         index = min(max(points.index(entry.clip(value)) + shift, 0), len(points) - 1)
         return points[index], f"shift {shift:+d}"

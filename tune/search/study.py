@@ -8,17 +8,27 @@ otherwise.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
 
 from magtkd.errors import SweepError
+from magtkd.pipeline import Plan
 from tune.config import SweepConfig
-from tune.ledger import EpochReported, Event, TrialEnded, TrialStatus, TrialSuggested
+from tune.ledger import (
+    EpochReported,
+    Event,
+    StoreListed,
+    TrialEnded,
+    TrialStatus,
+    TrialSuggested,
+)
 from tune.search.joint import make_sampler
+from tune.search.seconds import StageSeconds
 from tune.space import Candidate, Values
 
 __all__ = ["OPTUNA_STATES", "SweepStudy"]
@@ -36,12 +46,32 @@ OPTUNA_STATES = {
 """Optuna's state for each of the ledger's."""
 
 
+READS = {
+    "teacher": (),
+    "audio": ("teacher",),
+    "video": ("teacher",),
+    "fusion": ("teacher", "audio", "video"),
+}
+"""The stages that a stage reads, where nothing else is known."""
+
+
 def _final_state(state: TrialStatus, objectives: Sequence[float | None] | None) -> OptunaState:
     """Optuna's state of a trial that ended; without finite objectives none is complete."""
     final = OPTUNA_STATES[state]
     values = objectives or [None]
     finite = all(value is not None and math.isfinite(value) for value in values)
     return final if finite or final != OptunaState.COMPLETE else OptunaState.FAIL
+
+
+def section_plan(values: Values) -> Plan:
+    """A plan by the values alone, where there is no table: a stage's key is what its section and
+    those of the stages before it have of them."""
+    keys = {}
+    for stage, read in READS.items():
+        sections = {stage, *read}
+        own = {name: one for name, one in values.items() if name.partition(".")[0] in sections}
+        keys[stage] = json.dumps([stage, own], sort_keys=True)
+    return Plan(keys, READS)
 
 
 class SweepStudy:
@@ -52,9 +82,16 @@ class SweepStudy:
     Args:
         sweep: the sweep, which was checked.
         events: the ledger's events so far.
+        plan: the stages of a trial with some values, and their keys; by default, what the sections
+            of the searched names give.
     """
 
-    def __init__(self, sweep: SweepConfig, events: Iterable[Event] = ()) -> None:
+    def __init__(
+        self,
+        sweep: SweepConfig,
+        events: Iterable[Event] = (),
+        plan: Callable[[Values], Plan] | None = None,
+    ) -> None:
         directions = [
             StudyDirection.MAXIMIZE if one.mode == "max" else StudyDirection.MINIMIZE
             for one in sweep.objective
@@ -66,9 +103,17 @@ class SweepStudy:
         self._metric = sweep.objective[0].metric if len(sweep.objective) == 1 else None
         self._trials: dict[int, optuna.Trial] = {}
         self._reports: dict[int, dict[int, float]] = {}
+        self._outside: set[int] = set()
         self._points = self._sampler.points(self._problem)
+        self._seconds = StageSeconds(self._problem)
+        self._search = self._sampler.search(self._problem, plan or section_plan, self._seconds)
         for event in events:
             self.apply(event)
+
+    @property
+    def reads_store(self) -> bool:
+        """Whether suggestions depend on what is in the store: it is listed in the ledger first."""
+        return self._search is not None
 
     @property
     def num_trials(self) -> int:
@@ -85,7 +130,12 @@ class SweepStudy:
         number = self.num_trials
         if number >= self.max_trials:
             return None
-        return number, self._open(number, None if self._points is None else self._points[number])
+        if self._points is not None:
+            return number, self._open(number, self._points[number])
+        if number < len(self._problem.start):
+            return number, self._open(number, self._problem.start[number])
+        chosen = None if self._search is None else self._search.ask(number)
+        return number, self._open(number, chosen)
 
     def apply(self, event: Event) -> None:
         """Learn from one event of the ledger; those of other kinds change nothing here.
@@ -95,13 +145,18 @@ class SweepStudy:
         Raises:
             SweepError: a suggestion that this sweep's space does not have.
         """
+        self._seconds.apply(event)
         match event:
             case EpochReported() if event.trial in self.running and self._metric is not None:
                 value = event.metrics.get(self._metric)
                 if value is not None and math.isfinite(value):
                     self._reports[event.trial].setdefault(event.epoch, value)
+                    if self._search is not None:
+                        self._search.report(event.trial, event.epoch, value)
             case TrialSuggested() if event.trial >= self.num_trials:
                 self._replay(event.trial, event.values)
+            case StoreListed() if self._search is not None:
+                self._search.add_stored(key for keys in event.keys.values() for key in keys)
             case TrialEnded() if event.trial in self.running:
                 self._end(event.trial, event.state, event.objectives)
 
@@ -112,21 +167,27 @@ class SweepStudy:
             self.study.sampler = make_sampler(self._sampler, self._problem, number)
         else:
             self.study.sampler = optuna.samplers.RandomSampler(seed=0)
-        if fixed is not None:
+        is_inside = fixed is None or space.has(fixed)
+        if fixed is not None and is_inside:
             self.study.enqueue_trial(space.own_values(fixed))
         trial = self.study.ask()
         assert trial.number == number, f"trial {number} opened as {trial.number}"
         if self._sampler.has_memory:
             _ = trial.relative_params  # Optuna asks lazily, and for fixed values not at all.
-        candidate = Candidate(values=space.suggest(trial, self._problem.base))
+        if is_inside:
+            candidate = Candidate(values=space.suggest(trial, self._problem.base))
+        else:  # Optuna has no place for it
+            assert fixed is not None
+            candidate = Candidate(values=fixed)
+            self._outside.add(number)
         self._trials[number], self._reports[number] = trial, {}
         self.running[number] = candidate
+        if self._search is not None:
+            self._search.begin(number, candidate.values)
         return candidate
 
     def _replay(self, number: int, values: Values) -> None:
-        space = self._problem.space
-        own = space.own_values(values)
-        known = all(entry.contains(own[name]) for name, entry in space.entries if name in own)
+        known = values in self._problem.start or self._problem.space.has(values)
         if number != self.num_trials or not known or self._open(number, values).values != values:
             raise SweepError(
                 f"ledger of sweep {self._sweep.name!r}: trial {number}: the sweep's space does "
@@ -141,5 +202,9 @@ class SweepStudy:
         for epoch, value in sorted(self._reports[number].items()):
             trial.report(value, epoch)
         final = _final_state(state, objectives)
+        if self._search is not None:
+            self._search.end(number, has_failed=final == OptunaState.FAIL)
+        if number in self._outside:
+            final = OptunaState.FAIL
         values = [value for value in objectives or () if value is not None]
         self.study.tell(trial, values if final == OptunaState.COMPLETE else None, state=final)

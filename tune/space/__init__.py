@@ -8,8 +8,16 @@ from tune.space.candidate import Assignment, Candidate
 from tune.space.objective import METRICS, Mode, Objective
 from tune.space.parse import parse_entry
 from tune.space.problem import Problem
-from tune.space.ranges import Choice, Entry, FloatRange, IntRange, Scalar, Suggester
-from tune.space.space import Space, Values
+from tune.space.ranges import (
+    Choice,
+    Entry,
+    FloatRange,
+    IntRange,
+    Scalar,
+    Suggester,
+    value_name,
+)
+from tune.space.space import Space, Values, check_values
 
 __all__ = [
     "METRICS",
@@ -26,5 +34,7 @@ __all__ = [
     "Space",
     "Suggester",
     "Values",
+    "check_values",
     "parse_entry",
+    "value_name",
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from magtkd.config import Config
 from tune.space.objective import Objective
-from tune.space.space import Space
+from tune.space.space import Space, Values
 
 __all__ = ["Problem"]
 
@@ -22,6 +22,8 @@ class Problem:
     num_trials: int
     max_concurrent: int
     seed: int
+    start: tuple[Values, ...] = ()
+    """The values of the first trials, before the sampler chooses; they need not be in the space."""
 
     @property
     def max_epochs(self) -> int:

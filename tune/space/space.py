@@ -15,13 +15,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
+from pydantic import BaseModel
+
 from magtkd.config import Config, get_value, names_of, nearest, sections_of, with_values
 from magtkd.errors import ConfigError, SweepError, and_more, shorten
 from magtkd.pipeline import STAGES
 from tune.space.parse import parse_entry
-from tune.space.ranges import KINDS, Entry, Scalar, Suggester, is_compound, named_value
+from tune.space.ranges import (
+    KINDS,
+    Entry,
+    Scalar,
+    Suggester,
+    is_compound,
+    named_value,
+    value_name,
+)
 
-__all__ = ["Space", "Values"]
+__all__ = ["Space", "Values", "check_values"]
 
 Values: TypeAlias = dict[str, Scalar]
 
@@ -170,6 +180,17 @@ class Space:
                 values |= dict.fromkeys((name, *entry.tie), entry.suggest(trial, name))
         return values
 
+    def complete(self, own: Mapping[str, Scalar], base: Config) -> Values:
+        """A trial's values with these of its own names, those of tied names included; a name that
+        is not given has the base configuration's value, and one whose condition fails is left out.
+        """
+        given = {name: _base_value(base, name) for name, _ in self.entries if name not in own}
+        return self.suggest(_Given(given | dict(own)), base)
+
+    def has(self, values: Mapping[str, Scalar]) -> bool:
+        """Whether all values of own names may be suggested."""
+        return all(entry.contains(values[name]) for name, entry in self.entries if name in values)
+
     def own_values(self, values: Mapping[str, Scalar]) -> Values:
         """A trial's values without those of tied names."""
         return {name: values[name] for name, _ in self.entries if name in values}
@@ -257,7 +278,7 @@ class Space:
             for parent, allowed in entry.when:
                 self._check_condition(f"{name}: when", parent, allowed, base)
         for values in self.probe(base, NUM_CHECKED):
-            _check_values(values, base)
+            check_values(values, base)
 
     def _check_condition(
         self, place: str, parent: str, allowed: Sequence[Scalar], base: Config
@@ -274,7 +295,7 @@ class Space:
                         f"value, not with {shorten(str(value))}"
                     )
                 try:
-                    _check_values({parent: value}, base)
+                    check_values({parent: value}, base)
                 except SweepError as error:
                     raise SweepError(f"{place}: {error}") from None
             elif not owner[1].contains(value) and value != get_value(base, parent):
@@ -294,6 +315,29 @@ class Space:
         decks = {name: _deck(entry.probes(), seed) for seed, (name, entry) in enumerate(self.order)}
         for _ in range(most):
             yield next(self._combinations(base, lambda name, _: (next(decks[name]),)))
+
+
+class _Given:
+    """Values in place of a trial of Optuna's; see `Suggester`."""
+
+    def __init__(self, values: Mapping[str, Scalar]) -> None:
+        self._values = values
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._values[name]
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None, log: bool
+    ) -> Any:
+        return self._values[name]
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> Any:
+        return self._values[name]
+
+
+def _base_value(base: Config, name: str) -> Scalar:
+    value = get_value(base, name)
+    return value_name(value.model_dump(mode="json") if isinstance(value, BaseModel) else value)
 
 
 def _deck(values: Sequence[Scalar], seed: int) -> Iterator[Scalar]:
@@ -332,7 +376,12 @@ def _check_name(name: str, place: str, known: Sequence[str]) -> None:
         raise SweepError(f"{place}: no such name in the configuration{nearest(name, known)}")
 
 
-def _check_values(values: Values, base: Config) -> None:
+def check_values(values: Values, base: Config) -> None:
+    """Check that a trial's values are legal together, and read as they are written.
+
+    Raises:
+        SweepError: one line that begins with the name.
+    """
     named = {name: named_value(value) for name, value in values.items()}
     try:
         config = with_values(base, named, source="")

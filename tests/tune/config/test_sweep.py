@@ -206,6 +206,14 @@ def test_a_sweep_is_frozen():
             ["objective=[{metric: dev/loss, mode: min}, {metric: dev/accuracy}]"],
             r"scheduler\.kind: asha stops trials by one objective, and there are 2; use fifo",
         ),
+        (
+            ["search.start=[base, {fusion.dept: 2}]"],
+            r"search\.start\[1\]: fusion\.dept: not in the space; did you mean 'fusion\.depth'\?",
+        ),
+        (
+            ["search.start=[{fusion.depth: 0}]"],
+            r"search\.start\[0\]: fusion\.depth: must be >= 1, got 0$",
+        ),
         (["scheduler.grace_period=31"], r"grace_period: 31 is more than the 30 epochs"),
         (["scheduler.kind=hyperband"], r"max_concurrent: 2 is too few.*set it to 40"),
         (
@@ -219,6 +227,14 @@ def test_load_refuses(path, overrides, message):
         load_sweep(path, overrides)
     assert str(raised.value).startswith(f"{path}: ")
     assert "\n" not in str(raised.value)
+
+
+def test_what_is_outside_the_space_is_named(path):
+    sweep = load_sweep(path, ["search.start=[{fusion.depth: 2}, {fusion.depth: 9}]"])
+    lines = sweep.outside_space
+    assert lines[1].startswith("search.start: trial 1 has values outside the space")
+    assert ["fusion.depth 9" in line for line in lines] == [False, True]
+    assert load_sweep(path, ["search.start=[]"]).outside_space == ()
 
 
 @pytest.mark.parametrize(
