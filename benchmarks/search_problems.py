@@ -13,7 +13,7 @@ from tune.samplers import Columns
 from tune.search.study import section_plan
 from tune.space import Space, Values
 
-__all__ = ["REGIMES", "SPACE", "Chain"]
+__all__ = ["EPOCHS", "REGIMES", "SPACE", "Chain"]
 
 SPACE = {
     "teacher.learning_rate": {"float": [1e-5, 1e-2], "log": True},
@@ -33,6 +33,7 @@ REGIMES = {
 }
 """Costs of teacher, both students and fusion."""
 EPOCHS = 27
+FUSION_LEARNING_RATE = list(SPACE).index("fusion.learning_rate")
 STAGES = ("teacher", "audio", "video", "fusion")
 
 
@@ -48,8 +49,8 @@ class Chain:
     ) -> None:
         draw = np.random.default_rng(seed)
         self._seed, self._costs, self._noise, self._ripples = seed, costs, noise, ripples
-        self._columns = Columns(Space.parse(SPACE))
-        number = len(self._columns.names)
+        self.columns = Columns(Space.parse(SPACE))
+        number = len(self.columns.names)
         self.best = draw.uniform(0.1, 0.9, number)
         """[K] the optimum's place, in columns."""
         weights = draw.exponential(1.0, number)
@@ -66,7 +67,7 @@ class Chain:
 
     def true_score(self, values: Values) -> float:
         """Without noise."""
-        away = self._columns.encode(values) - self.best
+        away = self.columns.encode(values) - self.best
         distance = float(np.sum((self._factors @ away) ** 2))
         loss = 60 * distance / (1 + 2 * distance)
         if self._ripples:
@@ -76,13 +77,12 @@ class Chain:
     def curve(self, values: Values) -> Sequence[float]:
         plan = self.plan(values)
         noise = sum(self._normal(plan.keys[stage]) for stage in STAGES) * self._noise / 2
-        final = self.true_score(values) + noise
-        rate = 2 + 8 * float(self._columns.encode(values)[4])
-        wiggle = np.random.default_rng(self._number(plan.keys["fusion"])).normal(0, 0.3, EPOCHS)
-        epochs = np.arange(1, EPOCHS + 1)
-        # The last epochs are flat, so that their best is about the final score.
-        approach = 1 - np.exp(-3 * epochs / (EPOCHS * (0.3 + rate / 30)))
-        return (final - 25 * (1 - approach) + wiggle * (1 - approach)).tolist()
+        # A low learning rate of fusion takes longer, so that early epochs order trials otherwise.
+        pace = 5 + 3 * self.columns.encode(values)[FUSION_LEARNING_RATE]
+        left = np.exp(-pace * np.arange(1, EPOCHS + 1) / EPOCHS)
+        draw = np.random.default_rng(self._number(plan.keys["fusion"]))
+        scores = self.true_score(values) + noise - left * (25 + draw.normal(0, 0.3, EPOCHS))
+        return [float(score) for score in scores]
 
     def _normal(self, key: str) -> float:
         return float(np.random.default_rng(self._number(key)).normal())

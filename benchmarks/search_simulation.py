@@ -95,8 +95,8 @@ class _Sweep:
         self.scheduler.on_trial_add(None, _named(number))
         plan = self.problem.plan(values)
         *upstream, last = plan.keys
-        times = {}
-        records = {}
+        times: dict[str, float] = {}
+        records: dict[str, StageRecord] = {}
         for stage in upstream:
             start = max((times[one] for one in plan.reads[stage]), default=now)
             key, seconds = plan.keys[stage], self.problem.seconds(stage, values)
@@ -119,7 +119,7 @@ class _Sweep:
     def advance(self, now: float, trial: _Trial) -> None:
         self.spent += trial.seconds_per_epoch
         trial.epoch += 1
-        metrics = {self.metric: trial.curve[trial.epoch - 1]}
+        metrics: dict[str, float | None] = {self.metric: trial.curve[trial.epoch - 1]}
         self.apply(EpochReported(trial=trial.number, epoch=trial.epoch, metrics=metrics))
         is_last = trial.epoch == len(trial.curve)
         result = {**metrics, "epoch": trial.epoch}

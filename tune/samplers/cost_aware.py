@@ -24,7 +24,7 @@ __all__ = ["CostAwareSearch", "CostAwareTpe"]
 
 NUM_STARTUP = 10
 """Trials that are spread over the space before the densities are used."""
-NUM_SPREAD = 3
+NUM_SPREAD = 5
 """Distinct draws of the upstream names among these."""
 NUM_CANDIDATES = 32
 """Of each of the two kinds: drawn anew, and with a prefix that is trained."""
