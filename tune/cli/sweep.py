@@ -182,6 +182,10 @@ def _print_end(state: SweepState, options: SweepOptions, *, tracked: bool) -> No
         console.print(_cost_table(costs))
     if lines := _device_lines(device_cost(state)):
         console.print(f"device-hours: {lines}", highlight=False, soft_wrap=True)
+    if state.why_closed is not None:
+        num_unfinished = state.count()[TrialStatus.RUNNING]
+        unfinished = f"; {num_unfinished} trials are unfinished" if num_unfinished else ""
+        console.print(f"ended by {state.why_closed}{unfinished}", style="bold", soft_wrap=True)
     if state.closed == SweepEnd.INTERRUPTED:
         command = _resume_command(state.name, options)
         console.print(f"interrupted; to resume: {command}", style="bold", soft_wrap=True)

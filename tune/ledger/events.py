@@ -114,6 +114,9 @@ class SweepClosed(SweepEvent, frozen=True, kw_only=True, tag="sweep_closed"):
     """A driver has ended in an orderly way."""
 
     reason: SweepEnd
+    why: str | None = None
+    """The setting that ended the sweep before its last trial, with what it means: trials that have
+    not ended are unfinished, and no failures."""
 
 
 class Warned(SweepEvent, frozen=True, kw_only=True, tag="warning"):

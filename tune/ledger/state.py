@@ -88,6 +88,7 @@ class SweepState:
         self.opened_time = 0
         self.closed_time: int | None = None
         self.closed: SweepEnd | None = None
+        self.why_closed: str | None = None
         self.num_resumed = 0
         self.is_tracked = True
         self.warnings: list[str] = []
@@ -128,11 +129,12 @@ class SweepState:
             case SweepOpened():
                 self._open(event)
             case SweepResumed():
-                self.closed = self.closed_time = None
+                self.closed = self.closed_time = self.why_closed = None
                 self.num_resumed += 1
                 self.format = max(self.format, event.format)
             case SweepClosed():
                 self.closed, self.closed_time = event.reason, event.time
+                self.why_closed = event.why
             case Warned():
                 self.warnings.append(event.message)
             case _:

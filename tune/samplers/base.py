@@ -35,6 +35,10 @@ class Sampler:
     """Whether it keeps its state in attributes of the study, which only asking it sets: a replay
     then has to ask it for each trial, though the values are known."""
 
+    needs_num_trials: ClassVar[str] = ""
+    """What it takes from the number of trials, which is then given and never changes, as the words
+    before that; empty where it needs no number."""
+
     learns_from_completed: ClassVar[bool] = False
     """Whether it learns from completed trials alone: beside a scheduler that stops most of them it
     would be random search."""

@@ -76,14 +76,20 @@ class SweepStudy:
         return len(self._reports)
 
     @property
-    def max_trials(self) -> int:
-        """Trials that there will be: as many as asked for, or all points of a smaller grid."""
+    def max_trials(self) -> int | None:
+        """Trials that there will be: as many as asked for, or all points of a smaller grid; None
+        where only the budget's hours end the sweep."""
         return self._problem.num_trials if self._points is None else len(self._points)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are trials that were not suggested yet."""
+        return self.max_trials is None or self.num_trials < self.max_trials
 
     def ask(self) -> tuple[int, Candidate] | None:
         """Number and candidate of the next trial, or None when there were as many as asked for."""
         number = self.num_trials
-        if number >= self.max_trials:
+        if not self.has_more:
             return None
         return number, self._open(number, None if self._points is None else self._points[number])
 

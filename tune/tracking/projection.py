@@ -152,7 +152,8 @@ class Projection:
         # and a hundred that never vary would hide the few that do.
         searched = {name: config[name] for name in SEARCH_SECTIONS if name in config}
         for name, value in _flatten(searched):
-            update.param(name, value)
+            if value is not None:  # a limit that is not set
+                update.param(name, value)
         update.files["sweep.yaml"] = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         for name, value in _flatten(self.state.versions, "version."):
             update.tag(name, value)
@@ -166,6 +167,8 @@ class Projection:
         """The sweep ends; trials that a resume would continue are closed until then."""
         status = "FINISHED" if event.reason == SweepEnd.FINISHED else "KILLED"
         self._sweep().close(status, event.time)
+        if event.why is not None:
+            self._sweep().tag("magtkd.ended_by", event.why)
         self._mark_running("interrupted", "KILLED", event.time)
 
     def _mark_running(self, tag: str, status: str, end_time: int | None) -> None:

@@ -11,6 +11,8 @@ from magtkd.metrics import Scores
 from tune.ledger import (
     EpochReported,
     Event,
+    SweepClosed,
+    SweepEnd,
     SweepOpened,
     TrialChanged,
     TrialEnded,
@@ -62,6 +64,20 @@ def test_a_sweep_has_what_it_searches_as_parameters_and_the_rest_in_a_file() -> 
     assert set(update.params) == {"objective", "search.sampler", "search.num_trials"}
     assert "path: mosi.parquet" in update.files["sweep.yaml"]
     assert update.tags[NOTE_TAG].startswith("objective: max dev/weighted_f1, sampler: tpe")
+
+
+def test_a_limit_that_ended_the_sweep_is_a_tag_and_unset_ones_are_nothing() -> None:
+    search = {"sampler": "tpe", "num_trials": None, "budget": {"hours": 2.0, "trials": None}}
+    story = Story(CONFIG | {"search": search})
+    story.suggest(0)
+    why = "search.budget.hours: 2 h are over"
+    story.apply(SweepClosed(reason=SweepEnd.FINISHED, why=why))
+    update = story.projection.updates[None]
+    assert set(update.params) == {"objective", "search.sampler", "search.budget.hours"}
+    assert (update.tags["magtkd.ended_by"], update.status) == (why, "FINISHED")
+    assert "trials: as many as the budget allows" in update.tags[NOTE_TAG]
+    trial = story.projection.updates[0]
+    assert (trial.status, trial.tags["magtkd.state"]) == ("KILLED", "interrupted")
 
 
 def test_chosen_metrics_have_no_step_so_that_mlflow_draws_bars() -> None:
