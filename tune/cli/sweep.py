@@ -41,6 +41,7 @@ def add_sweep(app: typer.Typer) -> None:
         "magtkd sweep experiments/mosi_sweep.yaml data.path=mosi.parquet search.num_trials=20",
         "magtkd sweep experiments/mosi_sweep.yaml data.path=mosi.parquet --dry-run",
         "magtkd sweep --resume mosi",
+        "magtkd sweep --resume mosi search.num_trials=100 search.budget.hours=2",
         "magtkd sweep experiments/mosi_sweep.yaml --address auto --storage /shared/magtkd",
     )
     app.command("sweep", epilog=f"{shown}\n\n{EXIT_CODES}")(sweep)
@@ -50,7 +51,10 @@ def sweep(
     file: SweepArgument = None,
     overrides: Overrides = None,
     storage: StorageOption = "magtkd-results",
-    resume: Annotated[str | None, typer.Option(metavar="NAME", help="Resume a sweep.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Resume a sweep; with key=value, give it more."),
+    ] = None,
     resume_or_start: Annotated[
         bool,
         typer.Option(
@@ -79,10 +83,7 @@ def sweep(
     migrate_tracking: MigrateOption = False,
 ) -> None:
     """Search the space of a sweep file."""
-    if file is None and resume is None:
-        raise SweepError("give either a sweep file, or --resume NAME to resume a sweep")
-    if file is not None and resume is not None:
-        raise SweepError(_both(str(file), resume))
+    file, changes = _given(file, list(overrides or ()), resume)
     options = SweepOptions(
         storage=storage,
         reuse=not no_reuse,
@@ -93,7 +94,7 @@ def sweep(
         wait_seconds=wait_seconds,
         ship_code=ship_code,
     )
-    loaded = None if file is None else load_sweep(file, overrides or ())
+    loaded = None if file is None else load_sweep(file, changes)
     if loaded is None and resume_or_start:
         raise SweepError("--resume-or-start: give a sweep file; --resume NAME resumes one")
     # Ray and Optuna take seconds to load, which no other command should wait for.
@@ -112,7 +113,9 @@ def sweep(
         return complain(_with_resume(error, name, options), error.exit_code)
 
     try:
-        if loaded is None or (resume_or_start and is_to_resume(loaded, options)):
+        if loaded is None:
+            state = resume_sweep(name, options, on_lost=on_lost, overrides=changes)
+        elif resume_or_start and is_to_resume(loaded, options):
             state = resume_sweep(name, options, on_lost=on_lost)
         else:
             state = run_sweep(loaded, options, on_lost=on_lost)
@@ -125,16 +128,22 @@ def sweep(
         raise typer.Exit(1)
 
 
-def _both(given: str, name: str) -> str:
-    """What is wrong with `--resume NAME` beside something else."""
-    if "=" in given and not Path(given).exists():
-        return (
-            f"{given[:80]}: --resume {name[:80]} continues with the settings that the sweep was "
-            "begun with; leave it out, or start a sweep of another name"
-        )
-    return (
-        f"{given[:80]}: --resume {name[:80]} needs no file, since the ledger has the sweep; leave "
-        "it out, or give the file with --resume-or-start"
+def _given(
+    file: Path | None, overrides: list[str], resume: str | None
+) -> tuple[Path | None, list[str]]:
+    """The file and the overrides: beside `--resume NAME`, the first override stands in the place
+    of a file."""
+    if resume is None:
+        if file is None:
+            raise SweepError("give either a sweep file, or --resume NAME to resume a sweep")
+        return file, overrides
+    if file is None:
+        return None, overrides
+    if "=" in str(file) and not file.exists():
+        return None, [str(file), *overrides]
+    raise SweepError(
+        f"{str(file)[:80]}: --resume {resume[:80]} needs no file, since the ledger has the sweep; "
+        "leave it out, or give the file with --resume-or-start"
     )
 
 
@@ -183,9 +192,12 @@ def _print_end(state: SweepState, options: SweepOptions, *, tracked: bool) -> No
     if lines := _device_lines(device_cost(state)):
         console.print(f"device-hours: {lines}", highlight=False, soft_wrap=True)
     if state.why_closed is not None:
+        setting, _, _ = state.why_closed.partition(":")
         num_unfinished = state.count()[TrialStatus.RUNNING]
         unfinished = f"; {num_unfinished} trials are unfinished" if num_unfinished else ""
         console.print(f"ended by {state.why_closed}{unfinished}", style="bold", soft_wrap=True)
+        command = _resume_command(state.name, options)
+        console.print(f"to give it more: {command} {setting}=NUMBER", soft_wrap=True)
     if state.closed == SweepEnd.INTERRUPTED:
         command = _resume_command(state.name, options)
         console.print(f"interrupted; to resume: {command}", style="bold", soft_wrap=True)

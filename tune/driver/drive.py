@@ -314,7 +314,7 @@ def _num_samples(study: SweepStudy, num_unfinished: int) -> int:
     """The trials that Tune will ask for; -1 where only a limit ends the sweep."""
     if study.max_trials is None:
         return -1
-    return study.max_trials - study.num_trials + num_unfinished
+    return max(0, study.max_trials - study.num_trials) + num_unfinished
 
 
 def _count_no_callbacks() -> None:

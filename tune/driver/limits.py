@@ -15,6 +15,7 @@ from tune.engine import Allowance
 from tune.ledger import (
     Event,
     StagesRecorded,
+    SweepChanged,
     SweepClosed,
     SweepOpened,
     SweepResumed,
@@ -76,6 +77,8 @@ class Limits:
                         name = (event.trial, stage, record.key)
                         self._stage_seconds += record.seconds - self._spent.get(name, 0.0)
                         self._spent[name] = record.seconds
+            case SweepChanged():  # whoever continues in spite of that wants to see more
+                self._without_gain, self._gained = 0, self._ran
             case TrialEnded() if event.trial not in self._ended:
                 self._ended.add(event.trial)
                 self._planned.pop(event.trial, None)

@@ -17,6 +17,7 @@ from tune.ledger import (
     EpochReported,
     Event,
     StagesRecorded,
+    SweepChanged,
     SweepClosed,
     SweepEnd,
     SweepOpened,
@@ -121,6 +122,18 @@ def test_trials_without_a_gain(values: list[float | None]) -> None:
             reason = f"search.stop_when.no_gain_for: 3 trials without a better {metric}"
             assert limits.reached() == (reason if without >= 3 else None)
             assert Limits(sweep, events).reached() == limits.reached()
+
+
+def test_a_change_begins_the_count_anew() -> None:
+    sweep = sweep_with(stop_when={"no_gain_for": 2, "no_gain_for_hours": 5})
+    events = [opened(sweep), *ended(0, 0.5), *ended(1, 0.4), *ended(2, 0.4, 5 * HOUR)]
+    assert Limits(sweep, events).reached() is not None
+    events += [SweepResumed(time=9 * HOUR), SweepChanged(time=9 * HOUR, changes={})]
+    limits = Limits(sweep, [*events, *ended(3, 0.4, 10 * HOUR)], Clock())
+    assert (limits.hours, limits.reached()) == (5.0, None)
+    for event in ended(4, 0.5, 10 * HOUR):  # as good as the best is no better
+        limits.apply(event)
+    assert limits.reached() is not None
 
 
 def test_hours_without_a_gain() -> None:

@@ -11,9 +11,11 @@ from magtkd.metrics import Scores
 from tune.ledger import (
     EpochReported,
     Event,
+    SweepChanged,
     SweepClosed,
     SweepEnd,
     SweepOpened,
+    SweepResumed,
     TrialChanged,
     TrialEnded,
     TrialStatus,
@@ -78,6 +80,21 @@ def test_a_limit_that_ended_the_sweep_is_a_tag_and_unset_ones_are_nothing() -> N
     assert "trials: as many as the budget allows" in update.tags[NOTE_TAG]
     trial = story.projection.updates[0]
     assert (trial.status, trial.tags["magtkd.state"]) == ("KILLED", "interrupted")
+
+
+def test_what_was_changed_is_a_tag_as_parameters_stay_what_they_were() -> None:
+    story = Story()
+    story.projection.updates.clear()  # sent
+    story.apply(SweepResumed())
+    story.apply(SweepChanged(changes={"search.num_trials": 70}))
+    story.apply(SweepChanged(changes={"search.budget.hours": 2.0}))
+    update = story.projection.updates[None]
+    assert update.params == {}
+    assert update.tags["magtkd.changed"] == (
+        '{"search.num_trials": 70, "search.budget.hours": 2.0}'
+    )
+    assert "trials: 70" in update.tags[NOTE_TAG]
+    assert "num_trials: 70" in update.files["sweep.yaml"]
 
 
 def test_chosen_metrics_have_no_step_so_that_mlflow_draws_bars() -> None:
