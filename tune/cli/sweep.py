@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -27,9 +27,6 @@ from tune.results import (
     sweep_cost,
     write_trials,
 )
-
-if TYPE_CHECKING:
-    from tune.driver import Preview
 
 __all__ = ["add_sweep"]
 
@@ -65,6 +62,10 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, show what would run, and stop.")
     ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", help="With --dry-run: the whole configuration, too."),
+    ] = False,
     address: AddressOption = None,
     wait_nodes: Annotated[
         int, typer.Option(min=1, metavar="N", help="Wait until the cluster has N nodes.")
@@ -98,14 +99,15 @@ def sweep(
     if loaded is None and resume_or_start:
         raise SweepError("--resume-or-start: give a sweep file; --resume NAME resumes one")
     # Ray and Optuna take seconds to load, which no other command should wait for.
-    from tune.driver import is_to_resume, preview_sweep, resume_sweep, run_sweep
+    from tune.driver import is_to_resume, preview_lines, preview_sweep, resume_sweep, run_sweep
 
     if dry_run and loaded is None:
         raise SweepError("--dry-run: shows what a sweep file would run; give one")
     if dry_run and loaded is not None:
         if resume_or_start:
             is_to_resume(loaded, options)
-        _print_preview(loaded, preview_sweep(loaded, options))
+        lines = preview_lines(loaded, preview_sweep(loaded, options), whole=verbose)
+        _print_preview(loaded, lines, verbose=verbose)
         return
     name = resume or (loaded.name if loaded else "")
 
@@ -165,19 +167,12 @@ def _has_completed(state: SweepState) -> bool:
     return any(trial.state == TrialStatus.COMPLETED for trial in state.trials.values())
 
 
-def _print_preview(sweep: SweepConfig, preview: Preview) -> None:
-    print(dump_yaml(sweep))
-    number = preview.num_configurations
-    unbounded = "unbounded (continuous range)"
-    print(f"# distinct configurations: {unbounded if number is None else number}")
-    for line in preview.notes:
-        print(f"# {line}")
-    least = "" if preview.is_whole else "at least "
-    for stage, count in preview.stages.items():
-        if count.distinct is None:
-            print(f"# {stage}: {unbounded}")
-        else:
-            print(f"# {stage}: {least}{count.distinct} distinct, {least}{count.existing} exist")
+def _print_preview(sweep: SweepConfig, lines: Sequence[str], *, verbose: bool) -> None:
+    """With the whole configuration, the lines are comments in it."""
+    if verbose:
+        print(dump_yaml(sweep))
+    for line in lines:
+        print(f"# {line}" if verbose else line)
 
 
 def _print_end(state: SweepState, options: SweepOptions, *, tracked: bool) -> None:

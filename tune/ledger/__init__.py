@@ -41,7 +41,7 @@ from tune.ledger.layout import (
 from tune.ledger.live import Live, LiveFile, LiveNode
 from tune.ledger.owner import read_owner
 from tune.ledger.state import SweepState, TrialState
-from tune.ledger.sweeps import check_unused, find_opened, open_ledger, read_sweep
+from tune.ledger.sweeps import check_unused, find_opened, open_ledger, read_sweep, sweeps_on
 
 __all__ = [
     "FORMAT",
@@ -84,6 +84,7 @@ __all__ = [
     "sessions_folder",
     "sqlite_uri",
     "storage_root",
+    "sweeps_on",
     "tail_events",
     "tracking_uri",
 ]
