@@ -496,7 +496,9 @@ def test_no_password_in_an_address_that_is_given(
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_no_password_in_a_dry_run(call: Call) -> None:
     code, shown = check_secret(call, "sweep", "sweep.yaml", "--dry-run")
-    assert (code, "# fusion: 2 distinct" in shown) == (0, True)
+    assert (code, "\nfusion: 2 distinct" in shown) == (0, True)
+    code, shown = check_secret(call, "sweep", "sweep.yaml", "--dry-run", "-v")
+    assert (code, "\n# fusion: 2 distinct" in shown) == (0, True)
 
 
 def test_mlflow_is_opened_on_this_machine_only() -> None:

@@ -4,7 +4,7 @@ Imports no torch, so that a trial, which only passes configurations on, stays sm
 """
 
 from magtkd.config.checks import validate, with_values
-from magtkd.config.files import dump_yaml, file_schema, load_config, read_config_file
+from magtkd.config.files import dump_yaml, file_schema, load_config, override, read_config_file
 from magtkd.config.names import get_value, given_names, names_of, section_of, sections_of
 from magtkd.config.reasons import nearest, reason
 from magtkd.config.sections import (
@@ -58,6 +58,7 @@ __all__ = [
     "load_config",
     "names_of",
     "nearest",
+    "override",
     "read_config_file",
     "reason",
     "section_of",

@@ -18,7 +18,7 @@ from magtkd.config.checks import validate
 from magtkd.config.sections import Config
 from magtkd.errors import ConfigError, first_line, shorten
 
-__all__ = ["dump_yaml", "file_schema", "load_config", "read_config_file"]
+__all__ = ["dump_yaml", "file_schema", "load_config", "override", "read_config_file"]
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
@@ -184,11 +184,25 @@ def load_config(
         ConfigError: anything that is wrong, in one line.
     """
     tree = read_config_file(path) if path is not None else {}
-    for override in overrides:
-        key, equals, raw = override.partition("=")
+    override(tree, overrides)
+    return validate(model, tree, str(path or "configuration"))
+
+
+def override(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Put values into a tree.
+
+    Args:
+        tree: plain values, by section; changed in place.
+        overrides: `key=value` with dotted keys; values are read as YAML.
+
+    Raises:
+        ConfigError: one that is not of this form, or has no YAML, or a section within a value.
+    """
+    for one in overrides:
+        key, equals, raw = one.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"override {shorten(override)!r}: write it as key=value")
-        value = _override_value(override, raw)
+            raise ConfigError(f"override {shorten(one)!r}: write it as key=value")
+        value = _override_value(one, raw)
         if tuple(key.strip().split(".")) in _PATHS and isinstance(value, str):
             value = str(Path(value).expanduser().resolve())
         node: dict[str, Any] = tree
@@ -199,11 +213,10 @@ def load_config(
                 child = node[parent] = {}
             if not isinstance(child, dict):
                 raise ConfigError(
-                    f"override {shorten(override)!r}: {shorten(parent)} is a value, not a section"
+                    f"override {shorten(one)!r}: {shorten(parent)} is a value, not a section"
                 )
             node = child
         node[last] = value
-    return validate(model, tree, str(path or "configuration"))
 
 
 def _override_value(override: str, raw: str) -> Any:

@@ -22,6 +22,7 @@ from tune.ledger import (
     FORMAT,
     EpochReported,
     StagesRecorded,
+    SweepChanged,
     SweepClosed,
     SweepEnd,
     SweepLayout,
@@ -80,8 +81,9 @@ EVENTS = (
     TestRevealed(time=7, trial=0, test=SCORES),
     Warned(time=8, message="a file was damaged"),
     SweepResumed(time=9, format=FORMAT),
+    SweepChanged(time=9, changes={"search.num_trials": 30, "search.budget.hours": 2.5}),
     TrialEnded(time=10, trial=1, state=TrialStatus.FAILED, message="out of memory"),
-    SweepClosed(time=11, reason=SweepEnd.FINISHED),
+    SweepClosed(time=11, reason=SweepEnd.FINISHED, why="search.budget.hours: 2.5 h are over"),
 )
 LINES = tuple(json.loads(encode_event(event)) for event in EVENTS)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -28,9 +28,6 @@ from tune.results import (
     write_trials,
 )
 
-if TYPE_CHECKING:
-    from tune.driver import Preview
-
 __all__ = ["add_sweep"]
 
 
@@ -41,6 +38,7 @@ def add_sweep(app: typer.Typer) -> None:
         "magtkd sweep experiments/mosi_sweep.yaml data.path=mosi.parquet search.num_trials=20",
         "magtkd sweep experiments/mosi_sweep.yaml data.path=mosi.parquet --dry-run",
         "magtkd sweep --resume mosi",
+        "magtkd sweep --resume mosi search.num_trials=100 search.budget.hours=2",
         "magtkd sweep experiments/mosi_sweep.yaml --address auto --storage /shared/magtkd",
     )
     app.command("sweep", epilog=f"{shown}\n\n{EXIT_CODES}")(sweep)
@@ -50,7 +48,10 @@ def sweep(
     file: SweepArgument = None,
     overrides: Overrides = None,
     storage: StorageOption = "magtkd-results",
-    resume: Annotated[str | None, typer.Option(metavar="NAME", help="Resume a sweep.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Resume a sweep; with key=value, give it more."),
+    ] = None,
     resume_or_start: Annotated[
         bool,
         typer.Option(
@@ -60,6 +61,10 @@ def sweep(
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, show what would run, and stop.")
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", help="With --dry-run: the whole configuration, too."),
     ] = False,
     address: AddressOption = None,
     wait_nodes: Annotated[
@@ -79,10 +84,7 @@ def sweep(
     migrate_tracking: MigrateOption = False,
 ) -> None:
     """Search the space of a sweep file."""
-    if file is None and resume is None:
-        raise SweepError("give either a sweep file, or --resume NAME to resume a sweep")
-    if file is not None and resume is not None:
-        raise SweepError(_both(str(file), resume))
+    file, changes = _given(file, list(overrides or ()), resume)
     options = SweepOptions(
         storage=storage,
         reuse=not no_reuse,
@@ -93,18 +95,19 @@ def sweep(
         wait_seconds=wait_seconds,
         ship_code=ship_code,
     )
-    loaded = None if file is None else load_sweep(file, overrides or ())
+    loaded = None if file is None else load_sweep(file, changes)
     if loaded is None and resume_or_start:
         raise SweepError("--resume-or-start: give a sweep file; --resume NAME resumes one")
     # Ray and Optuna take seconds to load, which no other command should wait for.
-    from tune.driver import is_to_resume, preview_sweep, resume_sweep, run_sweep
+    from tune.driver import is_to_resume, preview_lines, preview_sweep, resume_sweep, run_sweep
 
     if dry_run and loaded is None:
         raise SweepError("--dry-run: shows what a sweep file would run; give one")
     if dry_run and loaded is not None:
         if resume_or_start:
             is_to_resume(loaded, options)
-        _print_preview(loaded, preview_sweep(loaded, options))
+        lines = preview_lines(loaded, preview_sweep(loaded, options), whole=verbose)
+        _print_preview(loaded, lines, verbose=verbose)
         return
     name = resume or (loaded.name if loaded else "")
 
@@ -112,7 +115,9 @@ def sweep(
         return complain(_with_resume(error, name, options), error.exit_code)
 
     try:
-        if loaded is None or (resume_or_start and is_to_resume(loaded, options)):
+        if loaded is None:
+            state = resume_sweep(name, options, on_lost=on_lost, overrides=changes)
+        elif resume_or_start and is_to_resume(loaded, options):
             state = resume_sweep(name, options, on_lost=on_lost)
         else:
             state = run_sweep(loaded, options, on_lost=on_lost)
@@ -125,16 +130,22 @@ def sweep(
         raise typer.Exit(1)
 
 
-def _both(given: str, name: str) -> str:
-    """What is wrong with `--resume NAME` beside something else."""
-    if "=" in given and not Path(given).exists():
-        return (
-            f"{given[:80]}: --resume {name[:80]} continues with the settings that the sweep was "
-            "begun with; leave it out, or start a sweep of another name"
-        )
-    return (
-        f"{given[:80]}: --resume {name[:80]} needs no file, since the ledger has the sweep; leave "
-        "it out, or give the file with --resume-or-start"
+def _given(
+    file: Path | None, overrides: list[str], resume: str | None
+) -> tuple[Path | None, list[str]]:
+    """The file and the overrides: beside `--resume NAME`, the first override stands in the place
+    of a file."""
+    if resume is None:
+        if file is None:
+            raise SweepError("give either a sweep file, or --resume NAME to resume a sweep")
+        return file, overrides
+    if file is None:
+        return None, overrides
+    if "=" in str(file) and not file.exists():
+        return None, [str(file), *overrides]
+    raise SweepError(
+        f"{str(file)[:80]}: --resume {resume[:80]} needs no file, since the ledger has the sweep; "
+        "leave it out, or give the file with --resume-or-start"
     )
 
 
@@ -156,19 +167,12 @@ def _has_completed(state: SweepState) -> bool:
     return any(trial.state == TrialStatus.COMPLETED for trial in state.trials.values())
 
 
-def _print_preview(sweep: SweepConfig, preview: Preview) -> None:
-    print(dump_yaml(sweep))
-    number = preview.num_configurations
-    unbounded = "unbounded (continuous range)"
-    print(f"# distinct configurations: {unbounded if number is None else number}")
-    for line in preview.notes:
-        print(f"# {line}")
-    least = "" if preview.is_whole else "at least "
-    for stage, count in preview.stages.items():
-        if count.distinct is None:
-            print(f"# {stage}: {unbounded}")
-        else:
-            print(f"# {stage}: {least}{count.distinct} distinct, {least}{count.existing} exist")
+def _print_preview(sweep: SweepConfig, lines: Sequence[str], *, verbose: bool) -> None:
+    """With the whole configuration, the lines are comments in it."""
+    if verbose:
+        print(dump_yaml(sweep))
+    for line in lines:
+        print(f"# {line}" if verbose else line)
 
 
 def _print_end(state: SweepState, options: SweepOptions, *, tracked: bool) -> None:
@@ -182,6 +186,13 @@ def _print_end(state: SweepState, options: SweepOptions, *, tracked: bool) -> No
         console.print(_cost_table(costs))
     if lines := _device_lines(device_cost(state)):
         console.print(f"device-hours: {lines}", highlight=False, soft_wrap=True)
+    if state.why_closed is not None:
+        setting, _, _ = state.why_closed.partition(":")
+        num_unfinished = state.count()[TrialStatus.RUNNING]
+        unfinished = f"; {num_unfinished} trials are unfinished" if num_unfinished else ""
+        console.print(f"ended by {state.why_closed}{unfinished}", style="bold", soft_wrap=True)
+        command = _resume_command(state.name, options)
+        console.print(f"to give it more: {command} {setting}=NUMBER", soft_wrap=True)
     if state.closed == SweepEnd.INTERRUPTED:
         command = _resume_command(state.name, options)
         console.print(f"interrupted; to resume: {command}", style="bold", soft_wrap=True)

@@ -51,6 +51,13 @@ class Node:
         """Whether a worker of this shape fits, once nothing else runs there."""
         return not shape.lacks(self.totals) and shape.is_labelled(self.labels)
 
+    def room_for(self, shape: Shape) -> int:
+        """How many workers of this shape fit, once nothing else runs there."""
+        if not self.fits(shape):
+            return 0
+        each = [self.totals[name] / amount + 1e-6 for name, amount in shape.amounts]
+        return int(min(each, default=1.0))
+
     @property
     def accelerator(self) -> str:
         """The kind of its accelerator by Ray's name; empty where it has none."""

@@ -6,6 +6,7 @@ starts, apart from what needs the data (labels) or the cluster (resources).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -27,9 +28,32 @@ from tune.samplers import Sampler as SamplerMember
 from tune.schedulers import SCHEDULERS, Fifo, Scheduler, SchedulerSection
 from tune.space import Objective, Problem, Space, Values, check_values, value_name
 
-__all__ = ["Search", "SweepConfig", "check_sweep", "load_sweep"]
+__all__ = ["Budget", "Search", "StopWhen", "SweepConfig", "check_sweep", "load_sweep"]
 
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
+Hours = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Budget(Section):
+    """What a sweep may cost. The first that is reached ends it: what runs is saved, and stays
+    unfinished."""
+
+    hours: Hours | None = None
+    """Hours of the wall clock in which a driver ran, those before a resume included."""
+    stage_hours: Hours | None = None
+    """Hours of training, of all stages on all workers together."""
+    trials: Positive | None = None
+    """Trials that are begun; these run to their end."""
+
+
+class StopWhen(Section):
+    """When a sweep ends since nothing comes of it any more. What runs is saved, and stays
+    unfinished."""
+
+    no_gain_for: Positive | None = None
+    """Trials that ended one after another without a better objective."""
+    no_gain_for_hours: Hours | None = None
+    """Hours without a better objective, counted as those of the budget."""
 
 
 class Search(Section):
@@ -37,8 +61,13 @@ class Search(Section):
 
     sampler: Annotated[str, Field(json_schema_extra={"enum": list(SAMPLERS)})] = "tpe"
     """How the next trial's values are chosen."""
-    num_trials: Positive = 20
-    """Trials in all; a grid ends before that after its last point."""
+    num_trials: Positive | None = 20
+    """Trials in all; a grid ends before that after its last point. Where `budget` is given, there
+    are as many as it allows by default."""
+    budget: Budget = Budget()
+    """What the sweep may cost."""
+    stop_when: StopWhen = StopWhen()
+    """When the sweep ends before its last trial."""
     max_concurrent: Positive = 2
     """Trials that are live at the same time."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -47,6 +76,21 @@ class Search(Section):
     """What the first trials have: `base`, the configuration's own values, or values of the search
     space by name, the others being the configuration's. They need not be in the space. A grid has
     its own points alone."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_many_as_the_budget_allows(cls, tree: Any) -> Any:
+        if not isinstance(tree, Mapping) or "num_trials" in tree:
+            return tree
+        budget = tree.get("budget")
+        given = budget.values() if isinstance(budget, Mapping) else ()
+        return tree if all(limit is None for limit in given) else {**tree, "num_trials": None}
+
+    @property
+    def most_trials(self) -> int | None:
+        """Trials that there may be; None where only the budget's hours end the sweep."""
+        limits = (self.num_trials, self.budget.trials)
+        return min((limit for limit in limits if limit is not None), default=None)
 
     @field_validator("sampler")
     @classmethod
@@ -176,20 +220,23 @@ class SweepConfig(Config):
             space=self.search_space,
             base=self.base,
             objectives=self.objective,
-            num_trials=self.search.num_trials,
+            num_trials=self.search.most_trials,
             max_concurrent=self.search.max_concurrent,
             seed=self.search.seed,
             start=self._start(),
         )
 
     def _start(self) -> tuple[Values, ...]:
-        space = self.search_space
-        found = (
-            space.complete({} if one == "base" else _own_values(one), self.base)
-            for one in self.search.start[: self.search.num_trials]
-        )
-        distinct: dict[str, Values] = {repr(values): values for values in found if values}
-        return tuple(distinct.values())
+        found: list[Values] = []
+        for one in self.search.start[: self.search.num_trials]:
+            own = {} if one == "base" else _own_values(one)
+            values = self.search_space.complete(own, self.base)
+            # Tied names may differ in the configuration, which then is no trial.
+            with contextlib.suppress(SweepError):
+                check_values(values, self.base)
+                if values and values not in found:
+                    found.append(values)
+        return tuple(found)
 
     @property
     def outside_space(self) -> tuple[str, ...]:
@@ -275,7 +322,7 @@ def check_sweep(sweep: SweepConfig) -> None:
         SweepError: an objective whose worst value would be searched, or of which another value than
             the searched one would be kept, names or values that the configuration does not have, a
             sampler or scheduler that cannot search this space, several objectives where one is
-            needed, more epochs of grace than there are.
+            needed, more epochs of grace than there are, nothing that ends the sweep.
     """
     for objective in sweep.objective:
         objective.check()
@@ -285,6 +332,7 @@ def check_sweep(sweep: SweepConfig) -> None:
     except SweepError as error:
         raise SweepError(f"space: {error}") from None
     _check_start(sweep)
+    _check_end(sweep)
     sweep.sampler.check(sweep.problem)
     sweep.scheduler.check(sweep.problem)
     if sweep.sampler.learns_from_completed and sweep.scheduler.stops_trials:
@@ -308,6 +356,29 @@ def _check_start(sweep: SweepConfig) -> None:
             check_values(space.complete(_own_values(given), sweep.base), sweep.base)
         except SweepError as error:
             raise SweepError(f"search.start[{place}]: {error}") from None
+
+
+def _check_end(sweep: SweepConfig) -> None:
+    search = sweep.search
+    budget = (search.budget.hours, search.budget.stage_hours, search.most_trials)
+    if all(limit is None for limit in budget):
+        raise SweepError(
+            "search.num_trials: null, and there is no budget that would end the sweep; give a "
+            "number, or search.budget: {hours: 8}"
+        )
+    if search.num_trials is None:
+        by_number = {
+            f"search.sampler: {sweep.sampler.name}": sweep.sampler.needs_num_trials,
+            f"scheduler.kind: {sweep.scheduler.kind}": sweep.scheduler.needs_num_trials,
+        }
+        for place, why in by_number.items():
+            if why:
+                raise SweepError(f"{place}: {why} search.num_trials; give it beside the budget")
+    if len(sweep.objective) > 1 and search.stop_when != StopWhen():
+        raise SweepError(
+            f"search.stop_when: no_gain_for takes one objective, and there are "
+            f"{len(sweep.objective)}; use search.budget, or keep one objective"
+        )
 
 
 def _check_select(sweep: SweepConfig) -> None:

@@ -25,10 +25,11 @@ from tune.config import SweepConfig, SweepOptions
 from tune.driver.join import Joined
 from tune.driver.known import list_store
 from tune.driver.lifeline import lifeline
+from tune.driver.limits import Limits
 from tune.driver.recorder import Recorder
 from tune.driver.room import room_for_trials
 from tune.driver.watch import Stop, Watch, stop_signals
-from tune.engine import remove_free_claims, start_engine
+from tune.engine import EngineHandle, remove_free_claims, start_engine
 from tune.ledger import (
     Event,
     Ledger,
@@ -67,6 +68,7 @@ class _Work:
     store: Store
     state: SweepState
     study: SweepStudy
+    limits: Limits
     scheduler: Any
 
     @property
@@ -85,7 +87,12 @@ class _Work:
     @property
     def has_more(self) -> bool:
         """Whether there are trials that were not suggested yet."""
-        return self.study.num_trials < self.study.max_trials
+        return self.study.has_more
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all trials have ended, and there are no more."""
+        return all(trial.has_ended for trial in self.state.trials.values()) and not self.has_more
 
 
 def drive(
@@ -128,6 +135,7 @@ def drive(
         study=SweepStudy(
             sweep, events, lambda values: Candidate(values=values).plan(sweep.base, source)
         ),
+        limits=Limits(sweep, events),
         scheduler=scheduler,
     )
     to_stop = replay(scheduler, events)
@@ -145,19 +153,24 @@ def drive(
             )
         )
         engine.warm_up.remote(sweep.search.max_concurrent)
-        display = stack.enter_context(Display(work.state, work.study.max_trials, console))
+        display = stack.enter_context(
+            Display(work.state, work.study.max_trials, console, lambda: work.limits.seconds_left)
+        )
         stack.enter_context(report_faults_to(display.note))
         tracker = _start_tracker(work, display.note)
         recorder = Recorder(
             sweep=sweep,
             ledger=ledger,
             state=work.state,
-            listeners=[work.study.apply, display.on_event, _at_the_end(work, tracker)],
+            listeners=[
+                work.study.apply,
+                work.limits.apply,
+                display.on_event,
+                _at_the_end(work, tracker),
+            ],
             on_end=engine.end.remote,
         )
-        stop = Stop(engine, recorder, display.note)
-        live_file = LiveFile(work.layout.live_file)
-        watch = Watch(engine, recorder, stop, live_file, display.note, display.on_live)
+        stop, watch, allow = _watch(work, engine, recorder, display)
         stack.enter_context(stop_signals(stop))
 
         def end_without_ray(error: RayLostError) -> int:
@@ -166,15 +179,15 @@ def drive(
             return on_lost(error)
 
         stack.enter_context(lifeline(end_without_ray))
-        end = SweepEnd.INTERRUPTED
+        end, why = SweepEnd.INTERRUPTED, None
         try:
             for number in to_stop:
                 if not _is_trained(work, number):
                     recorder.end(number, TrialStatus.STOPPED)
-            if work.unfinished or work.has_more:
-                _fit(work, recorder, stop, watch)
-            if all(trial.has_ended for trial in work.state.trials.values()) and not work.has_more:
-                end = SweepEnd.FINISHED
+            if not work.is_done and not stop.is_reached():
+                _fit(work, recorder, stop, watch, allow)
+            if recorder.error is None:
+                end, why = _end_of(work, stop)
         except KeyboardInterrupt:
             display.note("interrupted again: not waiting for what runs")
         except (RayError, TuneError, OSError) as error:
@@ -187,7 +200,7 @@ def drive(
             )
         finally:
             watch.close()
-            recorder.close(end)
+            recorder.close(end, why)
             if tracker is not None and (left := tracker.close()):
                 later = shlex.join(["magtkd", "sync", sweep.name, "--storage", options.storage])
                 display.note(
@@ -197,9 +210,37 @@ def drive(
     if recorder.error is not None:
         raise recorder.error
     if end == SweepEnd.FINISHED:
-        work.store.remove_folder(sessions_folder(work.state.sweep_id))
+        if work.is_done:
+            work.store.remove_folder(sessions_folder(work.state.sweep_id))
         remove_free_claims(work.store)
     return work.state
+
+
+def _watch(
+    work: _Work, engine: EngineHandle, recorder: Recorder, display: Display
+) -> tuple[Stop, Watch, Callable[[], None]]:
+    """What looks after the work while trials run, and a call that tells the engine which stages may
+    begin."""
+
+    def allow() -> None:
+        if (allowance := work.limits.allowance(work.state, work.source)) is not None:
+            engine.allow.remote(allowance)
+
+    stop = Stop(
+        engine, recorder, lambda: work.limits.reached(recorder.seconds_running), display.note
+    )
+    live_file = LiveFile(work.layout.live_file)
+    watch = Watch(
+        engine, recorder, work.limits, allow, stop, live_file, display.note, display.on_live
+    )
+    return stop, watch, allow
+
+
+def _end_of(work: _Work, stop: Stop) -> tuple[SweepEnd, str | None]:
+    """How the work has ended, and which limit ended it before the last trial did."""
+    if work.is_done:
+        return SweepEnd.FINISHED, work.limits.reached_by_trials(work.study.num_trials)
+    return (SweepEnd.INTERRUPTED if stop.why is None else SweepEnd.FINISHED), stop.why
 
 
 def _tidy(work: _Work) -> None:
@@ -220,9 +261,12 @@ def _is_trained(work: _Work, number: int) -> bool:
     return work.store.exists("fusion", plan.fusion_key)
 
 
-def _fit(work: _Work, recorder: Recorder, stop: Stop, watch: Watch) -> None:
+def _fit(
+    work: _Work, recorder: Recorder, stop: Stop, watch: Watch, allow: Callable[[], None]
+) -> None:
     def on_suggest(number: int, candidate: Candidate) -> None:
         recorder.record(TrialSuggested(trial=number, values=candidate.values, seed=candidate.seed))
+        allow()  # before the trial asks for its stages
 
     sweep, options, unfinished = work.sweep, work.options, work.unfinished
     if work.study.reads_store and work.has_more and options.reuse:
@@ -249,9 +293,9 @@ def _fit(work: _Work, recorder: Recorder, stop: Stop, watch: Watch) -> None:
         ray_tune.Tuner(
             trainable,
             tune_config=ray_tune.TuneConfig(
-                search_alg=OptunaSearcher(work.study, on_suggest, unfinished),
+                search_alg=OptunaSearcher(work.study, on_suggest, unfinished, work.limits.used),
                 scheduler=work.scheduler,
-                num_samples=work.study.max_trials - work.study.num_trials + len(unfinished),
+                num_samples=_num_samples(work.study, len(unfinished)),
                 max_concurrent_trials=room.count,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: f"trial-{trial.trial_id}",
@@ -269,6 +313,13 @@ def _fit(work: _Work, recorder: Recorder, stop: Stop, watch: Watch) -> None:
                 failure_config=ray_tune.FailureConfig(max_failures=options.max_failures),
             ),
         ).fit()
+
+
+def _num_samples(study: SweepStudy, num_unfinished: int) -> int:
+    """The trials that Tune will ask for; -1 where only a limit ends the sweep."""
+    if study.max_trials is None:
+        return -1
+    return max(0, study.max_trials - study.num_trials) + num_unfinished
 
 
 def _count_no_callbacks() -> None:
@@ -304,7 +355,7 @@ def _at_the_end(work: _Work, tracker: Tracker | None) -> Callable[[Event], None]
     """A listener that lets tracking catch up while Ray Tune ends, and not only then."""
 
     def on_event(event: Event) -> None:
-        is_last = isinstance(event, TrialEnded) and not work.study.running and not work.has_more
+        is_last = isinstance(event, TrialEnded) and work.is_done
         if is_last and tracker is not None:
             tracker.hurry()
 

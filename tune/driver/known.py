@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
-from dataclasses import replace
 
-from magtkd.errors import InputError
 from magtkd.pipeline import STAGES, Outcome
 from magtkd.store import Store
 from tune.config import SweepConfig
-from tune.ledger import StoreListed, SweepLayout, SweepState, read_sweep
+from tune.ledger import StoreListed, SweepLayout, SweepState, sweeps_on
 
 __all__ = ["list_store"]
 
@@ -33,22 +30,13 @@ def list_store(
     stages = STAGES[:-1]  # each trial has a fusion of its own
     keys = {stage: store.list_folders(f"artifacts/{stage}") for stage in stages}
     seconds: defaultdict[str, list[float]] = defaultdict(list)
-    names = [] if layout.remote else layout.neighbours  # an object store's would be fetched first
-    others = [replace(layout, name=name) for name in names if name != layout.name]
-    for other in sorted(others, key=_modified)[-MOST_SWEEPS:]:
-        # They are a help and no more: one that cannot be read is none.
-        with contextlib.suppress(InputError, OSError):
-            state = read_sweep(other)
-            if state.fingerprint == fingerprint:
-                _add_seconds(seconds, state, sweep)
+    for state in sweeps_on(layout, fingerprint, MOST_SWEEPS):
+        if state.name != sweep.name:
+            _add_seconds(seconds, state, sweep)
     return StoreListed(
         keys={stage: found for stage, found in keys.items() if found},
         seconds={stage: sum(found) / len(found) for stage, found in seconds.items()},
     )
-
-
-def _modified(layout: SweepLayout) -> float:
-    return layout.ledger.stat().st_mtime if layout.ledger.exists() else 0.0
 
 
 def _add_seconds(

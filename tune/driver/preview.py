@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from magtkd.config import label_of, names_of
 from magtkd.data import Corpus, prepare, read_corpus
 from magtkd.errors import DataError, InputError, SweepError, shorten
-from magtkd.pipeline import Source, given_settings, source_of, unread_lines, unread_names
+from magtkd.pipeline import (
+    STAGES,
+    Source,
+    given_settings,
+    source_of,
+    unread_lines,
+    unread_names,
+)
 from magtkd.scoring import check_label
 from magtkd.store import Store
+from tune.cluster import live_nodes, shape_of
 from tune.config import SweepConfig, SweepOptions
 from tune.driver.join import sweep_cluster
-from tune.ledger import SweepLayout
+from tune.ledger import SweepLayout, sweeps_on
+from tune.results import Seconds, StageSeconds
 from tune.space import Candidate, Choice
 from tune.tracking import check_store
 
@@ -22,6 +32,7 @@ __all__ = ["Preview", "check_labels", "check_tracking", "preview_sweep", "unread
 
 MAX_PREVIEWED = 10_000
 MAX_PROBED = 300
+MAX_SWEEPS = 20
 
 
 @dataclass(frozen=True)
@@ -37,14 +48,52 @@ class StageCount:
 class Preview:
     """What a sweep would do.
 
-    `num_configurations` is None where a continuous range makes them unbounded. Where `is_whole` is
-    false there are too many to count, and more of each than `stages` has. `notes` are lines on
-    the table, on settings that have no effect, and on resources that were chosen."""
+    `num_configurations` is None where a continuous range makes them unbounded, and `num_trials`
+    where only a budget of hours ends the sweep. Where `is_whole` is false there are too many to
+    count, and more of each than `stages` has. `hints` are lines on ranges that keep trials from
+    sharing stages; `notes` are lines on the table, on settings that have no effect, and on
+    resources that were chosen."""
 
     num_configurations: int | None
+    num_trials: int | None
     stages: dict[str, StageCount]
     is_whole: bool
+    hints: tuple[str, ...]
     notes: tuple[str, ...]
+    seconds: dict[str, Seconds]
+    """What one training of a stage is expected to take, where sweeps on the same data in this
+    storage have recorded it."""
+    workers: dict[str, int]
+    """How many trainings of a stage the cluster has room for at a time."""
+
+    def to_train(self, stage: str) -> int | None:
+        """How often a stage is trained at most; None where that has no limit."""
+        count, most = self.stages[stage], self.num_trials
+        if count.distinct is None or not self.is_whole:
+            return most
+        new = count.distinct - count.existing
+        return new if most is None else min(new, most)
+
+    @property
+    def total(self) -> Seconds | None:
+        """Seconds of training at most, of the stages of which something is known; None where these
+        have no limit."""
+        return self._sum(lambda stage, number: number)
+
+    @property
+    def passed(self) -> Seconds | None:
+        """The same of the wall clock, where workers have something to do all the time."""
+        return self._sum(lambda stage, number: number / min(number, self.workers.get(stage, 1)))
+
+    def _sum(self, factor: Callable[[str, int], float]) -> Seconds | None:
+        total = Seconds(0.0, 0.0, 0.0)
+        for stage, seconds in self.seconds.items():
+            number = self.to_train(stage)
+            if number is None:
+                return None
+            if number:
+                total = total.plus(seconds.times(factor(stage, number)))
+        return total
 
 
 def check_labels(sweep: SweepConfig, corpus: Corpus) -> None:
@@ -102,12 +151,13 @@ def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
     corpus = read_corpus(sweep.data)
     check_labels(sweep, corpus)
     source, store = source_of(corpus), Store(options.storage)
-    number = sweep.search_space.num_points(sweep.base)
+    number, most = sweep.search_space.num_points(sweep.base), sweep.search.most_trials
+    points = sweep.sampler.points(sweep.problem)
     keys, is_whole = _distinct_keys(sweep, source, 0)
     # A stage whose keys follow a continuous range has others at another of its values.
     others = keys if number is not None else _distinct_keys(sweep, source, 1)[0]
     with sweep_cluster(sweep, source, options, None) as joined:
-        chosen = joined.chosen
+        chosen, workers = joined.chosen, _workers(joined.sweep)
     stages = {
         stage: StageCount(
             len(found) if found == others.get(stage) else None,
@@ -121,7 +171,46 @@ def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
         *sweep.outside_space,
         *([chosen] if chosen else ()),
     )
-    return Preview(number, stages, is_whole, lines)
+    known = StageSeconds(sweeps_on(layout, source.fingerprint, MAX_SWEEPS))
+    expected = {stage: known.expected(stage, sweep.base) for stage in stages}
+    return Preview(
+        num_configurations=number,
+        num_trials=most if points is None else len(points),
+        stages=stages,
+        is_whole=is_whole,
+        hints=unshared_ranges(sweep),
+        notes=lines,
+        seconds={stage: one for stage, one in expected.items() if one is not None},
+        workers=workers,
+    )
+
+
+def _workers(sweep: SweepConfig) -> dict[str, int]:
+    """How many workers of each stage there may be at a time, on the nodes that are alive."""
+    nodes, limits = live_nodes(), sweep.resources
+    most = min(limits.max_workers or sweep.search.max_concurrent, sweep.search.max_concurrent)
+    shapes = {stage: shape_of(getattr(limits, stage)) for stage in limits.STAGES}
+    return {
+        stage: max(1, min(most, sum(node.room_for(shape) for node in nodes)))
+        for stage, shape in shapes.items()
+    }
+
+
+def unshared_ranges(sweep: SweepConfig) -> tuple[str, ...]:
+    """Lines on names of stages before fusion whose values no two trials have in common."""
+    if sweep.sampler.shares_stages:
+        return ()
+    lines = []
+    for name, entry in sweep.search_space.entries:
+        sections = {one.partition(".")[0] for one in (name, *entry.tie)}
+        early = [stage for stage in STAGES[:-1] if stage in sections]
+        if entry.points() is None and early:
+            lines.append(
+                f"{name}: a range of real numbers, so that each trial trains "
+                f"{' and '.join(early)} and what follows anew; trials share these with choices "
+                "or a step"
+            )
+    return tuple(lines)
 
 
 def _distinct_keys(

@@ -115,12 +115,17 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         """From now on, wait for an object store no longer than that."""
         self._ledger.hurry(seconds)
 
-    def close(self, reason: SweepEnd) -> None:
+    @property
+    def seconds_running(self) -> float:
+        """Seconds of training of the fusion stages that are not recorded yet."""
+        return sum(record.seconds for record in self._fusion.values())
+
+    def close(self, reason: SweepEnd, why: str | None = None) -> None:
         """Record the end of this driver's work, also where an artifact could not be written."""
         if isinstance(self.error, OwnerLostError):
             return  # the ledger is another's, and this copy must not differ from it
         with contextlib.suppress(ResumableError):
-            self.state.apply(self._ledger.append(SweepClosed(reason=reason)))
+            self.state.apply(self._ledger.append(SweepClosed(reason=reason, why=why)))
 
     def end_now(self, error: ResumableError) -> None:
         """Nothing can be done any more, and another thread ends the process: close the ledger."""

@@ -91,7 +91,7 @@ def trials_at_a_time(sweep: SweepConfig, free: float, place: str = "node") -> tu
         the number, and a warning; empty where there is room for as many as asked for.
     """
     asked, room = sweep.search.max_concurrent, float("inf")
-    wanted = min(asked, sweep.search.num_trials)
+    wanted = min(asked, sweep.search.most_trials or asked)
     if free < float("inf"):
         room = max(1, int(SHARE * free) // TRIAL_BYTES)
     if room >= wanted:

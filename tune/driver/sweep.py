@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from rich.console import Console
 
@@ -16,13 +15,22 @@ from magtkd.data import read_corpus
 from magtkd.errors import RayLostError, ResumableError, SweepError
 from magtkd.pipeline import make_plan, source_of
 from magtkd.store import Files, Store
-from tune.config import SweepConfig, SweepOptions, check_sweep
+from tune.config import (
+    SweepConfig,
+    SweepOptions,
+    changed_sweep,
+    check_sweep,
+    differences,
+    may_change,
+)
 from tune.driver.drive import drive
 from tune.driver.join import sweep_cluster
+from tune.driver.limits import Limits
 from tune.driver.preview import check_labels, check_tracking, unread_in_sweep
 from tune.ledger import (
     FORMAT,
     Event,
+    SweepChanged,
     SweepEnd,
     SweepLayout,
     SweepOpened,
@@ -35,6 +43,7 @@ from tune.ledger import (
     fold,
     open_ledger,
     read_events,
+    read_sweep,
 )
 from tune.redact import redact
 
@@ -62,23 +71,20 @@ def is_to_resume(sweep: SweepConfig, options: SweepOptions) -> bool:
     layout = SweepLayout.of(options.storage, sweep.name)
     if (opened := find_opened(layout)) is None:
         return False
-    begun = fold([opened]).sweep
-    if found := _difference(begun.model_dump(mode="json"), sweep.model_dump(mode="json")):
-        name, old, new = found
+    wanted = sweep.model_dump(mode="json")
+    begun = fold([opened]).sweep.model_dump(mode="json")
+    if (found := list(differences(begun, wanted))) and any(
+        differences(read_sweep(layout).sweep.model_dump(mode="json"), wanted)
+    ):
+        name, old, new = found[0]
+        command = f"--resume {sweep.name}"
+        if all(may_change(one) for one, _, _ in found):
+            command += f" {name}={str(new)[:80]}"
         raise SweepError(
             f"{name}: {str(new)[:80]}, but sweep {sweep.name!r} was begun with {str(old)[:80]}; "
-            f"continue that with --resume {sweep.name}, or give this one another name"
+            f"continue that with {command}, or give this one another name"
         )
     return True
-
-
-def _difference(old: Any, new: Any, place: str = "") -> tuple[str, Any, Any] | None:
-    """The first value in which two trees differ, by its dotted name."""
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        return None if old == new else (place, old, new)
-    names = dict.fromkeys((*old, *new))
-    inner = (_difference(old.get(n), new.get(n), f"{place}.{n}" if place else n) for n in names)
-    return next(filter(None, inner), None)
 
 
 def run_sweep(
@@ -163,23 +169,36 @@ def resume_sweep(
     options: SweepOptions,
     console: Console | None = None,
     on_lost: Callable[[RayLostError], int] = _complain,
+    overrides: Sequence[str] = (),
 ) -> SweepState:
     """Resume a sweep from its ledger: trials that have not ended first, then new ones. One that is
-    finished stays as it is, and nothing is started for it.
+    finished stays as it is, and nothing is started for it, unless it is given more.
 
     A sweep that was begun without tracking continues without, unless an address is given. `console`
     and `on_lost` are as for `run_sweep`.
 
+    Args:
+        name: the sweep's.
+        options: how it is run from here on.
+        console: where to show it.
+        on_lost: called when Ray is gone.
+        overrides: `key=value` for settings that may change, see `changed_sweep`.
+
     Raises:
-        SweepError: there is no such sweep, another process runs it, or its data have changed.
+        SweepError: there is no such sweep, another process runs it, its data have changed, or a
+            setting cannot change.
         ResumableError: as for `run_sweep`.
     """
     layout = SweepLayout.of(options.storage, name)
     with open_ledger(layout, resume=True) as ledger:
         events = list(read_events(ledger.path))
         state = fold(events)
-        sweep = state.sweep
-        if state.closed == SweepEnd.FINISHED:
+        sweep, changes = changed_sweep(state.sweep, overrides)
+        if changes:
+            _check_not_reached(
+                sweep, [*events, SweepChanged(time=events[-1].time, changes=changes)]
+            )
+        elif state.closed == SweepEnd.FINISHED:
             return state
         if not state.is_tracked and options.tracking_uri is None:
             options = replace(options, tracking_uri="")
@@ -195,7 +214,10 @@ def resume_sweep(
         _check_artifacts(state, store)
         with sweep_cluster(sweep, source, options, console) as joined:
             events.append(ledger.append(SweepResumed(format=FORMAT)))
-            if state.format < FORMAT:
+            if changes:
+                events.append(ledger.append(SweepChanged(changes=changes)))
+                _write_for_people(layout, dump_yaml(sweep))
+            if state.format < 2:
                 events.append(ledger.append(Warned(message=_older(state))))
             events += [
                 ledger.append(Warned(message=line))
@@ -211,6 +233,20 @@ def resume_sweep(
                 console=console,
                 on_lost=on_lost,
             )
+
+
+def _check_not_reached(sweep: SweepConfig, events: Sequence[Event]) -> None:
+    """Refuse to continue a sweep that would end at once.
+
+    Raises:
+        SweepError: a limit is reached that was not raised.
+    """
+    if (reached := Limits(sweep, events).reached()) is not None:
+        setting, _, why = reached.partition(": ")
+        raise SweepError(
+            f"{setting}: {why}, so that sweep {sweep.name!r} would end at once; give it more, or "
+            f"{setting}=null"
+        )
 
 
 def _check_artifacts(state: SweepState, store: Store) -> None:

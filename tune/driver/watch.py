@@ -1,6 +1,7 @@
 """What the driver does beside Ray Tune's loop: stop on a signal, and write down what runs.
 
     SIGINT, SIGTERM, SIGUSR1    save the running sessions, then stop; a second one stops at once
+    a budget that is used up    the same
 
 Saving has a time limit, after which earlier checkpoints hold. SIGUSR1 is what a Slurm job passes on
 when its time is nearly over.
@@ -22,6 +23,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from magtkd.errors import StorageLostError, first_line
 from tune.cluster import Node, live_nodes
+from tune.driver.limits import Limits
 from tune.driver.recorder import Recorder
 from tune.engine import EngineActivity, EngineHandle, Ref, WantedWorkers, fetch
 from tune.ledger import Live, LiveFile, LiveNode, Warned
@@ -41,20 +43,29 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Stop(ray_tune.Stopper):  # type: ignore[misc]
-    """Ends all trials on a signal, or when nothing can be recorded any more.
+    """Ends all trials on a signal, when a limit is reached, or when nothing can be recorded any
+    more.
 
     Args:
         engine: saves the running sessions first.
         recorder: whose `error` ends the sweep.
+        reached: gives the setting whose limit is reached, if one is.
         note: called with one line on what happens.
     """
 
     def __init__(
-        self, engine: EngineHandle, recorder: Recorder, note: Callable[[str], None]
+        self,
+        engine: EngineHandle,
+        recorder: Recorder,
+        reached: Callable[[], str | None],
+        note: Callable[[str], None],
     ) -> None:
-        self._engine, self._recorder, self._note = engine, recorder, note
+        self._engine, self._recorder = engine, recorder
+        self._reached, self._note = reached, note
         self._signal: signal.Signals | None = None
         self._is_over = False
+        self.why: str | None = None
+        """The limit that was reached."""
 
     def request(self, number: int, *frame: Any) -> None:
         """The handler of the signals.
@@ -68,15 +79,31 @@ class Stop(ray_tune.Stopper):  # type: ignore[misc]
         # The loop may be waiting for an object store, and does not come here before that.
         self._recorder.hurry(SAVE_SECONDS)
 
+    def is_reached(self) -> bool:
+        """Whether a limit is reached, which `why` then names."""
+        self.why = self.why or self._reached()
+        return self.why is not None
+
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
         if self._is_over or self._recorder.error is not None:
             return True
-        if self._signal is None:
+        if self._signal is not None:
+            what = f"{self._signal.name}: saving what runs, at the end of its epoch; again to skip"
+        elif self.is_reached():
+            what = f"{self.why}: saving what runs, at the end of its epoch"
+        else:
             return False
-        self._note(f"{self._signal.name}: saving what runs, at the end of its epoch; again to skip")
+        self._note(what)
+        self._save()
+        if self._signal is not None:
+            self._recorder.hurry(SAVE_SECONDS)  # from now on
+        self._is_over = True
+        return True
+
+    def _save(self) -> None:
         try:
             num_failed = fetch(self._engine.save.remote(), timeout=SAVE_SECONDS)
             if num_failed:
@@ -85,9 +112,6 @@ class Stop(ray_tune.Stopper):  # type: ignore[misc]
             self._note(f"not saved within {SAVE_SECONDS:.0f} s; earlier checkpoints hold")
         except RayError as error:
             self._note(f"sessions could not be saved: {first_line(error, 80)}")
-        self._recorder.hurry(SAVE_SECONDS)  # from now on
-        self._is_over = True
-        return True
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles it into a folder that nothing is read from
@@ -114,6 +138,8 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
     Args:
         engine: the engine.
         recorder: records warnings.
+        limits: learns where nothing may begin any more.
+        allow: called every few seconds, to tell the engine what may begin.
         stop: gets the signals back from Tune, which takes SIGUSR1 for itself.
         live_file: where it is written.
         note: called with one line on what is waited for.
@@ -124,6 +150,8 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
         self,
         engine: EngineHandle,
         recorder: Recorder,
+        limits: Limits,
+        allow: Callable[[], None],
         stop: Stop,
         live_file: LiveFile,
         note: Callable[[str], None],
@@ -131,6 +159,7 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
     ) -> None:
         self._show = show
         self._engine, self._recorder, self._stop = engine, recorder, stop
+        self._limits, self._allow = limits, allow
         self._live_file = live_file
         self._asked: Ref[EngineActivity] | None = None
         self._last = self._checked = -INTERVAL_SECONDS
@@ -150,6 +179,7 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
             self._checked = time.monotonic()
         if self._asked is None:
             if time.monotonic() - self._last >= INTERVAL_SECONDS:
+                self._allow()
                 self._asked, self._last = self._engine.describe.remote(), time.monotonic()
             return
         done, _ = ray.wait([self._asked], timeout=0)
@@ -190,6 +220,7 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
         if activity.problem:
             error = StorageLostError(activity.problem)
             self._recorder.error = self._recorder.error or error
+        self._limits.look(withheld=activity.is_withheld)
         self._say_what_waits(activity.wanted)
         nodes = (
             LiveNode(name=node.name, has=node.has, workers=asdict(node.workers))

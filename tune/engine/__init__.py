@@ -2,6 +2,7 @@
 
 from tune.engine.actor import start_engine
 from tune.engine.claims import remove_free_claims
+from tune.engine.gate import Allowance
 from tune.engine.handles import (
     EngineHandle,
     FusionFound,
@@ -26,6 +27,7 @@ from tune.engine.messages import (
 )
 
 __all__ = [
+    "Allowance",
     "EngineActivity",
     "EngineHandle",
     "Failure",

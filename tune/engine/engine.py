@@ -32,6 +32,7 @@ from magtkd.pipeline import (
 )
 from magtkd.store import Artifact, Store
 from tune.cluster import Need, Node, Shape, live_nodes, node_types, shape_of
+from tune.engine.gate import Allowance, Gate
 from tune.engine.handles import FusionFound, Opened, Ref, SessionOpened, WorkerHandle
 from tune.engine.messages import (
     EngineActivity,
@@ -129,9 +130,11 @@ class Engine:
             idle_seconds=limits.idle_seconds,
         )
         self._warnings: list[str] = []
+        self._gate = Gate()
         self._upstream = Upstream(
             self._store,
             self._pool,
+            self._gate,
             sweep_id,
             reuse=reuse,
             max_failures=max_failures,
@@ -178,6 +181,10 @@ class Engine:
             self._pool.warm_up(shape, num_workers if shape == fusion else 1)
             return
 
+    async def allow(self, allowance: Allowance) -> None:
+        """How much the sweep may still train."""
+        self._gate.allow(allowance)
+
     async def counts(self) -> PoolCounts:
         """What the workers do, and how many requests wait."""
         return self._pool.counts()
@@ -200,6 +207,7 @@ class Engine:
             wanted=tuple(self._described(wanted) for wanted in self._pool.wanted()),
             warnings=list(self._warnings),
             problem=self._pool.problem,
+            is_withheld=self._gate.holds_all and not self._pool.counts().waiting,
         )
 
     def _described(self, wanted: Wanted) -> WantedWorkers:
@@ -295,6 +303,7 @@ class Engine:
             await self._pool.discard_dead()
         elif trial in self._held:
             held = self._held.pop(trial)
+            self._gate.end(held.session)
             self._pool.discard(held.worker)
             held.end_turn()
             await self._pool.discard_dead()
@@ -307,6 +316,7 @@ class Engine:
         await self.close(trial)
 
     async def _end_session(self, held: _Held) -> None:
+        self._gate.end(held.session)
         closing = held.worker.handle.close.remote(held.session)
         self._pool.release(held.worker, held.session)
         held.end_turn()
@@ -352,22 +362,42 @@ class Engine:
             checkpoint=request.checkpoint,
         )
 
+        # One that continues is not begun, and any may.
+        continues = request.needs_session or request.checkpoint is not None
+        begun_as = "" if continues else plan.fusion_key
+
         async def work(
             names: list[str], tables: list[Ref[Artifact]]
         ) -> tuple[PoolWorker, WorkerSession | Failure]:
-            async def open_on(worker: PoolWorker) -> WorkerSession | Failure:
+            async def open_on(worker: PoolWorker) -> WorkerSession | Failure | None:
+                if not self._gate.begin(session, begun_as):
+                    return None
                 self._doing[trial] = f"opens its fusion session on {worker.host}"
                 return await worker.handle.open.remote(wanted, names, *tables)
 
-            self._doing[trial] = "waits for a worker"
-            return await self._pool.on_worker(shape, open_on, self._max_failures, session)
+            while True:
+                await self._gate.wait(begun_as, say_withheld)
+                self._doing[trial] = "waits for a worker"
+                worker, found = await self._pool.on_worker(
+                    shape, open_on, self._max_failures, session
+                )
+                if found is not None:
+                    return worker, found
+                self._pool.release(worker, session)
+
+        def say_withheld() -> None:
+            self._doing[trial] = "does not begin fusion, which would not end within the budget"
 
         try:
             (worker, found), records = await self._upstream.given(asking, plan.upstream, work)
-        except WorkerDiedError as error:
-            failure = Failure(FailureKind.FAILED, f"fusion: {error}")
-            raise StageFailedError(failure) from None
+        except BaseException as error:
+            self._gate.end(session)
+            if isinstance(error, WorkerDiedError):
+                failure = Failure(FailureKind.FAILED, f"fusion: {error}")
+                raise StageFailedError(failure) from None
+            raise
         if isinstance(found, Failure):
+            self._gate.end(session)
             self._pool.release(worker, session)
             raise StageFailedError(found)
         opened = SessionOpened(

@@ -16,6 +16,7 @@ from magtkd.errors import first_line
 from magtkd.metrics import Report
 from magtkd.pipeline import StageRecord
 from magtkd.store import Artifact
+from tune.engine.gate import Allowance
 from tune.engine.messages import (
     EngineActivity,
     Failure,
@@ -146,6 +147,8 @@ class EngineHandle(Protocol):
 
     @property
     def warm_up(self) -> Method[[int], None]: ...
+    @property
+    def allow(self) -> Method[[Allowance], None]: ...
     @property
     def on_progress(self) -> Method[[str, StageProgress], None]: ...
     @property

@@ -225,6 +225,8 @@ class EngineActivity:
     """What a person should know, since the engine started."""
     problem: str = ""
     """Why the sweep must end: a node that came later cannot do its work."""
+    is_withheld: bool = False
+    """Whether nothing is in training, and what is left may not begin; see `Gate`."""
 
 
 def ends_batch(epoch: int, metrics: Mapping[str, float], stops: Sequence[int]) -> bool:

@@ -18,6 +18,7 @@ from magtkd.pipeline import STAGES, Outcome, Plan, StageRecord, find_stage, trai
 from magtkd.store import Artifact, Store
 from tune.cluster import shape_of
 from tune.engine.claims import claim
+from tune.engine.gate import Gate
 from tune.engine.handles import Ref
 from tune.engine.messages import (
     Failure,
@@ -98,6 +99,7 @@ class Upstream:
     Args:
         store: where artifacts are looked for and written.
         pool: gives workers.
+        gate: says which stages may begin.
         sweep_id: the sweep, to recognise what it trained itself before its driver or engine died.
         reuse: look for artifacts, and share what is trained between trials.
         max_failures: how often the work of a worker that died is retried.
@@ -108,13 +110,15 @@ class Upstream:
         self,
         store: Store,
         pool: Pool,
+        gate: Gate,
         sweep_id: str,
         *,
         reuse: bool,
         max_failures: int,
         warn: Callable[[str], None],
     ) -> None:
-        self._store, self._pool, self._sweep_id, self._reuse = store, pool, sweep_id, reuse
+        self._store, self._pool, self._gate = store, pool, gate
+        self._sweep_id, self._reuse = sweep_id, reuse
         self._max_failures, self._warn = max_failures, warn
         self._tasks: OrderedDict[tuple[int | None, str, str], asyncio.Task[Made]] = OrderedDict()
         self._table_bytes = 0
@@ -237,23 +241,34 @@ class Upstream:
         key, shape = plan.keys[stage], shape_of(resources)
         request = StageRequest(stage=stage, config=config, plan=plan, is_shared=self._reuse)
 
+        name = (asking.trial, key)
+
         async def work(names: list[str], tables: list[Ref[Artifact]]) -> Trained:
-            async def train(worker: PoolWorker) -> Trained:
+            async def train(worker: PoolWorker) -> Trained | None:
+                if not self._gate.begin(name, key):
+                    return None
                 self._progress.pop(key, None)
                 self._enter(key, f"training on {worker.host}")
                 done, table = worker.handle.train.remote(request, names, *tables)
                 return await done, table
 
-            self._enter(key, "waits for a worker")
-            worker, result = await self._pool.on_worker(shape, train, self._max_failures)
-            self._pool.release(worker)
-            return result
+            while True:
+                await self._gate.wait(key, say_withheld)
+                self._enter(key, "waits for a worker")
+                worker, result = await self._pool.on_worker(shape, train, self._max_failures)
+                self._pool.release(worker)
+                if result is not None:
+                    return result
+
+        def say_withheld() -> None:
+            self._enter(key, "not begun, as it would not end within the budget,")
 
         try:
             (outcome, table), _ = await self.given(asking, plan.reads[stage], work)
         except WorkerDiedError as error:
             raise StageFailedError(Failure(FailureKind.FAILED, f"{stage}: {error}")) from None
         finally:
+            self._gate.end(name)
             self._phases.pop(key, None)
             self._progress.pop(key, None)
         if isinstance(outcome, Failure):

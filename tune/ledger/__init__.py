@@ -6,6 +6,7 @@ from tune.ledger.events import (
     Event,
     StagesRecorded,
     StoreListed,
+    SweepChanged,
     SweepClosed,
     SweepEnd,
     SweepEvent,
@@ -41,7 +42,7 @@ from tune.ledger.layout import (
 from tune.ledger.live import Live, LiveFile, LiveNode
 from tune.ledger.owner import read_owner
 from tune.ledger.state import SweepState, TrialState
-from tune.ledger.sweeps import check_unused, find_opened, open_ledger, read_sweep
+from tune.ledger.sweeps import check_unused, find_opened, open_ledger, read_sweep, sweeps_on
 
 __all__ = [
     "FORMAT",
@@ -53,6 +54,7 @@ __all__ = [
     "LiveNode",
     "StagesRecorded",
     "StoreListed",
+    "SweepChanged",
     "SweepClosed",
     "SweepEnd",
     "SweepEvent",
@@ -84,6 +86,7 @@ __all__ = [
     "sessions_folder",
     "sqlite_uri",
     "storage_root",
+    "sweeps_on",
     "tail_events",
     "tracking_uri",
 ]

@@ -23,6 +23,7 @@ __all__ = [
     "EpochReported",
     "Event",
     "StagesRecorded",
+    "SweepChanged",
     "SweepClosed",
     "SweepEnd",
     "SweepEvent",
@@ -40,9 +41,10 @@ __all__ = [
     "encode_event",
 ]
 
-FORMAT = 2
-"""The format of ledgers that this version writes. Format 1 had no number; its lines differ in
-nothing that matters here, but the keys in them were made of more settings."""
+FORMAT = 3
+"""The format of ledgers that this version writes. Formats 1, which had no number, and 2 have no
+`SweepChanged`, without which the others' settings would be misread. In format 1, keys were made of
+more settings."""
 
 
 LATEST = 10**14
@@ -110,10 +112,20 @@ class SweepResumed(SweepEvent, frozen=True, kw_only=True, tag="sweep_resumed"):
     format: int = 1
 
 
+class SweepChanged(SweepEvent, frozen=True, kw_only=True, tag="sweep_changed"):
+    """From here on, the sweep has other settings of those that change no trial."""
+
+    changes: dict[str, Any]
+    """Values by dotted name, as plain ones."""
+
+
 class SweepClosed(SweepEvent, frozen=True, kw_only=True, tag="sweep_closed"):
     """A driver has ended in an orderly way."""
 
     reason: SweepEnd
+    why: str | None = None
+    """The setting that ended the sweep before its last trial, with what it means: trials that have
+    not ended are unfinished, and no failures."""
 
 
 class StoreListed(SweepEvent, frozen=True, kw_only=True, tag="store_listed"):
@@ -205,6 +217,7 @@ _KNOWN = (
     EpochReported
     | StagesRecorded
     | StoreListed
+    | SweepChanged
     | SweepClosed
     | SweepOpened
     | SweepResumed

@@ -11,11 +11,12 @@ from magtkd.config import validate
 from magtkd.errors import SweepError
 from magtkd.metrics import Scores
 from magtkd.pipeline import Outcome, StageRecord
-from tune.config import SweepConfig
+from tune.config import SweepConfig, with_changes
 from tune.ledger.events import (
     EpochReported,
     Event,
     StagesRecorded,
+    SweepChanged,
     SweepClosed,
     SweepEnd,
     SweepOpened,
@@ -81,6 +82,7 @@ class SweepState:
         self.sweep_id = ""
         self.name = ""
         self.config: dict[str, Any] = {}
+        self.changes: dict[str, Any] = {}
         self.fingerprint = ""
         self.format = 0
         self.versions: dict[str, str] = {}
@@ -88,13 +90,14 @@ class SweepState:
         self.opened_time = 0
         self.closed_time: int | None = None
         self.closed: SweepEnd | None = None
+        self.why_closed: str | None = None
         self.num_resumed = 0
         self.is_tracked = True
         self.warnings: list[str] = []
 
     @cached_property
     def sweep(self) -> SweepConfig:
-        """The sweep's configuration.
+        """The sweep's configuration, as it is now.
 
         Raises:
             ConfigError: it is none that this version knows.
@@ -128,11 +131,14 @@ class SweepState:
             case SweepOpened():
                 self._open(event)
             case SweepResumed():
-                self.closed = self.closed_time = None
+                self.closed = self.closed_time = self.why_closed = None
                 self.num_resumed += 1
                 self.format = max(self.format, event.format)
+            case SweepChanged():
+                self._change(event)
             case SweepClosed():
                 self.closed, self.closed_time = event.reason, event.time
+                self.why_closed = event.why
             case Warned():
                 self.warnings.append(event.message)
             case _:
@@ -146,6 +152,11 @@ class SweepState:
         self.fingerprint, self.format = event.fingerprint, event.format
         self.versions, self.opened_time = event.versions, event.time
         self.is_tracked = event.tracked
+
+    def _change(self, event: SweepChanged) -> None:
+        self.config = with_changes(self.config, event.changes)
+        self.changes |= event.changes
+        self.__dict__.pop("sweep", None)  # made of the configuration, and cached
 
     def _suggest(self, event: TrialSuggested) -> None:
         if event.trial in self.trials:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 
 from magtkd.errors import SweepError, and_more
@@ -12,7 +13,7 @@ from tune.ledger.layout import SweepLayout
 from tune.ledger.remote import RemoteLedger
 from tune.ledger.state import SweepState
 
-__all__ = ["check_unused", "find_opened", "open_ledger", "read_sweep"]
+__all__ = ["check_unused", "find_opened", "open_ledger", "read_sweep", "sweeps_on"]
 
 
 def open_ledger(layout: SweepLayout, *, resume: bool = False) -> Ledger:
@@ -53,6 +54,29 @@ def read_sweep(layout: SweepLayout) -> SweepState:
     """
     _check_opened(layout)
     return fold(read_events(layout.ledger))
+
+
+def sweeps_on(layout: SweepLayout, fingerprint: str, most: int) -> list[SweepState]:
+    """The latest sweeps beside one that are on the same table, as far as their ledgers are here and
+    whole; nothing is brought from an object store for that.
+
+    Args:
+        layout: the one sweep's.
+        fingerprint: the table's.
+        most: how many.
+    """
+    found: list[tuple[float, SweepLayout]] = []
+    for name in layout.neighbours:
+        other = SweepLayout(layout.root, name, layout.remote)
+        with contextlib.suppress(SweepError, OSError):
+            opened = first_event(other.ledger)
+            if opened is not None and opened.fingerprint == fingerprint:
+                found.append((other.ledger.stat().st_mtime, other))
+    states = []
+    for _, other in sorted(found, key=lambda pair: pair[0], reverse=True)[:most]:
+        with contextlib.suppress(SweepError):
+            states.append(fold(read_events(other.ledger)))
+    return states
 
 
 def find_opened(layout: SweepLayout) -> SweepOpened | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -55,12 +56,20 @@ class Display:
 
     Args:
         state: the sweep's state, which is up to date when an event arrives.
-        num_trials: trials that there will be.
+        num_trials: trials that there will be; None where that is open.
         console: where to write; a terminal gets a live panel.
+        budget_left: gives the seconds after which the sweep ends in any case, where there are any.
     """
 
-    def __init__(self, state: SweepState, num_trials: int, console: Console) -> None:
+    def __init__(
+        self,
+        state: SweepState,
+        num_trials: int | None,
+        console: Console,
+        budget_left: Callable[[], float | None] = lambda: None,
+    ) -> None:
         self._state, self._num_trials, self._console = state, num_trials, console
+        self._budget_left = budget_left
         self._started = time.monotonic()
         self._time_left = TimeLeft(state, num_trials)
         self._now: Live | None = None
@@ -132,13 +141,15 @@ class Display:
     def _counts(self) -> str:
         count = self._state.count()
         ended = sum(number for state, number in count.items() if state != TrialStatus.RUNNING)
-        parts = [f"{ended}/{self._num_trials} trials"]
+        total = "" if self._num_trials is None else f"/{self._num_trials}"
+        parts = [f"{ended}{total} trials"]
         parts += [f"{count[state]} {state}" for state in TrialStatus if count[state]]
         return ", ".join(parts)
 
     def _left(self) -> str:
-        seconds = self._time_left.seconds
-        return "?" if seconds is None else duration(seconds)
+        ends = (self._time_left.seconds, self._budget_left())
+        left = min((seconds for seconds in ends if seconds is not None), default=None)
+        return "?" if left is None else duration(left)
 
     def _stages(self) -> str:
         return ", ".join(

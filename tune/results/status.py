@@ -113,9 +113,12 @@ class Status:
     """The driver, where one is alive."""
     counts: dict[TrialStatus, int]
     num_trials: int | None
-    """Trials that there will be; None for a grid, which may end before that."""
+    """Trials that there will be; None for a grid, which may end before that, and where only the
+    budget's hours end the sweep."""
     opened: int
     closed: int | None
+    why: str | None
+    """The setting that ended it before its last trial, with what it means."""
     last_event: int
     num_resumed: int
     is_tracked: bool
@@ -187,6 +190,7 @@ def sweep_status(layout: SweepLayout, storage: str) -> Status:
         num_trials=_num_trials(state),
         opened=state.opened_time,
         closed=state.closed_time,
+        why=state.why_closed,
         last_event=_last_time(state),
         num_resumed=state.num_resumed,
         is_tracked=state.is_tracked,
@@ -213,7 +217,7 @@ def _num_trials(state: SweepState) -> int | None:
     if state.closed == SweepEnd.FINISHED:
         return len(state.trials)
     search = state.sweep.search
-    return None if search.sampler == "grid" else search.num_trials
+    return None if search.sampler == "grid" else search.most_trials
 
 
 def _last_time(state: SweepState) -> int:

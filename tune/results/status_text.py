@@ -31,6 +31,8 @@ MAX_SHOWN = 10
 def print_status(status: Status, console: Console) -> None:
     """Print what `sweep_status` gave, with what MLflow lacks where that was asked."""
     parts: list[Text | Table] = [Text(_headline(status), style="bold"), Text(_counts(status))]
+    if status.why:
+        parts.append(Text(f"ended by {status.why}"))
     if status.workers or status.engine:
         parts.append(Text(_workers(status)))
     parts += [Text(f"node {node_line(node)}") for node in status.nodes[:MAX_SHOWN]]

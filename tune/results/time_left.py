@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
-from magtkd.pipeline import Outcome, StageRecord
+from magtkd.pipeline import StageRecord
 from tune.ledger import SweepState, TrialState
+from tune.results.stage_seconds import TRAINED
 
 __all__ = ["TimeLeft", "work_done", "work_left"]
 
-TRAINED = {Outcome.TRAINED, Outcome.STOPPED, Outcome.RECOVERED}
 FUSION = "fusion"
 
 
@@ -89,12 +89,12 @@ class TimeLeft:
 
     Args:
         state: the sweep, which is up to date when a trial ends.
-        num_trials: trials that there will be.
+        num_trials: trials that there will be; None where that is open, and no end is expected.
         clock: seconds from any start.
     """
 
     def __init__(
-        self, state: SweepState, num_trials: int, clock: Callable[[], float] = time.monotonic
+        self, state: SweepState, num_trials: int | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._state, self._num_trials, self._clock = state, num_trials, clock
         self._started, self._done_before = clock(), work_done(state)
@@ -102,20 +102,22 @@ class TimeLeft:
 
     def on_end(self) -> None:
         """A trial has ended."""
+        if self._num_trials is None:
+            return
         left = work_left(self._state, self._num_trials)
         passed = self._clock() - self._started
         done = work_done(self._state) - self._done_before
         if left is None or done <= 0 or passed <= 0:
-            self._end = self._by_number(passed)
+            self._end = self._by_number(passed, self._num_trials)
         else:
             self._end = self._clock() + left * passed / done
 
-    def _by_number(self, passed: float) -> float | None:
+    def _by_number(self, passed: float, num_trials: int) -> float | None:
         """Where nothing was trained, since all is reused: each takes as long as the others."""
         ended = sum(trial.has_ended for trial in self._state.trials.values())
         if not ended:
             return None
-        return self._clock() + passed / ended * (self._num_trials - ended)
+        return self._clock() + passed / ended * (num_trials - ended)
 
     @property
     def seconds(self) -> float | None:

@@ -40,7 +40,7 @@ class Search(Protocol):
 
     def end(self, number: int, *, has_failed: bool = False) -> None: ...
 
-    def ask(self, number: int, used: float | None = None) -> Values: ...
+    def ask(self, number: int, used: float) -> Values: ...
 
 
 class Sampler:
@@ -51,6 +51,13 @@ class Sampler:
     has_memory: ClassVar[bool] = False
     """Whether it keeps its state in attributes of the study, which only asking it sets: a replay
     then has to ask it for each trial, though the values are known."""
+
+    needs_num_trials: ClassVar[str] = ""
+    """What it takes from the number of trials, which is then given and never changes, as the words
+    before that; empty where it needs no number."""
+
+    shares_stages: ClassVar[bool] = False
+    """Whether it keeps the values of early stages for several trials by itself."""
 
     learns_from_completed: ClassVar[bool] = False
     """Whether it learns from completed trials alone: beside a scheduler that stops most of them it

@@ -92,8 +92,8 @@ class CostAwareSearch:
     Usable without Ray, a store or a ledger:
 
         search = CostAwareSearch(problem, plan, seconds)
-        for number in range(problem.num_trials):
-            values = search.ask(number)
+        for number in range(100):
+            values = search.ask(number, used=number / 100)
             search.begin(number, values)
             for epoch, score in train(values):
                 search.report(number, epoch, score)
@@ -160,12 +160,12 @@ class CostAwareSearch:
 
     # --- suggestions --------------------------------------------------------------------------
 
-    def ask(self, number: int, used: float | None = None) -> Values:
+    def ask(self, number: int, used: float) -> Values:
         """The values of a new trial.
 
         Args:
             number: its number.
-            used: the share of the budget that is used, from 0 to 1; by default, of the trials.
+            used: the share of the budget that is used, from 0 to 1.
         """
         generator = np.random.default_rng(trial_seed(self._problem.seed, number))
         if len(self._trials) < NUM_STARTUP:
@@ -180,8 +180,7 @@ class CostAwareSearch:
         points = np.array([one.point for one in candidates])
         scores = _improvement(good.log_density(points) - bad.log_density(points), self._gamma)
         if not is_free:
-            left = 1 - (number / self._problem.num_trials if used is None else used)
-            scores = scores - max(left, 0.0) * np.log(self._costs(candidates))
+            scores = scores - max(1 - used, 0.0) * np.log(self._costs(candidates))
         return candidates[int(np.argmax(scores))].values
 
     def _spread(self) -> np.ndarray:
@@ -356,6 +355,7 @@ class CostAwareTpe(Sampler):
     """TPE whose expected improvement is divided by the cost that remains; see `CostAwareSearch`."""
 
     name: ClassVar[str] = "cost_aware_tpe"
+    shares_stages = True
 
     def check(self, problem: Problem) -> None:
         super().check(problem)

@@ -20,10 +20,12 @@ class Nsga2(Sampler):
     name = "nsga2"
     learns_from_completed = True
     has_memory = True
+    needs_num_trials = "its population is a fifth of"
 
     def build(self, problem: Problem, number: int) -> BaseSampler:
         import optuna
 
+        assert problem.num_trials is not None, "the sweep's check asks for it"
         population_size = min(50, max(4, problem.num_trials // 5))
         return optuna.samplers.NSGAIISampler(
             seed=trial_seed(problem.seed, number), population_size=population_size

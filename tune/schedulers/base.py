@@ -4,7 +4,7 @@ search problem, and how Ray Tune's scheduler is built."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -19,6 +19,9 @@ Positive = Annotated[int, Field(ge=1, lt=2**31)]
 
 class SchedulerSection(Section):
     """The section of one scheduler, which `kind` names."""
+
+    needs_num_trials: ClassVar[str] = ""
+    """What it takes from the number of trials; see `Sampler.needs_num_trials`."""
 
     kind: str
     """Which scheduler it is."""

@@ -34,7 +34,7 @@ class HyperBand(SchedulerSection):
     def check(self, problem: Problem) -> None:
         super().check(problem)
         band = sum(self.bracket_sizes(problem.max_epochs))
-        check_concurrent(self.kind, problem, min(problem.num_trials, band))
+        check_concurrent(self.kind, problem, min(problem.num_trials or band, band))
 
     def build(self, problem: Problem) -> Any:
         from tune.schedulers.on_ray import HyperBand as RayHyperBand

@@ -17,6 +17,8 @@ __all__ = ["PopulationBased"]
 class PopulationBased(SchedulerSection):
     """Poor trials copy good ones and perturb their values (Jaderberg et al., 2017)."""
 
+    needs_num_trials = "its population is"
+
     kind: Literal["pbt"] = "pbt"
     """Which scheduler it is."""
     perturbation_interval: Positive = 3
@@ -36,6 +38,7 @@ class PopulationBased(SchedulerSection):
 
     def check(self, problem: Problem) -> None:
         super().check(problem)
+        assert problem.num_trials is not None, "the sweep's check asks for it"
         if problem.num_trials < 2:
             raise SweepError("search.num_trials: scheduler pbt needs a population of at least 2")
         if self.perturbation_interval >= problem.max_epochs:

@@ -28,6 +28,7 @@ class OptunaSearcher(ray_search.Searcher):  # type: ignore[misc]
         study: the study, with the ledger's events so far.
         on_suggest: called with the number and the candidate of each new trial.
         unfinished: the trials that have not ended.
+        used: gives the share of the budget's hours that is used.
     """
 
     def __init__(
@@ -35,16 +36,18 @@ class OptunaSearcher(ray_search.Searcher):  # type: ignore[misc]
         study: SweepStudy,
         on_suggest: Callable[[int, Candidate], None],
         unfinished: Iterable[Assignment] = (),
+        used: Callable[[], float] = lambda: 0.0,
     ) -> None:
         super().__init__()
         self._study = study
         self._on_suggest = on_suggest
         self._unfinished = deque(unfinished)
+        self._used = used
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         if self._unfinished:
             return self._unfinished.popleft().to_ray()
-        asked = self._study.ask()
+        asked = self._study.ask(self._used())
         if asked is None:
             return str(self.FINISHED)
         number, candidate = asked

@@ -13,7 +13,7 @@ from tune.ledger import Event, StagesRecorded, StoreListed, TrialSuggested
 from tune.samplers import Columns
 from tune.space import Problem, Values
 
-__all__ = ["StageSeconds"]
+__all__ = ["LearnedSeconds"]
 
 GUESSES = {"data": 0.2, "audio_media": 5.0, "video_media": 5.0, "teacher": 1.0, "fusion": 4.0}
 """Relative to each other, before anything is known; a stage that is not named counts 2."""
@@ -32,7 +32,7 @@ class _Fit:
     """Of the logarithm, by feature."""
 
 
-class StageSeconds:
+class LearnedSeconds:
     """Seconds by stage and values.
 
     The logarithm of the seconds is a ridge regression on the searched values that the stage itself

@@ -28,7 +28,7 @@ from tune.ledger import (
     TrialSuggested,
 )
 from tune.search.joint import make_sampler
-from tune.search.seconds import StageSeconds
+from tune.search.seconds import LearnedSeconds
 from tune.space import Candidate, Values
 
 __all__ = ["OPTUNA_STATES", "SweepStudy"]
@@ -105,7 +105,7 @@ class SweepStudy:
         self._reports: dict[int, dict[int, float]] = {}
         self._outside: set[int] = set()
         self._points = self._sampler.points(self._problem)
-        self._seconds = StageSeconds(self._problem)
+        self._seconds = LearnedSeconds(self._problem)
         self._search = self._sampler.search(self._problem, plan or section_plan, self._seconds)
         for event in events:
             self.apply(event)
@@ -121,20 +121,31 @@ class SweepStudy:
         return len(self._reports)
 
     @property
-    def max_trials(self) -> int:
-        """Trials that there will be: as many as asked for, or all points of a smaller grid."""
+    def max_trials(self) -> int | None:
+        """Trials that there will be: as many as asked for, or all points of a smaller grid; None
+        where only the budget's hours end the sweep."""
         return self._problem.num_trials if self._points is None else len(self._points)
 
-    def ask(self) -> tuple[int, Candidate] | None:
-        """Number and candidate of the next trial, or None when there were as many as asked for."""
+    @property
+    def has_more(self) -> bool:
+        """Whether there are trials that were not suggested yet."""
+        return self.max_trials is None or self.num_trials < self.max_trials
+
+    def ask(self, used: float = 0.0) -> tuple[int, Candidate] | None:
+        """Number and candidate of the next trial, or None when there were as many as asked for.
+
+        Args:
+            used: the share of the budget's hours that is used, from 0 to 1.
+        """
         number = self.num_trials
-        if number >= self.max_trials:
+        if not self.has_more:
             return None
         if self._points is not None:
             return number, self._open(number, self._points[number])
         if number < len(self._problem.start):
             return number, self._open(number, self._problem.start[number])
-        chosen = None if self._search is None else self._search.ask(number)
+        used = max(used, number / self.max_trials if self.max_trials else 0.0)
+        chosen = None if self._search is None else self._search.ask(number, used)
         return number, self._open(number, chosen)
 
     def apply(self, event: Event) -> None:

@@ -19,7 +19,8 @@ class Problem:
     base: Config
     """The plain configuration that the sweep varies."""
     objectives: tuple[Objective, ...]
-    num_trials: int
+    num_trials: int | None
+    """Trials that there will be at most; None where only the budget's hours end the sweep."""
     max_concurrent: int
     seed: int
     start: tuple[Values, ...] = ()

@@ -19,7 +19,7 @@ def sweep_headline(state: SweepState) -> str:
         "objective": " and ".join(f"{one.mode} {one.metric}" for one in sweep.objective),
         "sampler": sweep.search.sampler,
         "scheduler": sweep.scheduler.kind,
-        "trials": sweep.search.num_trials,
+        "trials": sweep.search.most_trials or "as many as the budget allows",
     }
     return ", ".join(f"{name}: {value}" for name, value in parts.items())
 

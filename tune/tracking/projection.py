@@ -16,6 +16,7 @@ from tune.ledger import (
     EpochReported,
     Event,
     StagesRecorded,
+    SweepChanged,
     SweepClosed,
     SweepEnd,
     SweepOpened,
@@ -107,6 +108,8 @@ class Projection:
                 self._opened()
             case SweepResumed():
                 self._resumed()
+            case SweepChanged():
+                self._change()
             case SweepClosed():
                 self._closed(event)
             case Warned():
@@ -147,15 +150,27 @@ class Projection:
 
     def _opened(self) -> None:
         config, update = self.state.config, self._sweep()
-        update.tag(NOTE_TAG, sweep_note(self.state))
         # Not the whole configuration as parameters: each name is a column of the table of runs,
         # and a hundred that never vary would hide the few that do.
         searched = {name: config[name] for name in SEARCH_SECTIONS if name in config}
         for name, value in _flatten(searched):
-            update.param(name, value)
-        update.files["sweep.yaml"] = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+            if value is not None:  # a limit that is not set
+                update.param(name, value)
         for name, value in _flatten(self.state.versions, "version."):
             update.tag(name, value)
+        self._describe(update)
+
+    def _change(self) -> None:
+        """MLflow keeps the first value of a parameter: what it is now is a tag."""
+        update = self._sweep()
+        update.tag("magtkd.changed", self.state.changes)
+        self._describe(update)
+
+    def _describe(self, update: RunUpdate) -> None:
+        """The sweep as it is now."""
+        config = self.state.config
+        update.tag(NOTE_TAG, sweep_note(self.state))
+        update.files["sweep.yaml"] = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
 
     def _resumed(self) -> None:
         """What an interruption had closed is open again."""
@@ -166,6 +181,8 @@ class Projection:
         """The sweep ends; trials that a resume would continue are closed until then."""
         status = "FINISHED" if event.reason == SweepEnd.FINISHED else "KILLED"
         self._sweep().close(status, event.time)
+        if event.why is not None:
+            self._sweep().tag("magtkd.ended_by", event.why)
         self._mark_running("interrupted", "KILLED", event.time)
 
     def _mark_running(self, tag: str, status: str, end_time: int | None) -> None:

@@ -209,3 +209,19 @@ def test_what_is_given_stays(teacher, fusion, num_gpus):
         assert after.cpu == before.cpu
         if before.gpu is not None:
             assert f"{stage} " not in line
+
+
+@pytest.mark.parametrize(
+    ("fields", "number"),
+    [
+        ({"cpu": 1}, 8),
+        ({"cpu": 0.1}, 80),
+        ({"cpu": 3}, 2),
+        ({"cpu": 1, "gpu": 0.25}, 4),
+        ({"cpu": 1, "gpu": 2}, 0),
+        ({"cpu": 1, "label_selector": {"market": "spot"}}, 0),
+    ],
+)
+def test_how_many_workers_fit_on_a_node(fields, number):
+    shape = shape_of(Resources(**fields))
+    assert Node(name="a", totals={"CPU": 8.0, "GPU": 1.0}).room_for(shape) == number

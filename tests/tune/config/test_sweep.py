@@ -328,3 +328,67 @@ def test_settings_of_other_schedulers_are_named_with_the_reason(path):
         "scheduler.reduction_factor": "scheduler.kind is fifo; read by asha, hyperband",
     }
     assert load_sweep(path).unread_of_scheduler == {}
+
+
+# --- budgets ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("search", "num_trials", "most_trials"),
+    [
+        ({}, 20, 20),
+        ({"budget": {}}, 20, 20),
+        ({"budget": {"hours": None}}, 20, 20),
+        ({"budget": {"hours": 8}}, None, None),
+        ({"budget": {"trials": 30}}, None, 30),
+        ({"budget": {"hours": 8}, "num_trials": 7}, 7, 7),
+        ({"budget": {"trials": 30}, "num_trials": 7}, 7, 7),
+        ({"budget": {"trials": 3}, "num_trials": 7}, 7, 3),
+    ],
+)
+def test_a_budget_stands_in_for_the_number_of_trials(search, num_trials, most_trials):
+    sweep = sweep_of(search=search, space=LEARNING_RATE)
+    check_sweep(sweep)
+    assert (sweep.search.num_trials, sweep.search.most_trials) == (num_trials, most_trials)
+    assert sweep.problem.num_trials == most_trials
+    assert sweep_of(**sweep.model_dump(mode="json")) == sweep
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"search": {"num_trials": None}},
+            r"search\.num_trials: null, and there is no budget that would end the sweep; give a",
+        ),
+        (
+            {"search": {"sampler": "nsga2", "budget": {"hours": 8}}},
+            r"search\.sampler: nsga2: its population is a fifth of search\.num_trials; give it",
+        ),
+        (
+            {"scheduler": {"kind": "pbt"}, "search": {"budget": {"trials": 8}}},
+            r"scheduler\.kind: pbt: its population is search\.num_trials; give it beside",
+        ),
+        (
+            {"scheduler": {"kind": "hyperband"}, "search": {"budget": {"hours": 8}}},
+            r"max_concurrent: 2 is too few for scheduler hyperband.*set it to 49",
+        ),
+        (
+            {
+                "objective": [{"metric": "dev/loss"}, {"metric": "dev/accuracy"}],
+                "search": {"stop_when": {"no_gain_for": 20}},
+            },
+            r"search\.stop_when: no_gain_for takes one objective, and there are 2; use search\.bud",
+        ),
+    ],
+)
+def test_a_sweep_without_an_end_is_refused(sections, message):
+    sweep = sweep_of(**{"space": LEARNING_RATE, "fusion": {"epochs": 30}, **sections})
+    with pytest.raises(SweepError, match=message):
+        check_sweep(sweep)
+
+
+@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe", "gp", "cmaes"])
+def test_other_samplers_need_no_number(sampler):
+    search = {"sampler": sampler, "budget": {"hours": 8}}
+    check_sweep(sweep_of(search=search, space=LEARNING_RATE))

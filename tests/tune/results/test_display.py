@@ -30,11 +30,11 @@ def new_state(objective=OBJECTIVE):
 class Shown:
     """A display, and the text that it has written."""
 
-    def __init__(self, num_trials, is_terminal, state=None):
+    def __init__(self, num_trials, is_terminal, state=None, **options):
         self.state = state or new_state()
         self.file = io.StringIO()
         console = Console(file=self.file, force_terminal=is_terminal, width=100, color_system=None)
-        self.display = Display(self.state, num_trials, console)
+        self.display = Display(self.state, num_trials, console, **options)
 
     @property
     def text(self):
@@ -86,6 +86,17 @@ def test_a_pipe_gets_a_line_for_each_trial_that_ends():
     assert lines[1].startswith("trial 1 completed: dev/accuracy 0.2500; 2/5 trials, 2 completed")
     assert lines[2].startswith("trial 2 diverged: fusion: diverged: [loss] was nan; 3/5 trials")
     assert "\x1b" not in shown.text
+
+
+def test_without_a_number_of_trials_the_budget_is_what_is_left():
+    shown = Shown(None, is_terminal=False)
+    shown.run_trial(0, "completed", 0.5)
+    assert shown.text.endswith("(best so far); 1 trials, 1 completed, ? left\n")
+    shown = Shown(5, is_terminal=False, budget_left=lambda: 61.0)
+    shown.run_trial(0, "completed", 0.5)
+    shown.run_trial(1, "completed", 0.4)
+    assert shown.text.splitlines()[-1].endswith(" left")
+    assert Shown(None, is_terminal=False, budget_left=lambda: 61.0).display._left() == "1:01"
 
 
 def test_small_is_good_where_the_objective_says_so():

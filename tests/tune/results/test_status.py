@@ -242,6 +242,21 @@ def test_how_a_sweep_was_closed(killed: SweepLayout, reason: str) -> None:
         assert status.resume == "magtkd sweep --resume toy --storage 's3://***@bucket'"
 
 
+def test_what_a_limit_cut_is_unfinished(
+    killed: SweepLayout, call: Callable[..., tuple[int, str, str]]
+) -> None:
+    why = "search.budget.hours: 8 h are over"
+    with open_ledger(killed, resume=True) as ledger:
+        ledger.append(SweepResumed())
+        ledger.append(SweepClosed(reason=SweepEnd.FINISHED, why=why))
+    status = sweep_status(killed, "x")
+    assert (status.state, status.why, status.to_json()["why"]) == ("finished", why, why)
+    _, out, _ = call("status", "toy")
+    lines = out.splitlines()
+    assert lines[1] == "5/8 trials ended, 3 unfinished, 1 completed, 1 diverged, 3 failed"
+    assert lines[2] == f"ended by {why}"
+
+
 # --- the command ------------------------------------------------------------------------------
 
 

@@ -53,7 +53,7 @@ def run(search, num_trials, at_a_time=1, order=None):
     """All suggestions; `at_a_time` trials run together and end in the order that is given."""
     asked, running, draw = [], [], random.Random(order)
     for number in range(num_trials):
-        asked.append(search.ask(number))
+        asked.append(search.ask(number, number / 60))
         search.begin(number, asked[-1])
         running.append(number)
         if len(running) == at_a_time:
@@ -117,7 +117,7 @@ def test_all_of_a_small_space_is_tried_before_anything_twice():
     search = CostAwareSearch(problem_of(space), section_plan, lambda stage, _: COSTS[stage])
     asked = []
     for number in range(14):
-        asked.append(search.ask(number))
+        asked.append(search.ask(number, number / 60))
         search.begin(number, asked[-1])
         search.report(number, 1, asked[-1]["fusion.depth"])
         search.end(number)
@@ -141,7 +141,7 @@ def test_a_trial_with_values_outside_the_space_is_learned_from():
     search.begin(0, outside)
     search.report(0, 1, 100.0)
     search.end(0)
-    asked = [search.ask(number) for number in range(1, 4)]
+    asked = [search.ask(number, 0.0) for number in range(1, 4)]
     assert all(problem_of().space.has(values) for values in asked)
 
 

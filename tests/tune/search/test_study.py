@@ -42,9 +42,10 @@ FINITE = {name: entry for name, entry in SPACE.items() if "log" not in entry}
 TWO = [{"metric": "dev/weighted_f1", "mode": "max"}, {"metric": "dev/loss", "mode": "min"}]
 
 
-def sweep_of(sampler, num_trials, **sections):
+def sweep_of(sampler, num_trials, budget=None, **sections):
     space = FINITE if sampler == "grid" else SPACE
     search = {"sampler": sampler, "num_trials": num_trials, "seed": 3, "start": []}
+    search["budget"] = budget or {}
     return SweepConfig.model_validate({"space": space, "search": search, **sections})
 
 
@@ -178,6 +179,16 @@ def test_a_grid_smaller_than_the_sweep_ends_after_its_points():
     asked = [study.ask() for _ in range(4)]
     assert [candidate.values for _, candidate in asked[:3]] == [{"seed": n} for n in (2, 3, 5)]
     assert asked[3] is None
+
+
+def test_without_a_number_a_grid_ends_after_its_points_and_others_go_on():
+    budget = {"hours": 8}
+    grid = SweepStudy(sweep_of("grid", None, space={"seed": {"choice": [2, 3]}}, budget=budget))
+    assert grid.max_trials == 2
+    study = SweepStudy(sweep_of("random", None, budget=budget))
+    assert study.max_trials is None
+    assert [study.ask()[0] for _ in range(30)] == list(range(30))
+    assert study.has_more
 
 
 def test_conditions_and_ties_hold_in_suggestions():

@@ -11,7 +11,11 @@ from magtkd.metrics import Scores
 from tune.ledger import (
     EpochReported,
     Event,
+    SweepChanged,
+    SweepClosed,
+    SweepEnd,
     SweepOpened,
+    SweepResumed,
     TrialChanged,
     TrialEnded,
     TrialStatus,
@@ -62,6 +66,35 @@ def test_a_sweep_has_what_it_searches_as_parameters_and_the_rest_in_a_file() -> 
     assert set(update.params) == {"objective", "search.sampler", "search.num_trials"}
     assert "path: mosi.parquet" in update.files["sweep.yaml"]
     assert update.tags[NOTE_TAG].startswith("objective: max dev/weighted_f1, sampler: tpe")
+
+
+def test_a_limit_that_ended_the_sweep_is_a_tag_and_unset_ones_are_nothing() -> None:
+    search = {"sampler": "tpe", "num_trials": None, "budget": {"hours": 2.0, "trials": None}}
+    story = Story(CONFIG | {"search": search})
+    story.suggest(0)
+    why = "search.budget.hours: 2 h are over"
+    story.apply(SweepClosed(reason=SweepEnd.FINISHED, why=why))
+    update = story.projection.updates[None]
+    assert set(update.params) == {"objective", "search.sampler", "search.budget.hours"}
+    assert (update.tags["magtkd.ended_by"], update.status) == (why, "FINISHED")
+    assert "trials: as many as the budget allows" in update.tags[NOTE_TAG]
+    trial = story.projection.updates[0]
+    assert (trial.status, trial.tags["magtkd.state"]) == ("KILLED", "interrupted")
+
+
+def test_what_was_changed_is_a_tag_as_parameters_stay_what_they_were() -> None:
+    story = Story()
+    story.projection.updates.clear()  # sent
+    story.apply(SweepResumed())
+    story.apply(SweepChanged(changes={"search.num_trials": 70}))
+    story.apply(SweepChanged(changes={"search.budget.hours": 2.0}))
+    update = story.projection.updates[None]
+    assert update.params == {}
+    assert update.tags["magtkd.changed"] == (
+        '{"search.num_trials": 70, "search.budget.hours": 2.0}'
+    )
+    assert "trials: 70" in update.tags[NOTE_TAG]
+    assert "num_trials: 70" in update.files["sweep.yaml"]
 
 
 def test_chosen_metrics_have_no_step_so_that_mlflow_draws_bars() -> None:

@@ -1,0 +1,111 @@
+"""What of a sweep may change after it was begun."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from magtkd.config import override, validate
+from magtkd.errors import SweepError, shorten
+from tune.config.sweep import SweepConfig, check_sweep
+
+__all__ = ["changed_sweep", "differences", "may_change", "with_changes"]
+
+CHANGEABLE = (
+    "search.num_trials",
+    "search.budget",
+    "search.stop_when",
+    "search.max_concurrent",
+    "resources",
+)
+"""Names and sections that change no trial."""
+MOST_LEVELS = 4
+
+
+def differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The values in which two trees differ, by dotted name: name, old and new one. A mapping whose
+    keys have dots themselves counts as one value."""
+    if not (_is_section(old) and _is_section(new)):
+        if old != new:
+            yield place, old, new
+        return
+    for name in dict.fromkeys((*old, *new)):
+        yield from differences(old.get(name), new.get(name), f"{place}.{name}" if place else name)
+
+
+def _is_section(tree: Any) -> bool:
+    return isinstance(tree, dict) and not any("." in name for name in tree)
+
+
+def may_change(name: str) -> bool:
+    """Whether a value may be another after the sweep was begun."""
+    return any(name == one or name.startswith(f"{one}.") for one in CHANGEABLE)
+
+
+def with_changes(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A tree with other values, by dotted name; sections that it does not have are added."""
+    changed = copy.deepcopy(dict(tree))
+    for name, value in changes.items():
+        node = changed
+        *sections, last = name.split(".", MOST_LEVELS)
+        for section in sections:
+            inner = node.get(section)
+            node[section] = inner if isinstance(inner, dict) else {}
+            node = node[section]
+        node[last] = value
+    return changed
+
+
+def changed_sweep(
+    sweep: SweepConfig, overrides: Sequence[str]
+) -> tuple[SweepConfig, dict[str, Any]]:
+    """A sweep that was begun with other settings from now on.
+
+    Args:
+        sweep: as it is.
+        overrides: `key=value` with dotted keys.
+
+    Returns:
+        the sweep as it is from now on, and the values that differ, by dotted name.
+
+    Raises:
+        ConfigError: a key or value that is wrong by itself.
+        SweepError: a change after which trials could not be compared or suggested as before, or
+            parts that do not fit each other any more.
+    """
+    before = sweep.model_dump(mode="json")
+    tree = copy.deepcopy(before)
+    override(tree, overrides)
+    changed = validate(SweepConfig, tree, f"sweep {sweep.name!r}")
+    found = list(differences(before, changed.model_dump(mode="json")))
+    for name, old, new in found:
+        if not may_change(name):
+            raise SweepError(
+                f"{name}: {_shown(new)}: sweep {sweep.name!r} was begun with {_shown(old)}, on "
+                "which its trials depend; start a new sweep under another name"
+            )
+    if changed.search.most_trials != sweep.search.most_trials:
+        _check_number(changed)
+    if found:
+        check_sweep(changed)
+    return changed, {name: new for name, _, new in found}
+
+
+def _check_number(changed: SweepConfig) -> None:
+    """Refuse another number of trials to what has made use of it."""
+    by_number = {
+        f"sampler {changed.sampler.name}": changed.sampler.needs_num_trials,
+        f"scheduler {changed.scheduler.kind}": changed.scheduler.needs_num_trials,
+    }
+    for name, why in by_number.items():
+        if why:
+            raise SweepError(
+                f"search.num_trials: {_shown(changed.search.most_trials)}: {name}: {why} "
+                "search.num_trials, which cannot change; start a new sweep under another name"
+            )
+
+
+def _shown(value: Any) -> str:
+    return shorten(json.dumps(value, ensure_ascii=False))
