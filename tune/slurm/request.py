@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from magtkd.errors import SweepError
+from magtkd.errors import SweepError, shorten
 from tune.ledger import SweepLayout
 
 __all__ = ["JobRequest", "Sweep"]
@@ -61,22 +61,22 @@ class JobRequest:
             found = _OPTION.fullmatch(option)
             if found is None:
                 raise SweepError(
-                    f"--sbatch {option[:80]!r}: not an option of sbatch; give --sbatch "
+                    f"--sbatch {shorten(option)!r}: not an option of sbatch; give --sbatch "
                     '"--option=value"'
                 )
             if (name := found[1]) in _OWN:
                 raise SweepError(
-                    f"--sbatch {option[:80]!r}: {name} is magtkd's own, by which it finds its "
+                    f"--sbatch {shorten(option)!r}: {name} is magtkd's own, by which it finds its "
                     "jobs and their logs; leave it out"
                 )
         for value in (self.partition, self.account, *self.options):
             if value is not None and not value.isprintable():
-                raise SweepError(f"{value[:80]!r}: has a line break or the like; leave it out")
+                raise SweepError(f"{shorten(value)!r}: has a line break or the like; leave it out")
 
     @staticmethod
     def _check(option: str, value: str | None, form: re.Pattern[str], words: str) -> None:
         if value is not None and not form.fullmatch(value):
-            raise SweepError(f"{option} {value[:80]!r}: not what Slurm takes; give {words}")
+            raise SweepError(f"{option} {shorten(value)!r}: not what Slurm takes; give {words}")
 
     @property
     def minutes(self) -> float | None:
@@ -133,20 +133,34 @@ class Sweep:
         """What the driver reads."""
         return self.logs / "sweep.yaml"
 
+    def make_folder(self) -> None:
+        """Make the folder of logs. Slurm opens a job's log before anything of ours runs, and says
+        nothing where it cannot.
+
+        Raises:
+            SweepError: it cannot be made.
+        """
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
     def write(self) -> None:
-        """Make the folder of logs, with the sweep in it. Slurm opens a job's log before anything of
-        ours runs, and says nothing where it cannot.
+        """Make the folder of logs, with the sweep in it.
 
         Raises:
             SweepError: it cannot be written.
         """
+        self.make_folder()
         try:
-            self.logs.mkdir(parents=True, exist_ok=True)
             self.file.write_text(self.text, encoding="utf-8")
         except OSError as error:
-            raise SweepError(
-                f"{self.logs}: cannot be written: {error.strerror}; choose another --storage"
-            ) from None
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> SweepError:
+        return SweepError(
+            f"{self.logs}: cannot be written: {error.strerror}; choose another --storage"
+        )
 
     def arguments(self) -> list[str]:
         """What follows `magtkd sweep` to start it, or to continue it where it was begun."""

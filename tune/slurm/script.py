@@ -18,6 +18,8 @@ from tune.slurm.request import SIGNAL_SECONDS, JobRequest, Sweep
 __all__ = ["JOB_ID_RESOURCE", "sweep_script", "worker_script"]
 
 WAIT_SECONDS = 600
+END_OF_SWEEP = "END-OF-SWEEP"
+"""No line of a YAML mapping: those that are not indented have a colon."""
 JOB_ID_RESOURCE = "NODE_ID_AS_RESOURCE"
 """By this name Ray's autoscaler looks for what distinguishes nodes of one address."""
 
@@ -45,6 +47,11 @@ cut=0
 driver=
 trap 'cut=$((cut + 1)); [ -z "$driver" ] || kill -USR1 "$driver"' USR1
 logs={logs}
+# Its folder must be there when this is submitted: Slurm opens the log in it, and says nothing where
+# it cannot.
+cat >{file} <<'{end}'
+{text}
+{end}
 # In srun's patterns `%` has a meaning.
 log=${{logs//%/%%}}/$SLURM_JOB_ID-${{SLURM_RESTART_COUNT:-0}}
 echo "--- job $SLURM_JOB_ID, attempt ${{SLURM_RESTART_COUNT:-0}} on $SLURM_JOB_NODELIST: $(date)"
@@ -136,6 +143,9 @@ def sweep_script(sweep: Sweep, request: JobRequest) -> str:
     body = _SWEEP.format(
         name=sweep.name,
         logs=shlex.quote(str(sweep.logs)),
+        file=shlex.quote(str(sweep.file)),
+        text=sweep.text.rstrip("\n"),
+        end=END_OF_SWEEP,
         start=_start(request, '"$logs/$SLURM_JOB_ID.token"').strip(),
         arguments=shlex.join(sweep.arguments()),
         storage=shlex.quote(sweep.storage if layout.remote else str(layout.root)),

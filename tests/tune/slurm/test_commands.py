@@ -62,9 +62,12 @@ def test_print_needs_no_slurm(folder, capsys):
     assert run_app(app, ["slurm", "toy.yaml", "--nodes", "2", "--print"]) == 0
     script = capsys.readouterr().out
     assert script.startswith("#!/bin/bash\n#SBATCH --job-name=magtkd-toy\n")
-    # For whoever submits it: the driver reads the sweep as it is now.
-    written = folder / "magtkd-results/sweeps/toy/slurm/sweep.yaml"
-    assert load_sweep(written) == load_sweep(folder / "toy.yaml")
+    # It has the sweep as it is now, so that nothing is written, and `status` knows of no job.
+    assert [one.name for one in folder.iterdir()] == ["toy.yaml"]
+    (folder / "printed.yaml").write_text(script.split("END-OF-SWEEP")[1].lstrip("'\n"))
+    assert load_sweep(folder / "printed.yaml") == load_sweep(folder / "toy.yaml")
+    assert run_app(app, ["status", "toy"]) == 2
+    assert "job" not in capsys.readouterr().err
 
 
 def test_jobs_of_one_node_begin_at_different_ports():
