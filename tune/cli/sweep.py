@@ -14,7 +14,7 @@ from rich.table import Table
 
 from magtkd.cli import EXIT_CODES, Overrides, StorageOption, complain, examples
 from magtkd.config import dump_yaml
-from magtkd.errors import ResumableError, StorageLostError, SweepError
+from magtkd.errors import ResumableError, StorageLostError, SweepError, shorten
 from tune.cli.options import AddressOption, MigrateOption, NoTrackingOption, SweepArgument
 from tune.config import SweepConfig, SweepOptions, load_sweep
 from tune.ledger import SweepEnd, SweepLayout, SweepState, TrialStatus
@@ -129,12 +129,12 @@ def _both(given: str, name: str) -> str:
     """What is wrong with `--resume NAME` beside something else."""
     if "=" in given and not Path(given).exists():
         return (
-            f"{given[:80]}: --resume {name[:80]} continues with the settings that the sweep was "
-            "begun with; leave it out, or start a sweep of another name"
+            f"{shorten(given)}: --resume {shorten(name)} continues with the settings that the "
+            "sweep was begun with; leave it out, or start a sweep of another name"
         )
     return (
-        f"{given[:80]}: --resume {name[:80]} needs no file, since the ledger has the sweep; leave "
-        "it out, or give the file with --resume-or-start"
+        f"{shorten(given)}: --resume {shorten(name)} needs no file, since the ledger has the "
+        "sweep; leave it out, or give the file with --resume-or-start"
     )
 
 

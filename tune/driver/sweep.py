@@ -13,7 +13,7 @@ from rich.console import Console
 
 from magtkd.config import dump_yaml
 from magtkd.data import read_corpus
-from magtkd.errors import RayLostError, ResumableError, SweepError
+from magtkd.errors import RayLostError, ResumableError, SweepError, shorten
 from magtkd.pipeline import make_plan, source_of
 from magtkd.store import Files, Store
 from tune.config import SweepConfig, SweepOptions, check_sweep
@@ -66,8 +66,9 @@ def is_to_resume(sweep: SweepConfig, options: SweepOptions) -> bool:
     if found := _difference(begun.model_dump(mode="json"), sweep.model_dump(mode="json")):
         name, old, new = found
         raise SweepError(
-            f"{name}: {str(new)[:80]}, but sweep {sweep.name!r} was begun with {str(old)[:80]}; "
-            f"continue that with --resume {sweep.name}, or give this one another name"
+            f"{name}: {shorten(str(new))}, but sweep {sweep.name!r} was begun with "
+            f"{shorten(str(old))}; continue that with --resume {sweep.name}, or give this one "
+            "another name"
         )
     return True
 

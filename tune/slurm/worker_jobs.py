@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from magtkd.errors import MagtkdError, RayLostError, SweepError
+from magtkd.errors import MagtkdError, RayLostError, SweepError, shorten
 from tune.cluster import AUTOSCALING_CONFIG
 from tune.slurm.commands import cancel, queued, submit
 from tune.slurm.head import head_place
@@ -86,7 +86,7 @@ def run_with_worker_jobs(
             address = socket.gethostbyname(host)
         except OSError as error:
             raise SweepError(
-                f"--host {host[:80]!r}: has no IPv4 address here: {error.strerror}; give "
+                f"--host {shorten(host)!r}: has no IPv4 address here: {error.strerror}; give "
                 "the name or address by which the jobs reach this machine"
             ) from None
     folder = sweep.logs / f"workers-{os.getpid()}"
