@@ -160,7 +160,10 @@ def test_hours_are_those_of_whole_devices():
     stage(state, 1, "teacher", 0.0, Outcome.REUSED, saved=7200.0, device="NVIDIA H100", share=1.0)
     stage(state, 1, "fusion", 1800.0, device="CPU", share=4.0)
     stage(state, 1, "audio", 100.0)  # of an older ledger
+    suggest(state, 2)
+    gone = StageRecord("teacher0", Outcome.REUSED, 0.0)  # its artifact is
+    state.apply(StagesRecorded(time=3, trial=2, stages={"teacher": gone}))
     found = device_cost(state)
-    assert (found["NVIDIA H100"].hours_trained, found["NVIDIA H100"].hours_saved) == (2.25, 2.0)
+    assert (found["NVIDIA H100"].hours_trained, found["NVIDIA H100"].hours_saved) == (2.25, 4.0)
     assert (found["CPU"].hours_trained, found["CPU"].hours_saved) == (2.0, 0.0)
     assert set(found) == {"NVIDIA H100", "CPU"}
