@@ -25,8 +25,11 @@ def work_done(state: SweepState) -> float:
     each = _seconds_per_epoch(state)
     done = 0.0
     for trial in state.trials.values():
-        done += _seconds(trial.stages.values())
-        if not trial.has_ended and FUSION not in trial.stages:
+        if _has_fusion(trial):
+            done += _seconds(trial.stages.values())
+            continue
+        done += _seconds(one for stage, one in trial.stages.items() if stage != FUSION)
+        if not trial.has_ended:
             done += len(trial.reports) * each
     return done
 
@@ -59,7 +62,7 @@ def _left_of(trial: TrialState, ended: Sequence[TrialState], state: SweepState) 
             left += fmean(
                 _seconds([other.stages[stage]]) for other in ended if stage in other.stages
             )
-    if FUSION not in trial.stages:
+    if not _has_fusion(trial):
         planned = trial.values.get("fusion.epochs")
         num_epochs = planned if isinstance(planned, int) else state.sweep.fusion.epochs
         lengths = [len(other.reports) for other in ended if other.reports]
@@ -69,11 +72,17 @@ def _left_of(trial: TrialState, ended: Sequence[TrialState], state: SweepState) 
     return left
 
 
+def _has_fusion(trial: TrialState) -> bool:
+    """Whether its fusion is over, and not only interrupted."""
+    record = trial.stages.get(FUSION)
+    return record is not None and (trial.has_ended or record.outcome != Outcome.STOPPED)
+
+
 def _seconds_per_epoch(state: SweepState) -> float:
     known = [
         (trial.stages[FUSION].seconds, len(trial.reports))
         for trial in state.trials.values()
-        if FUSION in trial.stages and trial.stages[FUSION].outcome in TRAINED and trial.reports
+        if _has_fusion(trial) and trial.stages[FUSION].outcome in TRAINED and trial.reports
     ]
     epochs = sum(number for _, number in known)
     return sum(seconds for seconds, _ in known) / epochs if epochs else 0.0

@@ -151,6 +151,19 @@ def test_it_never_grows_while_nothing_ends(actions):
         last = seconds
 
 
+def test_an_interrupted_session_is_not_over():
+    state = new_state()
+    suggest(state, 0)
+    stage(state, 0, "fusion", 20.0)
+    epochs(state, 0, 10)
+    end(state, 0)
+    suggest(state, 1)
+    epochs(state, 1, 4)
+    before = work_done(state), work_left(state, 2)
+    stage(state, 1, "fusion", 7.0, Outcome.STOPPED)
+    assert (work_done(state), work_left(state, 2)) == before
+
+
 def test_hours_are_those_of_whole_devices():
     state = new_state()
     suggest(state, 0)
