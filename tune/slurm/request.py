@@ -15,11 +15,11 @@ __all__ = ["JobRequest", "Sweep"]
 
 SIGNAL_SECONDS = 120
 """How long before the time limit a job gets the signal to save what runs."""
+ACCELERATOR = "accelerator_type:"
+"""Before a type's name, Ray's resource for it."""
 _TIME = re.compile(r"(\d+-)?(\d+)(:\d{1,2}){0,2}|UNLIMITED|INFINITE", re.IGNORECASE)
 _MEMORY = re.compile(r"(\d+)([KMGT]?)", re.IGNORECASE)
-_GPUS = re.compile(r"(?:[A-Za-z][\w.-]*:)?(\d+)")
-
-
+_GPUS = re.compile(r"(?:([A-Za-z][\w.-]*):)?(\d+)")
 _OPTION = re.compile(r"(--[a-z][a-z-]*)(=.*)?", re.DOTALL)
 _OWN = ("--job-name", "--comment", "--array", "--output", "--open-mode", "--chdir", "--wrap")
 
@@ -97,7 +97,17 @@ class JobRequest:
     def num_gpus(self) -> int | None:
         """GPUs of a node; None where nothing was said of them."""
         found = _GPUS.fullmatch(self.gpus_per_node) if self.gpus_per_node else None
-        return int(found[1]) if found else None
+        return int(found[2]) if found else None
+
+    @property
+    def gpu_resources(self) -> dict[str, int]:
+        """What Ray is told of the type of a node's GPUs, where one was given: the accelerator type
+        of Ray's that it names, else as many of a custom resource of this name."""
+        found = _GPUS.fullmatch(self.gpus_per_node) if self.gpus_per_node else None
+        if found is None or found[1] is None or int(found[2]) == 0:
+            return {}
+        known = _accelerator(found[1])
+        return {f"{ACCELERATOR}{known}": 1} if known else {found[1]: int(found[2])}
 
     @property
     def memory_bytes(self) -> int | None:
@@ -106,6 +116,17 @@ class JobRequest:
         if found is None:
             return None
         return int(found[1]) << {"K": 10, "M": 20, "": 20, "G": 30, "T": 40}[found[2].upper()]
+
+
+def _accelerator(gres_type: str) -> str | None:
+    """Ray's name for a type of Slurm's, such as `a100` or `nvidia_a100-sxm4-80gb`."""
+    # Ray takes a second to load, and most jobs give no type.
+    from ray.util.accelerators import accelerators
+
+    names = [name for key, name in vars(accelerators).items() if key.isupper()]
+    known = {name.lower(): name for name in names if isinstance(name, str)}
+    whole = re.sub(r"[_.]", "-", gres_type.lower())
+    return next((known[part] for part in (whole, *whole.split("-")) if part in known), None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,11 @@ processes at once.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tune.slurm.request import SIGNAL_SECONDS, JobRequest, Sweep
 
@@ -125,7 +126,7 @@ _WORKER = """
 {start}
 trap 'rm -rf "$temp" 2>/dev/null' EXIT
 "${{step[@]}}" "${{on_its_cpus[@]}}" "${{ray[@]}}" --address={address} \\
-  --resources='{{"{resource}": '"$SLURM_JOB_ID"'}}'
+  --resources='{{"{resource}": '"$SLURM_JOB_ID"'{gpu_type}}}'
 """
 
 
@@ -146,7 +147,7 @@ def sweep_script(sweep: Sweep, request: JobRequest) -> str:
         file=shlex.quote(str(sweep.file)),
         text=sweep.text.rstrip("\n"),
         end=END_OF_SWEEP,
-        start=_start(request, '"$logs/$SLURM_JOB_ID.token"').strip(),
+        start=_start(request, '"$logs/$SLURM_JOB_ID.token"', request.gpu_resources).strip(),
         arguments=shlex.join(sweep.arguments()),
         storage=shlex.quote(sweep.storage if layout.remote else str(layout.root)),
         wait=WAIT_SECONDS,
@@ -177,6 +178,7 @@ def worker_script(
         start=_start(request, shlex.quote(token)).strip(),
         address=shlex.quote(address),
         resource=JOB_ID_RESOURCE,
+        gpu_type="".join(f', "{name}": {n}' for name, n in request.gpu_resources.items()),
     )
     return _with_directives(directives, request) + body
 
@@ -199,13 +201,15 @@ def _with_directives(own: Sequence[str], request: JobRequest) -> str:
     return "\n".join(["#!/bin/bash", *(f"#SBATCH {shlex.quote(one)}" for one in every)]) + "\n"
 
 
-def _start(request: JobRequest, token: str) -> str:
+def _start(request: JobRequest, token: str, resources: Mapping[str, int] | None = None) -> str:
     cpus, gpus = request.cpus_per_node, request.num_gpus
+    options = [] if gpus is None else [f"--num-gpus={gpus}"]
+    options += [shlex.quote(f"--resources={json.dumps(resources)}")] if resources else []
     return _START.format(
         token=token,
         # srun does not take it from the job.
         cpus="" if cpus is None else f"export SRUN_CPUS_PER_TASK={cpus}",
-        gpus="" if gpus is None else f"--num-gpus={gpus}",
+        gpus=" ".join(options),
         python=shlex.quote(sys.executable),
     )
 

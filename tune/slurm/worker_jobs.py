@@ -153,6 +153,7 @@ def autoscaling_config(
     resources: dict[str, float] = {
         "CPU": request.cpus_per_node or 1,
         "GPU": request.num_gpus or 0,
+        **request.gpu_resources,
     }
     if request.memory_bytes:
         resources["memory"] = int(SHARE_OF_MEMORY * request.memory_bytes)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,9 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from magtkd.config import Resources
 from magtkd.errors import SweepError
+from tune.cluster import Node, shape_of
 from tune.slurm import JobRequest, Sweep, sweep_script
-from tune.slurm.script import worker_script
+from tune.slurm.provider import WORKER
+from tune.slurm.script import JOB_ID_RESOURCE, worker_script
+from tune.slurm.worker_jobs import autoscaling_config
 
 ODD = "a b'c\"d$e`f\\g%h;i&j"
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
@@ -158,6 +164,37 @@ def test_wrong_values_are_one_line(changes, message):
 )
 def test_times_are_read_as_slurm_reads_them(time, minutes):
     assert JobRequest(time=time).minutes == minutes
+
+
+@pytest.mark.parametrize(
+    ("given_", "resources"),
+    [
+        ("a100:2", {"accelerator_type:A100": 1}),
+        ("nvidia_h100-sxm5-80gb:8", {"accelerator_type:H100": 1}),
+        ("rtx_pro_6000:1", {"accelerator_type:RTX-PRO-6000": 1}),
+        ("big:4", {"big": 4}),
+        ("a100:0", {}),
+        ("2", {}),
+        (None, {}),
+    ],
+)
+def test_ray_learns_the_type_of_gpus(given_, resources):
+    """On each node, and for those that the autoscaler may add."""
+    request = JobRequest(gpus_per_node=given_)
+    assert request.gpu_resources == resources
+    script = sweep_script(sweep(), request)
+    found = re.search(r"'--resources=(.*)'", script)
+    assert (json.loads(found[1]) if found else {}) == resources
+    worker = worker_script("n", "c", request, logs="/x", token="/x/t", address="h:1")
+    found = re.search(r"--resources=(.*)$", worker, re.MULTILINE)
+    (text,) = shlex.split(found[1].replace('"$SLURM_JOB_ID"', "7"))
+    assert json.loads(text) == {JOB_ID_RESOURCE: 7, **resources}
+    tree = autoscaling_config(request, 2, 5.0, Path("/x"), "n", "c")
+    added = tree["available_node_types"][WORKER]["resources"]
+    assert added == {"CPU": 1, "GPU": request.num_gpus or 0, **resources}
+    stage = Resources(gpu=1, accelerator_type="A100")
+    name_of = resources.get("accelerator_type:A100") is not None
+    assert Node(name="n", totals=added).fits(shape_of(stage)) == name_of
 
 
 def test_amounts():
