@@ -220,10 +220,12 @@ def test_jobs_that_do_not_start_are_what_is_waited_for(hosts, slurm, magtkd):
     slurm.wait(lambda: not slurm.queue())
 
 
-def test_a_killed_driver_takes_its_workers_along(hosts, slurm):
-    command = ("slurm", "sweep.yaml", *WORKERS, "--no-tracking")
+@pytest.mark.parametrize("state", ["RUNNING", "PENDING"])
+def test_a_killed_driver_takes_its_workers_along(hosts, slurm, state):
+    later = ["--sbatch=--begin=now+1hour"] if state == "PENDING" else []
+    command = ("slurm", "sweep.yaml", *WORKERS, *later, "--no-tracking")
     driver = hosts.start(1, sys.executable, "-m", "tune.cli", *command, **slurm.environment)
-    wait_until(lambda: any(state == "RUNNING" for _, state, *_ in slurm.queue()), driver, PATIENCE)
+    wait_until(lambda: any(one == state for _, one, *_ in slurm.queue()), driver, PATIENCE)
     time.sleep(10)  # until Ray runs there
     psutil.Process(driver.pid).children()[0].kill()
     driver.wait(10)

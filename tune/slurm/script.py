@@ -25,20 +25,22 @@ JOB_ID_RESOURCE = "NODE_ID_AS_RESOURCE"
 """By this name Ray's autoscaler looks for what distinguishes nodes of one address."""
 
 # What both kinds of scripts begin with. Ray's ports are those that the system gives: its defaults
-# are the same for all jobs of a node. Its folder is the job's, as another user's may be closed. It
-# does not wait for work when it is ended: what can be saved was saved before.
+# are the same for all jobs of a node. Its folder is new, closed to others, and no one can make it
+# before; its path must be short. It does not wait for work when it is ended: what can be saved was
+# saved before.
 _START = """
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token}
 export RAY_USAGE_STATS_ENABLED=0 RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0
 unset RAY_ADDRESS RAY_AUTH_TOKEN
 {cpus}
 python={python}
-temp=/tmp/ray-$SLURM_JOB_ID
 step=(srun --quiet --overlap --kill-on-bad-exit=0 --wait=0 --cpu-bind=none)
-ray=("$python" -P -m ray.scripts.scripts start --block --temp-dir="$temp" {gpus}
+ray=("$python" -P -m ray.scripts.scripts start --block {gpus}
   --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0)
 # Within a step, Slurm gives the number of its CPUs on the node.
-on_its_cpus=(bash -c 'exec "$@" --num-cpus="$SLURM_CPUS_ON_NODE"' ray)
+on_node='temp=$(mktemp -d "/tmp/ray-$SLURM_JOB_ID.XXXXXX") || exit
+  set -- "$@" --temp-dir="$temp" --num-cpus="$SLURM_CPUS_ON_NODE"'
+once=(bash -c "$on_node"'; exec "$@"' ray)
 """
 
 _SWEEP = """
@@ -63,7 +65,7 @@ read -ra place < <("$python" -P -m tune.slurm.head "$SLURM_JOB_ID")
 ip=${{place[0]:?}} port=${{place[1]}}
 
 "${{step[@]}}" --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" --output="$log-ray-%N.log" \\
-  "${{on_its_cpus[@]}}" "${{ray[@]}}" --head --node-ip-address="$ip" --port="$port" \\
+  "${{once[@]}}" "${{ray[@]}}" --head --node-ip-address="$ip" --port="$port" \\
   --include-dashboard=false "${{place[@]:2}}" 2>>"$logs/$SLURM_JOB_ID-ray.log" &
 steps=($!)
 code=75
@@ -79,7 +81,7 @@ until (: <"/dev/tcp/$ip/$port") 2>/dev/null; do
 done
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
   # A node whose network was away for a while ends its Ray, and joins again with another.
-  again=(bash -c 'while sleep 1; do "$@" --num-cpus="$SLURM_CPUS_ON_NODE"; done' ray)
+  again=(bash -c "$on_node"'; while sleep 1; do "$@"; done' ray)
   others=$((SLURM_JOB_NUM_NODES - 1))
   "${{step[@]}}" --nodes="$others" --ntasks="$others" --ntasks-per-node=1 \\
     --exclude="$SLURMD_NODENAME" --output="$log-ray-%N.log" \\
@@ -107,7 +109,7 @@ kill "${{steps[@]}}" 2>/dev/null
 wait "${{steps[@]}}"
 if [ "$code" -eq 0 ] || [ "$code" -eq 130 ]; then
   "${{step[@]}}" --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \\
-    --ntasks-per-node=1 rm -rf "$temp" 2>/dev/null
+    --ntasks-per-node=1 bash -c 'rm -rf "/tmp/ray-$SLURM_JOB_ID".*' 2>/dev/null
 fi
 case $code in
   0) ;;
@@ -124,8 +126,8 @@ exit "$code"
 _WORKER = """
 # A worker of a sweep whose driver is elsewhere; it ends when the driver's Ray does.
 {start}
-trap 'rm -rf "$temp" 2>/dev/null' EXIT
-"${{step[@]}}" "${{on_its_cpus[@]}}" "${{ray[@]}}" --address={address} \\
+trap 'rm -rf "/tmp/ray-$SLURM_JOB_ID".* 2>/dev/null' EXIT
+"${{step[@]}}" "${{once[@]}}" "${{ray[@]}}" --address={address} \\
   --resources='{{"{resource}": '"$SLURM_JOB_ID"'{gpu_type}}}'
 """
 

@@ -48,10 +48,19 @@ _ENVIRONMENT = {
     "AUTOSCALER_HEARTBEAT_TIMEOUT_S": "300",
 }
 # Ray ends with the process that holds the other end of its stdin, however that ends; so does its
-# folder.
-_UNTIL_STDIN_ENDS = (
-    'exec 3<&0; "$@" </dev/null & ray=$!; read -r <&3; kill "$ray"; wait "$ray"; rm -rf "$0"'
-)
+# folder. If that process was killed, and wrote no line before its end, so do the jobs.
+_UNTIL_STDIN_ENDS = """
+exec 3<&0
+temp=$1 python=$2 name=$3 comment=$4
+"${@:5}" </dev/null &
+ray=$!
+read -r <&3
+killed=$?
+kill "$ray"
+wait "$ray"
+rm -rf "$temp"
+[ "$killed" -eq 0 ] || exec "$python" -P -m tune.slurm.orphans "$name" "$comment"
+"""
 
 
 def run_with_worker_jobs(
@@ -135,7 +144,8 @@ def run_with_worker_jobs(
             *options,
         ]
         log = folder / "ray-head.log"
-        stack.enter_context(_head(command, temp, environment, log, (address, port)))
+        watch = [temp, sys.executable, name, comment]
+        stack.enter_context(_head([*watch, *command], environment, log, (address, port)))
         stack.enter_context(_passed_on(folder / "problems", note))
         note(f"workers: at most {max_jobs} jobs {name}; their logs: {folder}")
         return _drive(sweep, comment, environment)
@@ -198,16 +208,16 @@ def autoscaling_config(
 
 @contextlib.contextmanager
 def _head(
-    command: list[str], temp: str, environment: dict[str, str], log: Path, place: tuple[str, int]
+    command: list[str], environment: dict[str, str], log: Path, place: tuple[str, int]
 ) -> Iterator[None]:
-    """Ray's head, for as long as the block lasts, or this process lives.
+    """Ray's head, for as long as the block lasts, or this process lives: by `_UNTIL_STDIN_ENDS`.
 
     Raises:
         RayLostError: it does not start.
     """
     with log.open("wb") as file:
         process = subprocess.Popen(
-            ["bash", "-c", _UNTIL_STDIN_ENDS, temp, *command],
+            ["bash", "-c", _UNTIL_STDIN_ENDS, "ray", *command],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=file,
@@ -223,7 +233,9 @@ def _head(
         yield
     finally:
         if process.stdin is not None:
-            process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(b"end\n")
+                process.stdin.close()
         try:
             process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:

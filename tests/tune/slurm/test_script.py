@@ -202,3 +202,22 @@ def test_amounts():
     assert (request.num_gpus, request.memory_bytes) == (4, 2 << 30)
     assert JobRequest(mem="512").memory_bytes == 512 << 20
     assert (JobRequest().num_gpus, JobRequest().memory_bytes) == (None, None)
+
+
+def test_each_node_has_a_new_folder_that_is_closed_to_others():
+    """`/tmp/ray-JOB` could be made by another user before."""
+    script = sweep_script(sweep(), JobRequest())
+    start = script.index("on_node=")
+    lines = script[start : script.index("\n", script.index("once=("))]
+    shown = 'stat -c "%a %n" "${1#*=}"; rmdir "${1#*=}"; echo "$2"'
+    run = f"{lines}\n" + '"${once[@]}" bash -c "$0" ray'
+    done = subprocess.run(
+        ["bash", "-c", run, shown],
+        env={**os.environ, "SLURM_JOB_ID": "123456789", "SLURM_CPUS_ON_NODE": "3"},
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    found = re.fullmatch(r"700 (/tmp/ray-123456789\.\w{6})\n--num-cpus=3\n", done.stdout)
+    assert found, done
+    assert len(found[1]) < 39  # what is left for it in the path of a socket
