@@ -168,6 +168,21 @@ def test_two_jobs_on_one_node(hosts, slurm, submit):
     assert len(addresses) == 2
 
 
+def test_srun_starts_one_driver_whatever_it_is_told(hosts, slurm):
+    driver = (sys.executable, "-P", "-m", "tune.cli", "sweep", "sweep.yaml", "--no-tracking")
+    short = ("fusion.epochs=3", "search.num_trials=2")
+    code, out, err = hosts.run(
+        1, "srun", "--nodes=3", "--ntasks=3", *driver, *short, **slurm.environment
+    )
+    assert code != 0, out + err  # srun's, for the other two
+    lines = [line for line in err.splitlines() if line.startswith("magtkd: ")]
+    assert lines == 2 * [lines[0]]
+    assert "srun: started this 3 times" in lines[0]
+    state = fold(read_events(layout(hosts.folder).ledger))
+    assert state.closed == "finished"
+    assert state.count() == {"completed": 2}
+
+
 def test_what_slurm_refuses_is_one_line(slurm, magtkd):
     for more in (NODES, WORKERS):
         line = magtkd("slurm", "sweep.yaml", *more, "--partition=none", expected=2)

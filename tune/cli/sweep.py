@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -106,6 +107,7 @@ def sweep(
             is_to_resume(loaded, options)
         _print_preview(loaded, preview_sweep(loaded, options))
         return
+    _check_alone(os.environ)
     name = resume or (loaded.name if loaded else "")
 
     def on_lost(error: ResumableError) -> int:
@@ -123,6 +125,16 @@ def sweep(
         raise typer.Exit(130)
     if not _has_completed(state):
         raise typer.Exit(1)
+
+
+def _check_alone(environment: Mapping[str, str]) -> None:
+    """Refuse to be a second driver beside the one of srun's first task."""
+    task, tasks = (environment.get(name, "") for name in ("SLURM_PROCID", "SLURM_NTASKS"))
+    if task.isdecimal() and tasks.isdecimal() and int(task) > 0 and int(tasks) > 1:
+        raise SweepError(
+            f"srun: started this {tasks} times, and the sweep runs in the first of them; give srun "
+            "-N1 -n1 --overlap, or use magtkd slurm"
+        )
 
 
 def _both(given: str, name: str) -> str:
