@@ -5,7 +5,7 @@ Imports no torch: a trial and the engine plan with it. Training itself is import
 
 from magtkd.pipeline.members import STAGES, find_stage
 from magtkd.pipeline.plan import Plan, describe_stage, make_plan
-from magtkd.pipeline.record import Outcome, StageRecord, trained_record
+from magtkd.pipeline.record import Outcome, StageRecord, reused_record, trained_record
 from magtkd.pipeline.run import run_chain, stage_checkpoints, train_stage
 from magtkd.pipeline.source import Source, source_of
 from magtkd.pipeline.stage import OpenSession, Stage, Trainer
@@ -28,6 +28,7 @@ __all__ = [
     "given_settings",
     "inputs_of",
     "make_plan",
+    "reused_record",
     "run_chain",
     "source_of",
     "stage_checkpoints",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["Outcome", "StageRecord", "trained_record"]
+__all__ = ["Outcome", "StageRecord", "reused_record", "trained_record"]
 
 
 class Outcome(StrEnum):
@@ -52,4 +52,16 @@ def trained_record(key: str, metrics: Mapping[str, Any]) -> StageRecord:
         device=metrics.get("device"),
         share=metrics.get("share"),
         host=metrics.get("host"),
+    )
+
+
+def reused_record(key: str, metrics: Mapping[str, Any]) -> StageRecord:
+    """The record of a stage whose artifact was found, from its metrics; empty where it is gone."""
+    return StageRecord(
+        key,
+        Outcome.REUSED,
+        0.0,
+        metrics.get("seconds"),
+        device=metrics.get("device"),
+        share=metrics.get("share"),
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from magtkd.config import Config, Resources, label_of
 from magtkd.data import Corpus, read_corpus
@@ -13,7 +15,7 @@ from magtkd.errors import shorten
 from magtkd.metrics import Report
 from magtkd.pipeline.members import DATA, find_stage
 from magtkd.pipeline.plan import Plan, describe_stage, make_plan
-from magtkd.pipeline.record import Outcome, StageRecord, trained_record
+from magtkd.pipeline.record import StageRecord, reused_record, trained_record
 from magtkd.pipeline.source import source_of
 from magtkd.pipeline.stage import Trainer, Work
 from magtkd.pipeline.trainer import CORE_TRAINER
@@ -120,7 +122,7 @@ def run_chain(
         found = store.find(stage, key, warn=warn) if reuse else None
         if found is not None:
             artifacts[stage] = found
-            record = StageRecord(key, Outcome.REUSED, 0.0, found.metrics["seconds"])
+            record = reused_record(key, found.metrics)
         else:
             if find_stage(stage).is_trained:
                 _use_threads(find_stage(stage).resources(config))
@@ -135,6 +137,7 @@ def run_chain(
                 checkpoints=checkpoints,
                 scratch=store.local_path("tmp"),
             )
+            trained.metrics.update(_place(trained, find_stage(stage).resources(config)))
             artifacts[stage] = store.write(trained)
             for warning in trained.metrics.get("warnings", ()):
                 warn(warning)
@@ -154,6 +157,19 @@ def _check_labels(config: Config, plan: Plan, data: Artifact) -> None:
         label = label_of(getattr(find_stage(stage).section(config), "select", ""))
         if label is not None:
             check_label(f"{stage}.select: 'f1/{shorten(label)}'", label, data.table)
+
+
+def _place(trained: Artifact, resources: Resources | None) -> dict[str, Any]:
+    """What the metrics say of where a stage was trained, as a sweep's workers say it; nothing of
+    one that needs none. This process has a GPU to itself."""
+    if resources is None:
+        return {}
+    device, share = "CPU", resources.cpu
+    if trained.metrics.get("device") == "cuda":
+        import torch
+
+        device, share = torch.cuda.get_device_name(), 1.0
+    return {"host": socket.gethostname(), "device": device, "share": share}
 
 
 def _use_threads(resources: Resources | None) -> None:

@@ -18,14 +18,6 @@ __all__ = ["PROGRAMS", "SmallSlurm"]
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
 COUNT = 3
-PROLOG = """#!/bin/sh
-own=$(dirname "$0")/tmp/$SLURMD_NODENAME-$SLURM_JOB_ID
-mkdir -p "$own" "/tmp/ray-$SLURM_JOB_ID"
-mount --bind "$own" "/tmp/ray-$SLURM_JOB_ID"
-"""
-EPILOG = """#!/bin/sh
-umount -l "/tmp/ray-$SLURM_JOB_ID"
-"""
 
 
 class SmallSlurm:
@@ -38,7 +30,7 @@ class SmallSlurm:
             (self.state / name).mkdir()
         self.state.chmod(0o755)
         conf = Path(__file__).with_name("slurm.conf").read_text()
-        # Ray's folders are named by the job, and the hosts share one /tmp.
+        # Ray's folders are named by the job.
         first = 1000 * (os.getpid() % 60_000)
         for name, value in (("STATE", self.state), ("NET", NET), ("FIRST", first)):
             conf = conf.replace(f"@{name}@", str(value))
@@ -49,10 +41,6 @@ class SmallSlurm:
             f"NodeName=h[1-3] Name=gpu File={self.state}/gpu[0-1]\n"
         )
         (self.state / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
-        (self.state / "prolog").write_text(PROLOG)
-        (self.state / "epilog").write_text(EPILOG)
-        for name in ("prolog", "epilog"):
-            (self.state / name).chmod(0o755)
         key = self.state / "munge" / "key"
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o600)
@@ -113,8 +101,8 @@ class SmallSlurm:
         self._munged.send_signal(signal.SIGTERM)
         self._munged.wait(10)
         first = 1000 * (os.getpid() % 60_000)
-        for folder in Path("/tmp").glob("ray-*"):
-            job = folder.name.removeprefix("ray-")
+        for folder in Path("/tmp").glob("ray-*.*"):
+            job = folder.stem.removeprefix("ray-")
             if job.isdecimal() and first <= int(job) < first + 1000:
                 shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self.state, ignore_errors=True)

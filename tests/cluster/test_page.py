@@ -6,13 +6,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.cluster.page import commands
-from tests.cluster.several_hosts import Hosts
+from tests.cluster.several_hosts import Hosts, wait_until
 from tune.ledger import SweepLayout, read_sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -44,9 +47,35 @@ def check_finished(storage: Path) -> None:
 
 def test_one_machine(hosts: Hosts) -> None:
     shutil.copytree(EXPERIMENTS, hosts.folder / "experiments")
-    for command in commands("One machine"):
-        run(hosts, command)
+    command, *_ = commands("One machine")
+    run(hosts, command)
     check_finished(hosts.folder / "magtkd-results")
+
+
+def test_a_cluster_of_one_machine(hosts: Hosts) -> None:
+    """Its Ray is there after the sweep, until Ctrl-C, which leaves another one alone."""
+    shutil.copytree(EXPERIMENTS, hosts.folder / "experiments")
+    _, start, sweep = commands("One machine")
+    hosts.start_head()
+    others = {process.pid for process in hosts.processes(1)}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    head = hosts.start(1, "bash", "-c", f"exec {start}", PATH=path)
+    is_up = ("bash", "-c", ": </dev/tcp/127.0.0.1/6390")
+    wait_until(lambda: hosts.run(1, *is_up)[0] == 0, head, 60)
+    run(hosts, sweep)
+    check_finished(hosts.folder / "shared" / "magtkd")
+    (own,) = [one for one in hosts.processes(1) if "6390" in one.cmdline() and _is_start(one)]
+    own.send_signal(signal.SIGINT)
+    head.communicate(timeout=60)
+    end = time.monotonic() + 30
+    while not {one.pid for one in hosts.processes(1)} <= others:
+        assert time.monotonic() < end, hosts.processes(1)
+        time.sleep(0.2)
+    assert any("gcs_server" in one.name() for one in hosts.processes(1))
+
+
+def _is_start(process: psutil.Process) -> bool:
+    return "start" in process.cmdline()
 
 
 def test_a_ray_cluster_that_is_there(hosts: Hosts) -> None:

@@ -168,6 +168,21 @@ def test_two_jobs_on_one_node(hosts, slurm, submit):
     assert len(addresses) == 2
 
 
+def test_srun_starts_one_driver_whatever_it_is_told(hosts, slurm):
+    driver = (sys.executable, "-P", "-m", "tune.cli", "sweep", "sweep.yaml", "--no-tracking")
+    short = ("fusion.epochs=3", "search.num_trials=2")
+    code, out, err = hosts.run(
+        1, "srun", "--nodes=3", "--ntasks=3", *driver, *short, **slurm.environment
+    )
+    assert code != 0, out + err  # srun's, for the other two
+    lines = [line for line in err.splitlines() if line.startswith("magtkd: ")]
+    assert lines == 2 * [lines[0]]
+    assert "srun: started this 3 times" in lines[0]
+    state = fold(read_events(layout(hosts.folder).ledger))
+    assert state.closed == "finished"
+    assert state.count() == {"completed": 2}
+
+
 def test_what_slurm_refuses_is_one_line(slurm, magtkd):
     for more in (NODES, WORKERS):
         line = magtkd("slurm", "sweep.yaml", *more, "--partition=none", expected=2)
@@ -220,10 +235,12 @@ def test_jobs_that_do_not_start_are_what_is_waited_for(hosts, slurm, magtkd):
     slurm.wait(lambda: not slurm.queue())
 
 
-def test_a_killed_driver_takes_its_workers_along(hosts, slurm):
-    command = ("slurm", "sweep.yaml", *WORKERS, "--no-tracking")
+@pytest.mark.parametrize("state", ["RUNNING", "PENDING"])
+def test_a_killed_driver_takes_its_workers_along(hosts, slurm, state):
+    later = ["--sbatch=--begin=now+1hour"] if state == "PENDING" else []
+    command = ("slurm", "sweep.yaml", *WORKERS, *later, "--no-tracking")
     driver = hosts.start(1, sys.executable, "-m", "tune.cli", *command, **slurm.environment)
-    wait_until(lambda: any(state == "RUNNING" for _, state, *_ in slurm.queue()), driver, PATIENCE)
+    wait_until(lambda: any(one == state for _, one, *_ in slurm.queue()), driver, PATIENCE)
     time.sleep(10)  # until Ray runs there
     psutil.Process(driver.pid).children()[0].kill()
     driver.wait(10)

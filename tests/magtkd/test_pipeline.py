@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -336,6 +337,10 @@ def test_records_and_reports(tmp_path: Path, tiny_config: MakeConfig) -> None:
     assert {stage: record.key for stage, record in records.items()} == plan.keys
     for stage, record in records.items():
         assert record.seconds == artifacts[stage].metrics["seconds"]
+        # As in a sweep, which counts what its reuse saves by them.
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+        in_engine = stage == "data"
+        assert (record.device, record.share) == ((None, None) if in_engine else (device, 1.0))
         assert (record.samples_per_second or 0) > 0
         assert (record.peak_memory or 0) > 0
         assert store.read(stage, record.key) == artifacts[stage]
@@ -344,7 +349,12 @@ def test_records_and_reports(tmp_path: Path, tiny_config: MakeConfig) -> None:
     again: dict[str, StageRecord] = {}
     run_chain(config, store, on_stage=again.__setitem__)
     assert again["fusion"] == StageRecord(
-        plan.keys["fusion"], "reused", 0.0, records["fusion"].seconds
+        plan.keys["fusion"],
+        "reused",
+        0.0,
+        records["fusion"].seconds,
+        device=records["fusion"].device,
+        share=1.0,
     )
 
 

@@ -125,7 +125,6 @@ def slurm(
 def _submit(sweep: Sweep, request: JobRequest, *, only_print: bool) -> None:
     script = sweep_script(sweep, request)
     if only_print:
-        sweep.write()
         print(script, end="")
         return
     if running := jobs_of(sweep.name, sweep.layout.place):
@@ -133,7 +132,7 @@ def _submit(sweep: Sweep, request: JobRequest, *, only_print: bool) -> None:
             f"sweep {sweep.name!r}: job {running[0].id} runs it already; wait for it, or end it: "
             f"magtkd slurm --stop {sweep.name}"
         )
-    sweep.write()
+    sweep.make_folder()
     job = submit(script)
     print(f"job {job}: {sweep.logs}/{job}.log")
 

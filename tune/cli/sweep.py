@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from magtkd.cli import EXIT_CODES, Overrides, StorageOption, complain, examples
 from magtkd.config import dump_yaml
-from magtkd.errors import ResumableError, StorageLostError, SweepError
+from magtkd.errors import ResumableError, StorageLostError, SweepError, shorten
 from tune.cli.options import AddressOption, MigrateOption, NoTrackingOption, SweepArgument
 from tune.config import SweepConfig, SweepOptions, load_sweep
 from tune.ledger import SweepEnd, SweepLayout, SweepState, TrialStatus
@@ -109,6 +110,7 @@ def sweep(
         lines = preview_lines(loaded, preview_sweep(loaded, options), whole=verbose)
         _print_preview(loaded, lines, verbose=verbose)
         return
+    _check_alone(os.environ)
     name = resume or (loaded.name if loaded else "")
 
     def on_lost(error: ResumableError) -> int:
@@ -130,6 +132,16 @@ def sweep(
         raise typer.Exit(1)
 
 
+def _check_alone(environment: Mapping[str, str]) -> None:
+    """Refuse to be a second driver beside the one of srun's first task."""
+    task, tasks = (environment.get(name, "") for name in ("SLURM_PROCID", "SLURM_NTASKS"))
+    if task.isdecimal() and tasks.isdecimal() and int(task) > 0 and int(tasks) > 1:
+        raise SweepError(
+            f"srun: started this {tasks} times, and the sweep runs in the first of them; give srun "
+            "-N1 -n1 --overlap, or use magtkd slurm"
+        )
+
+
 def _given(
     file: Path | None, overrides: list[str], resume: str | None
 ) -> tuple[Path | None, list[str]]:
@@ -144,8 +156,8 @@ def _given(
     if "=" in str(file) and not file.exists():
         return None, [str(file), *overrides]
     raise SweepError(
-        f"{str(file)[:80]}: --resume {resume[:80]} needs no file, since the ledger has the sweep; "
-        "leave it out, or give the file with --resume-or-start"
+        f"{shorten(str(file))}: --resume {shorten(resume)} needs no file, since the ledger has the "
+        "sweep; leave it out, or give the file with --resume-or-start"
     )
 
 

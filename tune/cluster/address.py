@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from magtkd.errors import SweepError
+from magtkd.errors import SweepError, shorten
 from tune.redact import redact
 
 __all__ = ["RunningCluster", "find_cluster", "in_mode", "keep_token_private"]
@@ -66,7 +66,7 @@ def find_cluster(
     Raises:
         SweepError: there is none, it does not answer, or it does not accept this user's token.
     """
-    given = f"{given_by} {redact(address)[:80]}"
+    given = f"{given_by} {shorten(redact(address))}"
     if "://" in address:
         raise SweepError(
             f"{given}: Ray's client would run the search on another machine; "
@@ -185,7 +185,7 @@ def _missing_token() -> str:
     if _has_content(Path(path) if path else TOKEN_FILE.expanduser()):
         return ""
     if path:
-        return f"asks for a token, and RAY_AUTH_TOKEN_PATH names no file, but {path[:80]}"
+        return f"asks for a token, and RAY_AUTH_TOKEN_PATH names no file, but {shorten(path)}"
     return "asks for a token"
 
 
@@ -201,7 +201,7 @@ def _refused_token() -> str:
     if os.environ.get("RAY_AUTH_TOKEN"):
         return "does not accept the token in RAY_AUTH_TOKEN"
     if path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
-        return f"does not accept the token in {path[:80]}, which RAY_AUTH_TOKEN_PATH names"
+        return f"does not accept the token in {shorten(path)}, which RAY_AUTH_TOKEN_PATH names"
     return f"does not accept the token in {TOKEN_FILE}"
 
 

@@ -23,7 +23,7 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from magtkd.errors import SweepError, first_line
+from magtkd.errors import SweepError, first_line, shorten
 from magtkd.store import Store
 from tune.cluster.nodes import Node, live_nodes
 from tune.cluster.probe import NodeReport, report_node
@@ -173,7 +173,7 @@ def _check_paths(node: Node, report: NodeReport, needs: Sequence[Need]) -> None:
     for need in needs:
         if need.path in report.absent and node.fits(need.shape):
             raise SweepError(
-                f"node {node}: does not have {need.name} {need.path[:80]}, which {need.stage} "
+                f"node {node}: does not have {need.name} {shorten(need.path)}, which {need.stage} "
                 "reads; put it where every node has it, and give its whole path"
             )
 

@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import magtkd
 import tune
-from magtkd.errors import SweepError, first_line
+from magtkd.errors import SweepError, first_line, shorten
 from tune.cluster.address import find_cluster, in_mode, keep_token_private
 from tune.cluster.start import start_here
 from tune.redact import redact
@@ -92,8 +92,8 @@ def ray_cluster(
                 ray.init(address=found.address, **options)
             except Exception as error:
                 raise SweepError(
-                    f"{given_by} {redact(address)[:80]}: cannot be joined: {first_line(error)}; "
-                    "start magtkd on its nodes"
+                    f"{given_by} {shorten(redact(address))}: cannot be joined: "
+                    f"{first_line(error)}; start magtkd on its nodes"
                 ) from None
         keep_token_private()
         try:

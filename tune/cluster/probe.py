@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from magtkd.errors import StorageError, StorageLostError, first_line
+from magtkd.errors import StorageError, StorageLostError, first_line, shorten
 from magtkd.store.files import Files
 
 __all__ = ["PACKAGES", "NodeReport", "report_node"]
@@ -50,8 +50,8 @@ class NodeReport:
             )
         if self.absent:
             return (
-                f"node {self.host}: does not have {self.absent[0][:80]}, which stages read; put it "
-                "where every node has it"
+                f"node {self.host}: does not have {shorten(self.absent[0])}, which stages read; "
+                "put it where every node has it"
             )
         return ""
 

@@ -8,7 +8,7 @@ from typing import Any
 import ray
 
 from magtkd.config import Resources, StageResources
-from magtkd.errors import SweepError, first_line
+from magtkd.errors import SweepError, first_line, shorten
 from tune.cluster.nodes import Node
 from tune.cluster.shape import ACCELERATOR, amount_text, shape_of
 
@@ -78,7 +78,7 @@ def check_resources(
         try:
             _Anything.options(**shape.options())
         except ValueError as error:  # Ray's own rules, which its processes find out late
-            message = f"asks for {str(shape)[:80]}, which Ray refuses: {first_line(error)}"
+            message = f"asks for {shorten(str(shape))}, which Ray refuses: {first_line(error)}"
             raise SweepError(f"resources.{stage}: {message}; change it") from None
         if not any(node.fits(shape) for node in every):
             raise SweepError(_misfit(stage, resources, every))

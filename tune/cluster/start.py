@@ -16,7 +16,7 @@ import psutil
 import ray
 from ray._common.utils import get_default_system_temp_dir
 
-from magtkd.errors import MagtkdError, RayLostError, SweepError, first_line
+from magtkd.errors import MagtkdError, RayLostError, SweepError, first_line, shorten
 
 __all__ = ["start_here", "temporary_problem"]
 
@@ -35,7 +35,7 @@ def temporary_problem() -> str | None:
     if len(os.fsencode(folder)) > LONGEST_TEMPORARY:
         size = len(os.fsencode(folder))
         return (
-            f"{folder[:80]}: too long for Ray's sockets ({size} characters, and "
+            f"{shorten(folder)}: too long for Ray's sockets ({size} characters, and "
             f"{LONGEST_TEMPORARY} fit); set RAY_TMPDIR=/tmp"
         )
     there = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())

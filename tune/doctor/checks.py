@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from ray._common.utils import get_default_system_temp_dir
 
-from magtkd.errors import StorageError
+from magtkd.errors import StorageError, StorageLostError
 from magtkd.store import Store
 from tune.cluster import temporary_problem
 from tune.doctor.cluster import check_cluster
@@ -76,12 +76,14 @@ def run_checks(
         paths: files and folders that every node must have.
     """
     root = storage_root(storage)
+    is_remote = "://" in storage.removeprefix("file://")
+    problems: set[str] = set()
     checks: dict[str, Callable[[], Found]] = {
         "python": _check_python,
         **{name: lambda name=name: _check_package(name) for name in PACKAGES},  # type: ignore[misc]
         "devices": _check_devices,
         "storage": lambda: _check_storage(storage),
-        "tracking": lambda: check_tracking(tracking_uri(root)),
+        "tracking": lambda: _check_tracking(root, has_root=is_remote or "storage" not in problems),
         "shared memory": _check_shared_memory,
         "temporary files": _check_temporary,
         "encoders": _check_hub,
@@ -95,9 +97,13 @@ def run_checks(
                 Outcome.PROBLEM,
                 f"cannot be checked: {reason(error)}; see the others",
             )
+        if outcome == Outcome.PROBLEM:
+            problems.add(name)
         yield _made(name, outcome, message)
     try:
-        for name, (outcome, message) in check_cluster(address, storage, paths):
+        # A storage that does not answer was waited for once.
+        place = None if "storage" in problems else storage
+        for name, (outcome, message) in check_cluster(address, place, paths):
             yield _made(name, outcome, message)
     except Exception as error:
         message = f"cannot be checked: {reason(error)}; see the others"
@@ -162,7 +168,7 @@ def _check_storage(storage: str) -> Found:
     try:
         store = Store(storage)
         store.check_writable()
-    except StorageError as error:
+    except (StorageError, StorageLostError) as error:
         return Outcome.PROBLEM, str(error)
     if "://" in store.address:
         return Outcome.OK, f"{store.address}: can be written"
@@ -173,6 +179,13 @@ def _check_storage(storage: str) -> Found:
             "make room, or choose another --storage"
         )
     return Outcome.OK, f"{store.address}: can be written, {free / GIB:.1f} GiB free"
+
+
+def _check_tracking(root: Path, *, has_root: bool) -> Found:
+    if not has_root and not os.environ.get("MLFLOW_TRACKING_URI"):
+        message = "its database is in the storage, which cannot be used; see there"
+        return Outcome.PROBLEM, message
+    return check_tracking(tracking_uri(root))
 
 
 def _existing(path: Path) -> Path:

@@ -21,7 +21,7 @@ __all__ = ["check_cluster"]
 
 
 def check_cluster(
-    address: str | None, storage: str, paths: Sequence[str]
+    address: str | None, storage: str | None, paths: Sequence[str]
 ) -> Iterator[tuple[str, Found]]:
     """Whether the cluster at an address answers, and what each node has: a name and what was found
     for each. Without an address a sweep starts Ray here, which takes seconds, so that it is not
@@ -29,7 +29,8 @@ def check_cluster(
 
     Args:
         address: HOST:PORT or `auto`; None for RAY_ADDRESS.
-        storage: the storage that every node must see.
+        storage: the storage that every node must see; None where it cannot be used, so that no node
+            is asked.
         paths: files and folders that every node must have.
     """
     place = chosen_address(address)
@@ -43,6 +44,9 @@ def check_cluster(
             nodes = live_nodes()
             found = (Outcome.WARNING if notes else Outcome.OK), _summary(nodes, notes)
             yield "cluster", found
+            if storage is None:
+                yield "nodes", (Outcome.PROBLEM, "not asked, as the storage cannot be used")
+                return
             store = Store(storage)
             with shared_token(store, "doctor") as token_name:
                 reports = report_nodes(nodes, store.address, token_name, list(paths))

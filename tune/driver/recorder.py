@@ -51,6 +51,11 @@ def chosen_report(
     return max(finite, key=lambda report: sign * (report.metrics[DEV + select] or 0.0))
 
 
+def _differs(known: StageRecord, record: StageRecord) -> bool:
+    """Whether a record is news: one of a stage that was interrupted is not the last."""
+    return known.key != record.key or known.outcome == Outcome.STOPPED
+
+
 class Recorder(ray_tune.Callback):  # type: ignore[misc]
     """Ray Tune's callback: the one writer of the ledger while trials run.
 
@@ -124,6 +129,11 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         """Record the end of this driver's work, also where an artifact could not be written."""
         if isinstance(self.error, OwnerLostError):
             return  # the ledger is another's, and this copy must not differ from it
+        # What interrupted sessions cost so far. Once they have continued, a record of all of it
+        # takes this one's place.
+        for number in list(self._fusion):
+            if not self.state.trials[number].has_ended:
+                self._record_fusion(number, TrialStatus.STOPPED)
         with contextlib.suppress(ResumableError):
             self.state.apply(self._ledger.append(SweepClosed(reason=reason, why=why)))
 
@@ -220,7 +230,7 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         news = {
             stage: self._counted(stage, record)
             for stage, record in stages.items()
-            if stage not in known or known[stage].key != record.key
+            if stage not in known or _differs(known[stage], record)
         }
         if news:
             self._record_trained(number, news)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from magtkd.config import dump_yaml
 from magtkd.data import read_corpus
-from magtkd.errors import RayLostError, ResumableError, SweepError
+from magtkd.errors import RayLostError, ResumableError, SweepError, shorten
 from magtkd.pipeline import make_plan, source_of
 from magtkd.store import Files, Store
 from tune.config import (
@@ -79,10 +79,10 @@ def is_to_resume(sweep: SweepConfig, options: SweepOptions) -> bool:
         name, old, new = found[0]
         command = f"--resume {sweep.name}"
         if all(may_change(one) for one, _, _ in found):
-            command += f" {name}={str(new)[:80]}"
+            command += f" {name}={shorten(str(new))}"
         raise SweepError(
-            f"{name}: {str(new)[:80]}, but sweep {sweep.name!r} was begun with {str(old)[:80]}; "
-            f"continue that with {command}, or give this one another name"
+            f"{name}: {shorten(str(new))}, but sweep {sweep.name!r} was begun with "
+            f"{shorten(str(old))}; continue that with {command}, or give this one another name"
         )
     return True
 

@@ -7,14 +7,23 @@ import functools
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import ObjectLostError
 
 from magtkd.config import Config
-from magtkd.pipeline import STAGES, Outcome, Plan, StageRecord, find_stage, train_stage
+from magtkd.pipeline import (
+    STAGES,
+    Outcome,
+    Plan,
+    StageRecord,
+    find_stage,
+    reused_record,
+    train_stage,
+    trained_record,
+)
 from magtkd.store import Artifact, Store
 from tune.cluster import shape_of
 from tune.engine.claims import claim
@@ -69,11 +78,9 @@ def found_record(key: str, metrics: Mapping[str, Any], sweep_id: str) -> StageRe
         metrics: the artifact's metrics; empty where it is gone.
         sweep_id: the sweep.
     """
-    seconds, device, share = (metrics.get(name) for name in ("seconds", "device", "share"))
-    if seconds is not None and metrics.get("sweep") == sweep_id:
-        host = metrics.get("host")
-        return StageRecord(key, Outcome.RECOVERED, seconds, device=device, share=share, host=host)
-    return StageRecord(key, Outcome.REUSED, 0.0, seconds, device=device, share=share)
+    if metrics.get("seconds") is not None and metrics.get("sweep") == sweep_id:
+        return replace(trained_record(key, metrics), outcome=Outcome.RECOVERED)
+    return reused_record(key, metrics)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from magtkd.errors import SweepError
+from magtkd.errors import SweepError, shorten
 from tune.redact import redact
 
 __all__ = [
@@ -87,7 +87,8 @@ class SweepLayout:
         """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
             raise SweepError(
-                f"sweep {name[:100]!r}: not a name; use letters, digits, dot, underscore and hyphen"
+                f"sweep {shorten(name)!r}: not a name; use letters, digits, dot, underscore and "
+                "hyphen"
             )
         is_remote = "://" in storage.removeprefix("file://")
         return cls(storage_root(storage), name, storage if is_remote else "")

@@ -87,6 +87,12 @@ class SweepState:
         self.format = 0
         self.versions: dict[str, str] = {}
         self.trials: dict[int, TrialState] = {}
+        self.running: dict[int, TrialState] = {}
+        """Those that have not ended."""
+        self.ended: list[TrialState] = []
+        """The others, in the order in which they ended: who follows a long sweep looks at the new
+        ones only."""
+        self._counted = Counter[TrialStatus]()
         self.opened_time = 0
         self.closed_time: int | None = None
         self.closed: SweepEnd | None = None
@@ -111,7 +117,8 @@ class SweepState:
 
     def count(self) -> Counter[TrialStatus]:
         """How many trials are in which state."""
-        return Counter(trial.state for trial in self.trials.values())
+        running = Counter({TrialStatus.RUNNING: len(self.running)} if self.running else {})
+        return running + self._counted
 
     def apply(self, event: Event) -> bool:
         """Fold in the next event; whether it changed anything.
@@ -164,7 +171,7 @@ class SweepState:
                 f"ledger of sweep {self.name!r}: trial {event.trial} was suggested twice"
             )
         candidate = event.candidate
-        self.trials[event.trial] = TrialState(
+        self.trials[event.trial] = self.running[event.trial] = TrialState(
             number=event.trial,
             suggested=candidate,
             suggested_time=event.time,
@@ -200,10 +207,21 @@ class SweepState:
                 return _change(trial, event)
             case TrialEnded():
                 self._check_end(event)
-                return _end(trial, event)
+                return self._end(trial, event)
             case TestRevealed():
                 return _reveal(trial, event)
         return False
+
+    def _end(self, trial: TrialState, event: TrialEnded) -> bool:
+        if trial.has_ended:
+            return False
+        trial.state, trial.ended_time = event.state, event.time
+        trial.message, trial.dev = event.message, event.dev
+        trial.epoch, trial.objectives = event.epoch, event.objectives
+        del self.running[trial.number]
+        self.ended.append(trial)
+        self._counted[event.state] += 1
+        return True
 
 
 def _report(trial: TrialState, event: EpochReported) -> bool:
@@ -232,15 +250,6 @@ def _change(trial: TrialState, event: TrialChanged) -> bool:
     # All of it each time: a trial that continues another's session has the other's past.
     trial.candidate = event.candidate
     return changed != known
-
-
-def _end(trial: TrialState, event: TrialEnded) -> bool:
-    if trial.has_ended:
-        return False
-    trial.state, trial.ended_time = event.state, event.time
-    trial.message, trial.dev = event.message, event.dev
-    trial.epoch, trial.objectives = event.epoch, event.objectives
-    return True
 
 
 def _reveal(trial: TrialState, event: TestRevealed) -> bool:

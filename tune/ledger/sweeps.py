@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 
-from magtkd.errors import SweepError, and_more
+from magtkd.errors import SweepError, and_more, shorten
 from magtkd.store import Files
 from tune.ledger.events import SweepOpened
 from tune.ledger.file import Ledger, first_event, fold, pull_ledger, read_events
@@ -91,8 +91,8 @@ def find_opened(layout: SweepLayout) -> SweepOpened | None:
     opened = first_event(layout.ledger) if layout.ledger.is_file() else None
     if opened is not None and opened.name != layout.name:
         raise SweepError(
-            f"sweep {layout.name!r}: {layout.ledger} is that of sweep {opened.name[:80]!r}; a "
-            f"sweep's folder keeps its name: call it {opened.name[:80]!r} again"
+            f"sweep {layout.name!r}: {layout.ledger} is that of sweep {shorten(opened.name)!r}; a "
+            f"sweep's folder keeps its name: call it {shorten(opened.name)!r} again"
         )
     return opened
 

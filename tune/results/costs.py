@@ -52,12 +52,16 @@ class DeviceCost:
 
 def device_cost(state: SweepState) -> dict[str, DeviceCost]:
     """The cost on each kind of device, as far as the ledger names it: older ones do not."""
+    known = {record.key: record for _, record in _records(state, Outcome.TRAINED)}
     trained, saved = defaultdict[str, float](float), defaultdict[str, float](float)
     for trial in state.trials.values():
         for record in trial.stages.values():
-            if record.device is not None and record.share is not None:
-                trained[record.device] += record.share * record.seconds / 3600
-                saved[record.device] += record.share * (record.saved or 0.0) / 3600
+            is_gone = record.outcome == Outcome.REUSED and record.saved is None
+            by = known.get(record.key, record) if is_gone else record
+            if by.device is not None and by.share is not None:
+                seconds = by.seconds if is_gone else record.saved or 0.0
+                trained[by.device] += by.share * record.seconds / 3600
+                saved[by.device] += by.share * seconds / 3600
     return {
         device: DeviceCost(hours_trained=hours, hours_saved=saved[device])
         for device, hours in trained.items()

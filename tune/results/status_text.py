@@ -40,7 +40,7 @@ def print_status(status: Status, console: Console) -> None:
         parts.append(Text(f"and {len(status.nodes) - MAX_SHOWN} more nodes; --json has them all"))
     parts += [Text(line) for line in status.wanted]
     if status.trials:
-        parts.append(_trial_table(status.trials))
+        parts.append(_trial_table(status.trials, is_running=status.state == RUNNING))
     parts += [Text(line) for line in _failure_lines(status.failures)]
     parts += [Text(f"warning: {warning}") for warning in status.warnings]
     if status.mlflow is not None:
@@ -89,7 +89,9 @@ def _workers(status: Status) -> str:
     return "; ".join(lines)
 
 
-def _trial_table(trials: list[RunningTrial]) -> Table:
+def _trial_table(trials: list[RunningTrial], *, is_running: bool) -> Table:
+    # The ledger hears of a trial's stages with its first epoch.
+    nothing = "has not reported yet" if is_running else "no epoch yet; finished stages are kept"
     table = Table(box=None, pad_edge=False)
     table.add_column("trial", justify="right")
     table.add_column("epoch", justify="right")
@@ -100,7 +102,7 @@ def _trial_table(trials: list[RunningTrial]) -> Table:
         of = f"/{trial.num_epochs}" if epoch and trial.num_epochs else ""
         value = "" if trial.value is None else f"{trial.value:.4f}"
         known = ", ".join(f"{stage} {outcome}" for stage, outcome in trial.stages.items())
-        now = trial.now or known or "no stage is known yet"
+        now = trial.now or known or nothing
         if trial.now and trial.last_report is not None:
             age = time.time() - trial.last_report / 1000
             now += f", last epoch {duration(age)} ago" if age > STALE_SECONDS else ""

@@ -8,10 +8,10 @@ epochs of fusion that it lacks; a trial to come costs what recent ones did, reus
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from statistics import fmean
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 
-from magtkd.pipeline import StageRecord
+from magtkd.pipeline import Outcome, StageRecord
 from tune.ledger import SweepState, TrialState
 from tune.results.stage_seconds import TRAINED
 
@@ -20,63 +20,103 @@ __all__ = ["TimeLeft", "work_done", "work_left"]
 FUSION = "fusion"
 
 
-def work_done(state: SweepState) -> float:
-    """The seconds of training so far, those of running fusion sessions included."""
-    each = _seconds_per_epoch(state)
-    done = 0.0
-    for trial in state.trials.values():
-        done += _seconds(trial.stages.values())
-        if not trial.has_ended and FUSION not in trial.stages:
-            done += len(trial.reports) * each
+class _Ended:
+    """What ended trials took, in sums: each trial is looked at once, however many there are."""
+
+    def __init__(self) -> None:
+        self.num_trials = 0
+        self.seconds = [0.0]
+        """Of the first 0, 1, 2, ... trials."""
+        self.of_stage = defaultdict[str, list[float]](lambda: [0.0, 0.0])
+        """Seconds, and trials that had the stage."""
+        self.num_epochs, self.num_with_epochs = 0, 0
+        self.fusion_seconds, self.fusion_epochs = 0.0, 0
+
+    def update(self, state: SweepState) -> None:
+        """Add the trials that have ended since."""
+        for trial in state.ended[self.num_trials :]:
+            self.num_trials += 1
+            self.seconds.append(self.seconds[-1] + _seconds(trial.stages.values()))
+            for stage, record in trial.stages.items():
+                self.of_stage[stage][0] += _seconds([record])
+                self.of_stage[stage][1] += 1
+            self.num_epochs += len(trial.reports)
+            self.num_with_epochs += bool(trial.reports)
+            fusion = trial.stages.get(FUSION)
+            if fusion is not None and fusion.outcome in TRAINED and trial.reports:
+                self.fusion_seconds += fusion.seconds
+                self.fusion_epochs += len(trial.reports)
+
+    @property
+    def recent(self) -> float:
+        """Seconds of one trial, on average over the second half: by then more is there to be
+        reused."""
+        half = self.num_trials // 2
+        return (self.seconds[-1] - self.seconds[half]) / (self.num_trials - half)
+
+    @property
+    def length(self) -> float:
+        """Epochs of one trial: schedulers and patience end most before their last."""
+        return self.num_epochs / self.num_with_epochs if self.num_with_epochs else 0.0
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        return self.fusion_seconds / self.fusion_epochs if self.fusion_epochs else 0.0
+
+
+def work_done(state: SweepState, ended: _Ended | None = None) -> float:
+    """The seconds of training so far, those of running fusion sessions included.
+
+    Args:
+        state: the sweep so far.
+        ended: what its ended trials took; by default, that is summed up anew.
+    """
+    ended = ended or _Ended()
+    ended.update(state)
+    done = ended.seconds[-1]
+    for trial in state.running.values():
+        if _has_fusion(trial):
+            done += _seconds(trial.stages.values())
+        else:
+            done += _seconds(one for stage, one in trial.stages.items() if stage != FUSION)
+            done += len(trial.reports) * ended.seconds_per_epoch
     return done
 
 
-def work_left(state: SweepState, num_trials: int) -> float | None:
+def work_left(state: SweepState, num_trials: int, ended: _Ended | None = None) -> float | None:
     """The seconds of training that are left; None while no trial has ended.
 
     Args:
         state: the sweep so far.
         num_trials: trials that there will be.
+        ended: what its ended trials took; by default, that is summed up anew.
     """
-    ended = [trial for trial in state.trials.values() if trial.has_ended]
-    if not ended:
+    ended = ended or _Ended()
+    ended.update(state)
+    if not ended.num_trials:
         return None
-    # The second half: by then more is there to be reused.
-    recent = ended[len(ended) // 2 :]
-    to_come = max(0, num_trials - len(state.trials))
-    left = to_come * fmean(_seconds(trial.stages.values()) for trial in recent)
-    for trial in state.trials.values():
-        if not trial.has_ended:
-            left += _left_of(trial, ended, state)
-    return left
+    left = max(0, num_trials - len(state.trials)) * ended.recent
+    return left + sum(_left_of(trial, ended, state) for trial in state.running.values())
 
 
-def _left_of(trial: TrialState, ended: Sequence[TrialState], state: SweepState) -> float:
-    stages = dict.fromkeys(stage for other in ended for stage in other.stages)
-    left = 0.0
-    for stage in stages:
-        if stage not in (*trial.stages, FUSION):
-            left += fmean(
-                _seconds([other.stages[stage]]) for other in ended if stage in other.stages
-            )
-    if FUSION not in trial.stages:
+def _left_of(trial: TrialState, ended: _Ended, state: SweepState) -> float:
+    left = sum(
+        seconds / number
+        for stage, (seconds, number) in ended.of_stage.items()
+        if stage not in (*trial.stages, FUSION)
+    )
+    if not _has_fusion(trial):
         planned = trial.values.get("fusion.epochs")
         num_epochs = planned if isinstance(planned, int) else state.sweep.fusion.epochs
-        lengths = [len(other.reports) for other in ended if other.reports]
-        # Schedulers and patience end most trials before their last epoch.
-        expected = min(num_epochs, fmean(lengths)) if lengths else 0.0
-        left += max(1.0, expected - len(trial.reports)) * _seconds_per_epoch(state)
+        expected = min(num_epochs, ended.length)
+        left += max(1.0, expected - len(trial.reports)) * ended.seconds_per_epoch
     return left
 
 
-def _seconds_per_epoch(state: SweepState) -> float:
-    known = [
-        (trial.stages[FUSION].seconds, len(trial.reports))
-        for trial in state.trials.values()
-        if FUSION in trial.stages and trial.stages[FUSION].outcome in TRAINED and trial.reports
-    ]
-    epochs = sum(number for _, number in known)
-    return sum(seconds for seconds, _ in known) / epochs if epochs else 0.0
+def _has_fusion(trial: TrialState) -> bool:
+    """Whether its fusion is over, and not only interrupted."""
+    record = trial.stages.get(FUSION)
+    return record is not None and (trial.has_ended or record.outcome != Outcome.STOPPED)
 
 
 def _seconds(records: Iterable[StageRecord]) -> float:
@@ -97,16 +137,17 @@ class TimeLeft:
         self, state: SweepState, num_trials: int | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._state, self._num_trials, self._clock = state, num_trials, clock
-        self._started, self._done_before = clock(), work_done(state)
+        self._ended = _Ended()
+        self._started, self._done_before = clock(), work_done(state, self._ended)
         self._end: float | None = None
 
     def on_end(self) -> None:
         """A trial has ended."""
         if self._num_trials is None:
             return
-        left = work_left(self._state, self._num_trials)
+        left = work_left(self._state, self._num_trials, self._ended)
         passed = self._clock() - self._started
-        done = work_done(self._state) - self._done_before
+        done = work_done(self._state, self._ended) - self._done_before
         if left is None or done <= 0 or passed <= 0:
             self._end = self._by_number(passed, self._num_trials)
         else:
@@ -114,7 +155,7 @@ class TimeLeft:
 
     def _by_number(self, passed: float, num_trials: int) -> float | None:
         """Where nothing was trained, since all is reused: each takes as long as the others."""
-        ended = sum(trial.has_ended for trial in self._state.trials.values())
+        ended = len(self._state.ended)
         if not ended:
             return None
         return self._clock() + passed / ended * (num_trials - ended)

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from magtkd.errors import SweepError
+from magtkd.errors import SweepError, shorten
 from tune.ledger import SweepLayout
 
 __all__ = ["JobRequest", "Sweep"]
 
 SIGNAL_SECONDS = 120
 """How long before the time limit a job gets the signal to save what runs."""
+ACCELERATOR = "accelerator_type:"
+"""Before a type's name, Ray's resource for it."""
 _TIME = re.compile(r"(\d+-)?(\d+)(:\d{1,2}){0,2}|UNLIMITED|INFINITE", re.IGNORECASE)
 _MEMORY = re.compile(r"(\d+)([KMGT]?)", re.IGNORECASE)
-_GPUS = re.compile(r"(?:[A-Za-z][\w.-]*:)?(\d+)")
-
-
+_GPUS = re.compile(r"(?:([A-Za-z][\w.-]*):)?(\d+)")
 _OPTION = re.compile(r"(--[a-z][a-z-]*)(=.*)?", re.DOTALL)
 _OWN = ("--job-name", "--comment", "--array", "--output", "--open-mode", "--chdir", "--wrap")
 
@@ -61,22 +61,22 @@ class JobRequest:
             found = _OPTION.fullmatch(option)
             if found is None:
                 raise SweepError(
-                    f"--sbatch {option[:80]!r}: not an option of sbatch; give --sbatch "
+                    f"--sbatch {shorten(option)!r}: not an option of sbatch; give --sbatch "
                     '"--option=value"'
                 )
             if (name := found[1]) in _OWN:
                 raise SweepError(
-                    f"--sbatch {option[:80]!r}: {name} is magtkd's own, by which it finds its "
+                    f"--sbatch {shorten(option)!r}: {name} is magtkd's own, by which it finds its "
                     "jobs and their logs; leave it out"
                 )
         for value in (self.partition, self.account, *self.options):
             if value is not None and not value.isprintable():
-                raise SweepError(f"{value[:80]!r}: has a line break or the like; leave it out")
+                raise SweepError(f"{shorten(value)!r}: has a line break or the like; leave it out")
 
     @staticmethod
     def _check(option: str, value: str | None, form: re.Pattern[str], words: str) -> None:
         if value is not None and not form.fullmatch(value):
-            raise SweepError(f"{option} {value[:80]!r}: not what Slurm takes; give {words}")
+            raise SweepError(f"{option} {shorten(value)!r}: not what Slurm takes; give {words}")
 
     @property
     def minutes(self) -> float | None:
@@ -97,7 +97,17 @@ class JobRequest:
     def num_gpus(self) -> int | None:
         """GPUs of a node; None where nothing was said of them."""
         found = _GPUS.fullmatch(self.gpus_per_node) if self.gpus_per_node else None
-        return int(found[1]) if found else None
+        return int(found[2]) if found else None
+
+    @property
+    def gpu_resources(self) -> dict[str, int]:
+        """What Ray is told of the type of a node's GPUs, where one was given: the accelerator type
+        of Ray's that it names, else as many of a custom resource of this name."""
+        found = _GPUS.fullmatch(self.gpus_per_node) if self.gpus_per_node else None
+        if found is None or found[1] is None or int(found[2]) == 0:
+            return {}
+        known = _accelerator(found[1])
+        return {f"{ACCELERATOR}{known}": 1} if known else {found[1]: int(found[2])}
 
     @property
     def memory_bytes(self) -> int | None:
@@ -106,6 +116,17 @@ class JobRequest:
         if found is None:
             return None
         return int(found[1]) << {"K": 10, "M": 20, "": 20, "G": 30, "T": 40}[found[2].upper()]
+
+
+def _accelerator(gres_type: str) -> str | None:
+    """Ray's name for a type of Slurm's, such as `a100` or `nvidia_a100-sxm4-80gb`."""
+    # Ray takes a second to load, and most jobs give no type.
+    from ray.util.accelerators import accelerators
+
+    names = [name for key, name in vars(accelerators).items() if key.isupper()]
+    known = {name.lower(): name for name in names if isinstance(name, str)}
+    whole = re.sub(r"[_.]", "-", gres_type.lower())
+    return next((known[part] for part in (whole, *whole.split("-")) if part in known), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,20 +154,34 @@ class Sweep:
         """What the driver reads."""
         return self.logs / "sweep.yaml"
 
+    def make_folder(self) -> None:
+        """Make the folder of logs. Slurm opens a job's log before anything of ours runs, and says
+        nothing where it cannot.
+
+        Raises:
+            SweepError: it cannot be made.
+        """
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
     def write(self) -> None:
-        """Make the folder of logs, with the sweep in it. Slurm opens a job's log before anything of
-        ours runs, and says nothing where it cannot.
+        """Make the folder of logs, with the sweep in it.
 
         Raises:
             SweepError: it cannot be written.
         """
+        self.make_folder()
         try:
-            self.logs.mkdir(parents=True, exist_ok=True)
             self.file.write_text(self.text, encoding="utf-8")
         except OSError as error:
-            raise SweepError(
-                f"{self.logs}: cannot be written: {error.strerror}; choose another --storage"
-            ) from None
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> SweepError:
+        return SweepError(
+            f"{self.logs}: cannot be written: {error.strerror}; choose another --storage"
+        )
 
     def arguments(self) -> list[str]:
         """What follows `magtkd sweep` to start it, or to continue it where it was begun."""

@@ -8,34 +8,39 @@ processes at once.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tune.slurm.request import SIGNAL_SECONDS, JobRequest, Sweep
 
 __all__ = ["JOB_ID_RESOURCE", "sweep_script", "worker_script"]
 
 WAIT_SECONDS = 600
+END_OF_SWEEP = "END-OF-SWEEP"
+"""No line of a YAML mapping: those that are not indented have a colon."""
 JOB_ID_RESOURCE = "NODE_ID_AS_RESOURCE"
 """By this name Ray's autoscaler looks for what distinguishes nodes of one address."""
 
 # What both kinds of scripts begin with. Ray's ports are those that the system gives: its defaults
-# are the same for all jobs of a node. Its folder is the job's, as another user's may be closed. It
-# does not wait for work when it is ended: what can be saved was saved before.
+# are the same for all jobs of a node. Its folder is new, closed to others, and no one can make it
+# before; its path must be short. It does not wait for work when it is ended: what can be saved was
+# saved before.
 _START = """
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={token}
 export RAY_USAGE_STATS_ENABLED=0 RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0
 unset RAY_ADDRESS RAY_AUTH_TOKEN
 {cpus}
 python={python}
-temp=/tmp/ray-$SLURM_JOB_ID
 step=(srun --quiet --overlap --kill-on-bad-exit=0 --wait=0 --cpu-bind=none)
-ray=("$python" -P -m ray.scripts.scripts start --block --temp-dir="$temp" {gpus}
+ray=("$python" -P -m ray.scripts.scripts start --block {gpus}
   --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0)
 # Within a step, Slurm gives the number of its CPUs on the node.
-on_its_cpus=(bash -c 'exec "$@" --num-cpus="$SLURM_CPUS_ON_NODE"' ray)
+on_node='temp=$(mktemp -d "/tmp/ray-$SLURM_JOB_ID.XXXXXX") || exit
+  set -- "$@" --temp-dir="$temp" --num-cpus="$SLURM_CPUS_ON_NODE"'
+once=(bash -c "$on_node"'; exec "$@"' ray)
 """
 
 _SWEEP = """
@@ -45,6 +50,11 @@ cut=0
 driver=
 trap 'cut=$((cut + 1)); [ -z "$driver" ] || kill -USR1 "$driver"' USR1
 logs={logs}
+# Its folder must be there when this is submitted: Slurm opens the log in it, and says nothing where
+# it cannot.
+cat >{file} <<'{end}'
+{text}
+{end}
 # In srun's patterns `%` has a meaning.
 log=${{logs//%/%%}}/$SLURM_JOB_ID-${{SLURM_RESTART_COUNT:-0}}
 echo "--- job $SLURM_JOB_ID, attempt ${{SLURM_RESTART_COUNT:-0}} on $SLURM_JOB_NODELIST: $(date)"
@@ -55,7 +65,7 @@ read -ra place < <("$python" -P -m tune.slurm.head "$SLURM_JOB_ID")
 ip=${{place[0]:?}} port=${{place[1]}}
 
 "${{step[@]}}" --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" --output="$log-ray-%N.log" \\
-  "${{on_its_cpus[@]}}" "${{ray[@]}}" --head --node-ip-address="$ip" --port="$port" \\
+  "${{once[@]}}" "${{ray[@]}}" --head --node-ip-address="$ip" --port="$port" \\
   --include-dashboard=false "${{place[@]:2}}" 2>>"$logs/$SLURM_JOB_ID-ray.log" &
 steps=($!)
 code=75
@@ -71,7 +81,7 @@ until (: <"/dev/tcp/$ip/$port") 2>/dev/null; do
 done
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
   # A node whose network was away for a while ends its Ray, and joins again with another.
-  again=(bash -c 'while sleep 1; do "$@" --num-cpus="$SLURM_CPUS_ON_NODE"; done' ray)
+  again=(bash -c "$on_node"'; while sleep 1; do "$@"; done' ray)
   others=$((SLURM_JOB_NUM_NODES - 1))
   "${{step[@]}}" --nodes="$others" --ntasks="$others" --ntasks-per-node=1 \\
     --exclude="$SLURMD_NODENAME" --output="$log-ray-%N.log" \\
@@ -99,7 +109,7 @@ kill "${{steps[@]}}" 2>/dev/null
 wait "${{steps[@]}}"
 if [ "$code" -eq 0 ] || [ "$code" -eq 130 ]; then
   "${{step[@]}}" --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \\
-    --ntasks-per-node=1 rm -rf "$temp" 2>/dev/null
+    --ntasks-per-node=1 bash -c 'rm -rf "/tmp/ray-$SLURM_JOB_ID".*' 2>/dev/null
 fi
 case $code in
   0) ;;
@@ -116,9 +126,9 @@ exit "$code"
 _WORKER = """
 # A worker of a sweep whose driver is elsewhere; it ends when the driver's Ray does.
 {start}
-trap 'rm -rf "$temp" 2>/dev/null' EXIT
-"${{step[@]}}" "${{on_its_cpus[@]}}" "${{ray[@]}}" --address={address} \\
-  --resources='{{"{resource}": '"$SLURM_JOB_ID"'}}'
+trap 'rm -rf "/tmp/ray-$SLURM_JOB_ID".* 2>/dev/null' EXIT
+"${{step[@]}}" "${{once[@]}}" "${{ray[@]}}" --address={address} \\
+  --resources='{{"{resource}": '"$SLURM_JOB_ID"'{gpu_type}}}'
 """
 
 
@@ -136,7 +146,10 @@ def sweep_script(sweep: Sweep, request: JobRequest) -> str:
     body = _SWEEP.format(
         name=sweep.name,
         logs=shlex.quote(str(sweep.logs)),
-        start=_start(request, '"$logs/$SLURM_JOB_ID.token"').strip(),
+        file=shlex.quote(str(sweep.file)),
+        text=sweep.text.rstrip("\n"),
+        end=END_OF_SWEEP,
+        start=_start(request, '"$logs/$SLURM_JOB_ID.token"', request.gpu_resources).strip(),
         arguments=shlex.join(sweep.arguments()),
         storage=shlex.quote(sweep.storage if layout.remote else str(layout.root)),
         wait=WAIT_SECONDS,
@@ -167,6 +180,7 @@ def worker_script(
         start=_start(request, shlex.quote(token)).strip(),
         address=shlex.quote(address),
         resource=JOB_ID_RESOURCE,
+        gpu_type="".join(f', "{name}": {n}' for name, n in request.gpu_resources.items()),
     )
     return _with_directives(directives, request) + body
 
@@ -189,13 +203,15 @@ def _with_directives(own: Sequence[str], request: JobRequest) -> str:
     return "\n".join(["#!/bin/bash", *(f"#SBATCH {shlex.quote(one)}" for one in every)]) + "\n"
 
 
-def _start(request: JobRequest, token: str) -> str:
+def _start(request: JobRequest, token: str, resources: Mapping[str, int] | None = None) -> str:
     cpus, gpus = request.cpus_per_node, request.num_gpus
+    options = [] if gpus is None else [f"--num-gpus={gpus}"]
+    options += [shlex.quote(f"--resources={json.dumps(resources)}")] if resources else []
     return _START.format(
         token=token,
         # srun does not take it from the job.
         cpus="" if cpus is None else f"export SRUN_CPUS_PER_TASK={cpus}",
-        gpus="" if gpus is None else f"--num-gpus={gpus}",
+        gpus=" ".join(options),
         python=shlex.quote(sys.executable),
     )
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from magtkd.errors import MagtkdError, RayLostError, SweepError
+from magtkd.errors import MagtkdError, RayLostError, SweepError, shorten
 from tune.cluster import AUTOSCALING_CONFIG
 from tune.slurm.commands import cancel, queued, submit
 from tune.slurm.head import head_place
@@ -48,10 +48,19 @@ _ENVIRONMENT = {
     "AUTOSCALER_HEARTBEAT_TIMEOUT_S": "300",
 }
 # Ray ends with the process that holds the other end of its stdin, however that ends; so does its
-# folder.
-_UNTIL_STDIN_ENDS = (
-    'exec 3<&0; "$@" </dev/null & ray=$!; read -r <&3; kill "$ray"; wait "$ray"; rm -rf "$0"'
-)
+# folder. If that process was killed, and wrote no line before its end, so do the jobs.
+_UNTIL_STDIN_ENDS = """
+exec 3<&0
+temp=$1 python=$2 name=$3 comment=$4
+"${@:5}" </dev/null &
+ray=$!
+read -r <&3
+killed=$?
+kill "$ray"
+wait "$ray"
+rm -rf "$temp"
+[ "$killed" -eq 0 ] || exec "$python" -P -m tune.slurm.orphans "$name" "$comment"
+"""
 
 
 def run_with_worker_jobs(
@@ -86,7 +95,7 @@ def run_with_worker_jobs(
             address = socket.gethostbyname(host)
         except OSError as error:
             raise SweepError(
-                f"--host {host[:80]!r}: has no IPv4 address here: {error.strerror}; give "
+                f"--host {shorten(host)!r}: has no IPv4 address here: {error.strerror}; give "
                 "the name or address by which the jobs reach this machine"
             ) from None
     folder = sweep.logs / f"workers-{os.getpid()}"
@@ -135,7 +144,8 @@ def run_with_worker_jobs(
             *options,
         ]
         log = folder / "ray-head.log"
-        stack.enter_context(_head(command, temp, environment, log, (address, port)))
+        watch = [temp, sys.executable, name, comment]
+        stack.enter_context(_head([*watch, *command], environment, log, (address, port)))
         stack.enter_context(_passed_on(folder / "problems", note))
         note(f"workers: at most {max_jobs} jobs {name}; their logs: {folder}")
         return _drive(sweep, comment, environment)
@@ -153,6 +163,7 @@ def autoscaling_config(
     resources: dict[str, float] = {
         "CPU": request.cpus_per_node or 1,
         "GPU": request.num_gpus or 0,
+        **request.gpu_resources,
     }
     if request.memory_bytes:
         resources["memory"] = int(SHARE_OF_MEMORY * request.memory_bytes)
@@ -197,16 +208,16 @@ def autoscaling_config(
 
 @contextlib.contextmanager
 def _head(
-    command: list[str], temp: str, environment: dict[str, str], log: Path, place: tuple[str, int]
+    command: list[str], environment: dict[str, str], log: Path, place: tuple[str, int]
 ) -> Iterator[None]:
-    """Ray's head, for as long as the block lasts, or this process lives.
+    """Ray's head, for as long as the block lasts, or this process lives: by `_UNTIL_STDIN_ENDS`.
 
     Raises:
         RayLostError: it does not start.
     """
     with log.open("wb") as file:
         process = subprocess.Popen(
-            ["bash", "-c", _UNTIL_STDIN_ENDS, temp, *command],
+            ["bash", "-c", _UNTIL_STDIN_ENDS, "ray", *command],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=file,
@@ -222,7 +233,9 @@ def _head(
         yield
     finally:
         if process.stdin is not None:
-            process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(b"end\n")
+                process.stdin.close()
         try:
             process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from magtkd.errors import TrackingError
+from magtkd.errors import TrackingError, shorten
 from tune.redact import redact
 
 __all__ = ["check_address", "is_database", "sqlite_file"]
@@ -67,4 +67,4 @@ def check_address(uri: str) -> None:
 
 
 def _refused(uri: str, why: str, way_out: str) -> TrackingError:
-    return TrackingError(f"tracking at {redact(uri)[:80]}: {why}", way_out)
+    return TrackingError(f"tracking at {shorten(redact(uri))}: {why}", way_out)

@@ -12,6 +12,7 @@ from magtkd.config import load_config
 from magtkd.metrics import Scores
 from magtkd.pipeline import StageRecord
 from tune.cli import app
+from tune.cli.sweep import _check_alone
 from tune.config import SweepConfig
 from tune.ledger import (
     StagesRecorded,
@@ -351,3 +352,15 @@ def test_an_export_that_cannot_be_written(call, swept, folder):
     code, out, err = call("best", "toy", "--export", "file/best.yaml")
     assert (code, out) == (2, "")
     assert err.startswith("magtkd: file/best.yaml: cannot write: ")
+
+
+def test_only_the_first_of_srun_s_tasks_drives(refused, monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "3")
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    line = refused("sweep", "toy.yaml")
+    assert "srun: started this 3 times" in line
+    assert "give srun -N1 -n1 --overlap" in line
+    # A batch script is its job's task 0, and one task is no other's second.
+    _check_alone({"SLURM_NTASKS": "3", "SLURM_PROCID": "0"})
+    _check_alone({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"})
+    _check_alone({})

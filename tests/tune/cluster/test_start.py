@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from magtkd.errors import MagtkdError, RayLostError, SweepError
+from magtkd.errors import MagtkdError, RayLostError, SweepError, shorten
 from tune.cluster import ray_cluster, start
 
 TIMED_OUT = "The current node timed out during startup. This could happen because\nof much"
@@ -124,5 +124,5 @@ def test_a_command_ends_with_one_line(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert done.stderr.startswith(f"magtkd: Ray: {str(long)[:80]}: too long for Ray's sockets")
+    assert done.stderr.startswith(f"magtkd: Ray: {shorten(str(long))}: too long for Ray's sockets")
     assert [path.name for path in tmp_path.iterdir()] == ["toy.yaml"]

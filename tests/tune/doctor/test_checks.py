@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 from magtkd.cli import run_app
+from magtkd.errors import StorageLostError
+from magtkd.store import Store
 from tune.cli import app
 from tune.doctor import checks as doctor
 from tune.doctor.checks import run_checks
@@ -169,6 +171,30 @@ def test_a_storage_that_cannot_be_written(folder: Path) -> None:
     outcome, message = checked("storage", "file/inside")
     assert outcome == "problem"
     assert message.endswith("choose another --storage")
+    # MLflow's database would be in it.
+    outcome, message = checked("tracking", "file/inside")
+    assert outcome == "problem"
+    assert "is in the storage, which cannot be used" in message
+
+
+def test_a_storage_that_is_away_is_waited_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lost(storage: str) -> Any:
+        raise StorageLostError(f"{storage}: does not answer", "try again")
+
+    asked: list[str | None] = []
+    monkeypatch.setattr(Store, "check_writable", lambda store: lost(store.address))
+    monkeypatch.setattr(
+        doctor, "check_cluster", lambda _, storage, paths: asked.append(storage) or []
+    )
+    found = {one.name: one for one in run_checks("s3://b/x")}
+    assert (found["storage"].outcome, found["storage"].message) == (
+        "problem",
+        "s3://b/x: does not answer; try again",
+    )
+    assert asked == [None]  # so that no node is asked for it
+    assert found["tracking"].outcome == "ok"  # its database is not there, but here
 
 
 def test_a_disk_that_is_nearly_full(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,8 +306,10 @@ def test_the_schema_of_a_database(
 # --- Ray --------------------------------------------------------------------------------------
 
 
-def clusters(address: str | None, *paths: str) -> dict[str, tuple[str, str]]:
-    return dict(check_cluster(address, "results", paths))
+def clusters(
+    address: str | None, *paths: str, storage: str | None = "results"
+) -> dict[str, tuple[str, str]]:
+    return dict(check_cluster(address, storage, paths))
 
 
 def test_without_an_address_ray_is_not_started() -> None:
@@ -309,6 +337,11 @@ def test_a_real_cluster(folder: Path) -> None:
     with ray_cluster():
         has = ray.cluster_resources()
         found = clusters(ray.get_runtime_context().gcs_address, str(folder), "away.parquet")
+        without = clusters(ray.get_runtime_context().gcs_address, storage=None)
+    assert (without["cluster"], without["nodes"]) == (
+        found["cluster"],
+        ("problem", "not asked, as the storage cannot be used"),
+    )
     assert found["cluster"] == (
         "ok",
         f"1 node, {has['CPU']:g} CPU, {has.get('GPU', 0):g} GPU",

@@ -22,6 +22,7 @@ from tune.ledger import (
     open_ledger,
     read_sweep,
 )
+from tune.results import sweep_cost
 from tune.space import Candidate
 from tune.trial import TrialResult
 
@@ -122,6 +123,26 @@ def test_a_stage_is_recorded_once(driven):
     report(driven, 2, 0.5, stages={"teacher": StageRecord("aa", "reused", 0.0)})
     assert kinds(driven) == [StagesRecorded, EpochReported, EpochReported]
     assert driven.state.trials[0].stages["teacher"].outcome == "trained"
+
+
+def test_what_an_interrupted_session_cost_is_counted_once(driven):
+    report(driven, 1, 0.5, fusion=FUSION)
+    driven.recorder.close(SweepEnd.INTERRUPTED)
+    cost = sweep_cost(read_sweep(driven.layout))["fusion"]
+    assert (cost.num_stopped, cost.num_trained, cost.seconds_trained) == (1, 0, 1.5)
+    # Continued from its export, which knows what it had taken.
+    last = report(driven, 2, 0.5, fusion=replace(FUSION, seconds=2.5), chosen=Report(2, {}))
+    end(driven, last)
+    cost = sweep_cost(read_sweep(driven.layout))["fusion"]
+    assert (cost.num_stopped, cost.num_trained, cost.seconds_trained) == (0, 1, 2.5)
+
+
+def test_an_interrupted_session_whose_artifact_is_found_was_trained(driven):
+    report(driven, 1, 0.5, fusion=FUSION)
+    driven.recorder.close(SweepEnd.INTERRUPTED)
+    report(driven, 2, 0.5, stages={"fusion": StageRecord("ff", "recovered", 2.5)})
+    cost = sweep_cost(read_sweep(driven.layout))["fusion"]
+    assert (cost.num_stopped, cost.num_trained, cost.seconds_trained) == (0, 1, 2.5)
 
 
 def test_a_completed_trial_has_the_artifact_s_epoch(driven):

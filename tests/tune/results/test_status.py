@@ -274,7 +274,7 @@ def test_status_for_people(
     assert [" ".join(line.split()) for line in lines[3:7]] == [
         "trial epoch dev/weighted_f1 now",
         "5 waits for teacher 3f2a91c0 (training for 41 s)",
-        "6 no stage is known yet",
+        "6 has not reported yet",
         "7 2/5 0.5000 trains fusion",
     ]
     assert lines[7:] == [
@@ -320,6 +320,8 @@ def test_a_killed_sweep_shows_how_to_resume(
     out = call("status", "toy")[1]
     assert out.startswith("sweep toy: killed after 20")
     assert "3 unfinished" in out
+    # Its stages are in the ledger with its first epoch only.
+    assert "6                          no epoch yet; finished stages are kept\n" in out
     assert "warning: space is short\n" in out
     assert out.endswith("to resume: magtkd sweep --resume toy --storage magtkd-results\n")
 

@@ -151,6 +151,19 @@ def test_it_never_grows_while_nothing_ends(actions):
         last = seconds
 
 
+def test_an_interrupted_session_is_not_over():
+    state = new_state()
+    suggest(state, 0)
+    stage(state, 0, "fusion", 20.0)
+    epochs(state, 0, 10)
+    end(state, 0)
+    suggest(state, 1)
+    epochs(state, 1, 4)
+    before = work_done(state), work_left(state, 2)
+    stage(state, 1, "fusion", 7.0, Outcome.STOPPED)
+    assert (work_done(state), work_left(state, 2)) == before
+
+
 def test_hours_are_those_of_whole_devices():
     state = new_state()
     suggest(state, 0)
@@ -160,7 +173,10 @@ def test_hours_are_those_of_whole_devices():
     stage(state, 1, "teacher", 0.0, Outcome.REUSED, saved=7200.0, device="NVIDIA H100", share=1.0)
     stage(state, 1, "fusion", 1800.0, device="CPU", share=4.0)
     stage(state, 1, "audio", 100.0)  # of an older ledger
+    suggest(state, 2)
+    gone = StageRecord("teacher0", Outcome.REUSED, 0.0)  # its artifact is
+    state.apply(StagesRecorded(time=3, trial=2, stages={"teacher": gone}))
     found = device_cost(state)
-    assert (found["NVIDIA H100"].hours_trained, found["NVIDIA H100"].hours_saved) == (2.25, 2.0)
+    assert (found["NVIDIA H100"].hours_trained, found["NVIDIA H100"].hours_saved) == (2.25, 4.0)
     assert (found["CPU"].hours_trained, found["CPU"].hours_saved) == (2.0, 0.0)
     assert set(found) == {"NVIDIA H100", "CPU"}

@@ -12,9 +12,11 @@ import yaml
 from magtkd.cli import run_app
 from tune.cli import app
 from tune.config import load_sweep
+from tune.slurm import orphans
 from tune.slurm.commands import queued, submit
 from tune.slurm.head import free_port
 from tune.slurm.provider import WORKER, SlurmProvider
+from tune.slurm.worker_jobs import _UNTIL_STDIN_ENDS
 
 SWEEP = {
     "name": "toy",
@@ -62,9 +64,12 @@ def test_print_needs_no_slurm(folder, capsys):
     assert run_app(app, ["slurm", "toy.yaml", "--nodes", "2", "--print"]) == 0
     script = capsys.readouterr().out
     assert script.startswith("#!/bin/bash\n#SBATCH --job-name=magtkd-toy\n")
-    # For whoever submits it: the driver reads the sweep as it is now.
-    written = folder / "magtkd-results/sweeps/toy/slurm/sweep.yaml"
-    assert load_sweep(written) == load_sweep(folder / "toy.yaml")
+    # It has the sweep as it is now, so that nothing is written, and `status` knows of no job.
+    assert [one.name for one in folder.iterdir()] == ["toy.yaml"]
+    (folder / "printed.yaml").write_text(script.split("END-OF-SWEEP")[1].lstrip("'\n"))
+    assert load_sweep(folder / "printed.yaml") == load_sweep(folder / "toy.yaml")
+    assert run_app(app, ["status", "toy"]) == 2
+    assert "job" not in capsys.readouterr().err
 
 
 def test_jobs_of_one_node_begin_at_different_ports():
@@ -121,3 +126,42 @@ def test_jobs_that_end_at_once_are_not_submitted_without_end(folder, monkeypatch
         provider.submit_scale_request(ScaleRequest(desired_num_workers={WORKER: 3}))
     assert len((folder / "submitted").read_text().splitlines()) == 3
     assert "left the queue within 10 s: see its log" in (folder / "problems").read_text()
+
+
+@pytest.mark.parametrize(("line", "is_cancelled"), [(b"end\n", False), (b"", True)])
+def test_what_a_killed_driver_leaves_is_cancelled(folder, line, is_cancelled):
+    """A driver that is not killed says so before its end, and cancels its jobs by itself."""
+    temp = folder / "temp"
+    temp.mkdir()
+    stub = folder / "python"
+    stub.write_text('#!/bin/bash\necho "$*" >called\n')
+    stub.chmod(0o755)
+    place = [str(temp), str(stub), "magtkd-toy-worker", "h:1"]
+    subprocess.run(
+        ["/bin/bash", "-c", _UNTIL_STDIN_ENDS, "ray", *place, "sleep", "60"],
+        input=line,
+        env={"PATH": "/usr/bin:/bin"},
+        timeout=10,
+        check=False,
+    )
+    assert not temp.exists()
+    called = folder / "called"
+    assert called.exists() == is_cancelled
+    if is_cancelled:
+        assert called.read_text() == "-P -m tune.slurm.orphans magtkd-toy-worker h:1\n"
+
+
+def test_orphans_are_cancelled_until_none_is_left(folder, monkeypatch):
+    """Others of the same name have another driver."""
+    for name, text in (
+        ("squeue", "cat queue 2>/dev/null; true"),
+        ("scancel", 'echo "$*" >>cancelled; echo "9|PENDING|other:1" >queue'),
+    ):
+        stub = folder / name
+        stub.write_text(f"#!/bin/bash\n{text}\n")
+        stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr(orphans, "PAUSE_SECONDS", 0.0)
+    (folder / "queue").write_text("7|PENDING|h:1\n8|RUNNING|h:1\n9|PENDING|other:1\n")
+    orphans.cancel_orphans("magtkd-toy-worker", "h:1")
+    assert (folder / "cancelled").read_text() == "7 8\n"

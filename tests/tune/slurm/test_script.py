@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,9 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from magtkd.config import Resources
 from magtkd.errors import SweepError
+from tune.cluster import Node, shape_of
 from tune.slurm import JobRequest, Sweep, sweep_script
-from tune.slurm.script import worker_script
+from tune.slurm.provider import WORKER
+from tune.slurm.script import JOB_ID_RESOURCE, worker_script
+from tune.slurm.worker_jobs import autoscaling_config
 
 ODD = "a b'c\"d$e`f\\g%h;i&j"
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
@@ -160,8 +166,58 @@ def test_times_are_read_as_slurm_reads_them(time, minutes):
     assert JobRequest(time=time).minutes == minutes
 
 
+@pytest.mark.parametrize(
+    ("given_", "resources"),
+    [
+        ("a100:2", {"accelerator_type:A100": 1}),
+        ("nvidia_h100-sxm5-80gb:8", {"accelerator_type:H100": 1}),
+        ("rtx_pro_6000:1", {"accelerator_type:RTX-PRO-6000": 1}),
+        ("big:4", {"big": 4}),
+        ("a100:0", {}),
+        ("2", {}),
+        (None, {}),
+    ],
+)
+def test_ray_learns_the_type_of_gpus(given_, resources):
+    """On each node, and for those that the autoscaler may add."""
+    request = JobRequest(gpus_per_node=given_)
+    assert request.gpu_resources == resources
+    script = sweep_script(sweep(), request)
+    found = re.search(r"'--resources=(.*)'", script)
+    assert (json.loads(found[1]) if found else {}) == resources
+    worker = worker_script("n", "c", request, logs="/x", token="/x/t", address="h:1")
+    found = re.search(r"--resources=(.*)$", worker, re.MULTILINE)
+    (text,) = shlex.split(found[1].replace('"$SLURM_JOB_ID"', "7"))
+    assert json.loads(text) == {JOB_ID_RESOURCE: 7, **resources}
+    tree = autoscaling_config(request, 2, 5.0, Path("/x"), "n", "c")
+    added = tree["available_node_types"][WORKER]["resources"]
+    assert added == {"CPU": 1, "GPU": request.num_gpus or 0, **resources}
+    stage = Resources(gpu=1, accelerator_type="A100")
+    name_of = resources.get("accelerator_type:A100") is not None
+    assert Node(name="n", totals=added).fits(shape_of(stage)) == name_of
+
+
 def test_amounts():
     request = JobRequest(gpus_per_node="a100:4", mem="2G")
     assert (request.num_gpus, request.memory_bytes) == (4, 2 << 30)
     assert JobRequest(mem="512").memory_bytes == 512 << 20
     assert (JobRequest().num_gpus, JobRequest().memory_bytes) == (None, None)
+
+
+def test_each_node_has_a_new_folder_that_is_closed_to_others():
+    """`/tmp/ray-JOB` could be made by another user before."""
+    script = sweep_script(sweep(), JobRequest())
+    start = script.index("on_node=")
+    lines = script[start : script.index("\n", script.index("once=("))]
+    shown = 'stat -c "%a %n" "${1#*=}"; rmdir "${1#*=}"; echo "$2"'
+    run = f"{lines}\n" + '"${once[@]}" bash -c "$0" ray'
+    done = subprocess.run(
+        ["bash", "-c", run, shown],
+        env={**os.environ, "SLURM_JOB_ID": "123456789", "SLURM_CPUS_ON_NODE": "3"},
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    found = re.fullmatch(r"700 (/tmp/ray-123456789\.\w{6})\n--num-cpus=3\n", done.stdout)
+    assert found, done
+    assert len(found[1]) < 39  # what is left for it in the path of a socket
