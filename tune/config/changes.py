@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,23 +21,19 @@ CHANGEABLE = (
     "search.max_concurrent",
     "resources",
 )
-"""Names and sections that change no trial."""
+"""Values and sections that change no trial."""
 MOST_LEVELS = 4
+"""Of a name in a ledger, which may be damaged."""
 
 
 def differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """The values in which two trees differ, by dotted name: name, old and new one. A mapping whose
-    keys have dots themselves counts as one value."""
-    if not (_is_section(old) and _is_section(new)):
+    """The values in which two trees differ, by dotted name: name, old and new one."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
         if old != new:
             yield place, old, new
         return
     for name in dict.fromkeys((*old, *new)):
         yield from differences(old.get(name), new.get(name), f"{place}.{name}" if place else name)
-
-
-def _is_section(tree: Any) -> bool:
-    return isinstance(tree, dict) and not any("." in name for name in tree)
 
 
 def may_change(name: str) -> bool:
@@ -68,7 +65,8 @@ def changed_sweep(
         overrides: `key=value` with dotted keys.
 
     Returns:
-        the sweep as it is from now on, and the values that differ, by dotted name.
+        the sweep as it is from now on, and those of `CHANGEABLE` that differ, as they are now:
+        sections whole, since what a mapping has lost could not be told otherwise.
 
     Raises:
         ConfigError: a key or value that is wrong by itself.
@@ -79,7 +77,8 @@ def changed_sweep(
     tree = copy.deepcopy(before)
     override(tree, overrides)
     changed = validate(SweepConfig, tree, f"sweep {sweep.name!r}")
-    found = list(differences(before, changed.model_dump(mode="json")))
+    after = changed.model_dump(mode="json")
+    found = list(differences(before, after))
     for name, old, new in found:
         if not may_change(name):
             raise SweepError(
@@ -90,7 +89,12 @@ def changed_sweep(
         _check_number(changed)
     if found:
         check_sweep(changed)
-    return changed, {name: new for name, _, new in found}
+    pairs = ((name, _value(before, name), _value(after, name)) for name in CHANGEABLE)
+    return changed, {name: new for name, old, new in pairs if old != new}
+
+
+def _value(tree: Mapping[str, Any], name: str) -> Any:
+    return functools.reduce(lambda node, part: node[part], name.split("."), tree)
 
 
 def _check_number(changed: SweepConfig) -> None:

@@ -12,21 +12,18 @@ from magtkd.errors import ConfigError, SweepError
 from tune.config import SweepConfig, changed_sweep, differences, may_change, with_changes
 
 TREES = st.recursive(
-    st.integers(0, 3) | st.none(),
+    st.integers(0, 3),
     lambda inner: st.dictionaries(st.sampled_from(["a", "b", "c.d"]), inner, max_size=3),
     max_leaves=8,
 )
-SECTIONS = st.dictionaries(st.sampled_from(["a", "b"]), TREES, max_size=2)
 
 
-@given(SECTIONS, SECTIONS)
-def test_the_differences_of_two_trees_make_one_of_the_other(
-    old: dict[str, Any], new: dict[str, Any]
-) -> None:
-    found = list(differences(old, new))
-    assert not any(differences(old, old))
-    changed = with_changes(old, {name: value for name, _, value in found})
-    assert list(differences(changed, new)) == []
+@given(TREES, TREES)
+def test_two_trees_differ_where_their_values_do(old: Any, new: Any) -> None:
+    assert any(differences(old, new)) == (old != new)
+    for name, before, after in differences(old, new):
+        assert before != after
+        assert name or not (isinstance(old, dict) and isinstance(new, dict))
 
 
 def test_what_is_changed_is_not_the_tree_that_is_given() -> None:
@@ -34,6 +31,9 @@ def test_what_is_changed_is_not_the_tree_that_is_given() -> None:
     changed = with_changes(tree, {"search.budget.hours": 2, "search.num_trials": 3})
     assert changed == {"search": {"num_trials": 3, "budget": {"hours": 2}}}
     assert tree == {"search": {"num_trials": 20, "budget": None}}
+
+
+BUDGET = {"hours": None, "stage_hours": None, "trials": None}
 
 
 def sweep_of(**sections: Any) -> SweepConfig:
@@ -48,14 +48,16 @@ def sweep_of(**sections: Any) -> SweepConfig:
         (["search.num_trials=20", "search.sampler=tpe", "seed=0"], {}),
         (
             ["search.num_trials=100", "search.budget.hours=2"],
-            {"search.num_trials": 100, "search.budget.hours": 2.0},
+            {"search.num_trials": 100, "search.budget": BUDGET | {"hours": 2.0}},
         ),
-        (["search.stop_when={no_gain_for: 9}"], {"search.stop_when.no_gain_for": 9}),
+        (
+            ["search.stop_when={no_gain_for: 9}"],
+            {"search.stop_when": {"no_gain_for": 9, "no_gain_for_hours": None}},
+        ),
         (["search.max_concurrent=4"], {"search.max_concurrent": 4}),
-        (["resources.teacher.gpu=1"], {"resources.teacher.gpu": 1.0}),
         (
             ["search={num_trials: null, budget: {hours: 3}}"],
-            {"search.num_trials": None, "search.budget.hours": 3.0},
+            {"search.num_trials": None, "search.budget": BUDGET | {"hours": 3.0}},
         ),
     ],
 )
@@ -68,6 +70,15 @@ def test_what_changes_no_trial_may_change(overrides: list[str], changes: dict[st
     assert SweepConfig.model_validate(tree) == changed
 
 
+def test_what_a_mapping_has_lost_is_lost() -> None:
+    resources = {"fusion": {"custom": {"node:10.0.0.1": 1, "licence": 2}}}
+    sweep = sweep_of(resources=resources)
+    changed, found = changed_sweep(sweep, ["resources.fusion.custom={licence: 1}"])
+    assert changed.resources.fusion.custom == {"licence": 1.0}
+    tree = with_changes(sweep.model_dump(mode="json"), found)
+    assert SweepConfig.model_validate(tree) == changed
+
+
 @pytest.mark.parametrize(
     ("override", "place"),
     [
@@ -75,7 +86,7 @@ def test_what_changes_no_trial_may_change(overrides: list[str], changes: dict[st
         ("search.seed=1", r"search\.seed: 1"),
         ("search.sampler=random", r"search\.sampler: \"random\""),
         ("objective={metric: dev/accuracy}", r"objective: \["),
-        ("space={fusion.depth: {int: [1, 3]}}", r"space: \{"),
+        ("space={fusion.depth: {int: [1, 3]}}", r"space\.fusion\.learning_rate: null"),
         ("data.path=other.parquet", r"data\.path: "),
         ("teacher.epochs=3", r"teacher\.epochs: 3"),
         ("scheduler.kind=asha", r"scheduler\."),
