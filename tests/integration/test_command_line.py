@@ -55,7 +55,9 @@ def test_a_dry_run_writes_nothing(folder, run_command):
     )
     assert "teacher: 1 distinct, 0 exist; trains at most 1" in lines
     assert f"fusion: unbounded (continuous range); trains at most {NUM_TRIALS}" in lines
-    assert lines[-1].startswith("nothing is known of what is taken by teacher, audio, video, fus")
+    assert lines[-1].startswith(
+        "how long training takes is not known of teacher, audio, video, fusion"
+    )
     assert len(lines) < 20
     assert [path.name for path in folder.iterdir()] == ["toy.yaml"]
 

@@ -29,7 +29,7 @@ CASES = {
         {"num_trials": 5, "max_concurrent": 5, "seed": 2},
     ),
     "median": ("qmc", {"grace_period": 1, "min_samples": 2}, {"num_trials": 5, "seed": 3}),
-    "fifo": ("gp", {}, {"num_trials": 3, "seed": 4}),
+    "fifo": ("cost_aware_tpe", {}, {"num_trials": 4, "seed": 4}),
 }
 
 

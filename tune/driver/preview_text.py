@@ -74,8 +74,8 @@ def _total_lines(preview: Preview) -> list[str]:
         )
     if unknown:
         lines.append(
-            f"nothing is known of what is taken by {', '.join(unknown)}: no sweep in this storage "
-            "has trained it on these data"
+            f"how long training takes is not known of {', '.join(unknown)}: no sweep in this "
+            "storage has trained that on these data"
         )
     return lines
 

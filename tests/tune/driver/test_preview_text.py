@@ -53,8 +53,8 @@ def test_what_is_known_and_what_is_not() -> None:
         "fusion: unbounded (continuous range); trains at most 40",
         "in all: at most 47.1 min (33 min to 68.3 min) of training, 26 min (19 min to 36.7 min) on "
         "2 workers",
-        "nothing is known of what is taken by fusion: no sweep in this storage has trained it on "
-        "these data",
+        "how long training takes is not known of fusion: no sweep in this storage has trained that "
+        "on these data",
         "audio.x: a range",
         "a note",
     ]
