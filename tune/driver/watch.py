@@ -21,11 +21,11 @@ import ray
 import ray.tune as ray_tune
 from ray.exceptions import GetTimeoutError, RayError
 
-from magtkd.errors import StorageLostError, first_line
+from magtkd.errors import RayLostError, StorageLostError, first_line
 from tune.cluster import Node, live_nodes
 from tune.driver.limits import Limits
 from tune.driver.recorder import Recorder
-from tune.engine import EngineActivity, EngineHandle, Ref, WantedWorkers, fetch
+from tune.engine import EngineActivity, EngineHandle, Ref, WantedWorkers, fetch, import_problem
 from tune.ledger import Live, LiveFile, LiveNode, Warned
 
 __all__ = ["Stop", "Watch", "stop_signals"]
@@ -214,12 +214,14 @@ class Watch(ray_tune.Callback):  # type: ignore[misc]
     def _take(self, answer: Ref[EngineActivity]) -> None:
         try:
             activity = fetch(answer)
-        except RayError:
+        except RayError as error:
+            if problem := import_problem(error):
+                self._recorder.error = self._recorder.error or RayLostError(problem)
             return
         self._warn(activity.warnings)
         if activity.problem:
-            error = StorageLostError(activity.problem)
-            self._recorder.error = self._recorder.error or error
+            lost = StorageLostError(activity.problem)
+            self._recorder.error = self._recorder.error or lost
         self._limits.look(withheld=activity.is_withheld)
         self._say_what_waits(activity.wanted)
         nodes = (

@@ -12,6 +12,7 @@ from tune.engine.handles import (
     WorkerHandle,
     fetch,
     find_engine,
+    import_problem,
     reason_of,
 )
 from tune.engine.messages import (
@@ -45,6 +46,7 @@ __all__ = [
     "ends_batch",
     "fetch",
     "find_engine",
+    "import_problem",
     "reason_of",
     "remove_free_claims",
     "start_engine",

@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
-from magtkd.errors import first_line
+from magtkd.errors import first_line, shorten
 from magtkd.metrics import Report
 from magtkd.pipeline import StageRecord
 from magtkd.store import Artifact
@@ -44,6 +44,7 @@ __all__ = [
     "engine_name",
     "fetch",
     "find_engine",
+    "import_problem",
     "reason_of",
 ]
 
@@ -193,6 +194,24 @@ def fetch(ref: Ref[T], timeout: float | None = None) -> T:
     import ray
 
     return cast(T, ray.get(ref, timeout=timeout))
+
+
+def import_problem(error: Exception) -> str:
+    """Where an actor cannot start, since what it is given cannot be imported, and why, in one line;
+    empty where an error is another one. A process on the same node would fail in the same way."""
+    from ray.exceptions import RayActorError
+
+    if not (isinstance(error, RayActorError) and error.actor_init_failed):
+        return ""
+    # Ray keeps the reason, and the address, in its text alone.
+    lines = str(error).strip().splitlines()
+    if not re.match(r"ModuleNotFoundError|ImportError|AttributeError: Can't get", lines[-1]):
+        return ""
+    place = re.search(r"\bip=([^,)\s]+)", lines[0])
+    return (
+        f"node {place[1] if place else 'unknown'}: what a stage needs cannot be imported there: "
+        f"{shorten(lines[-1])}; install it in the Python that runs Ray on every node"
+    )
 
 
 def reason_of(error: Exception) -> str:

@@ -22,7 +22,7 @@ from typing import TypeVar
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
 from tune.cluster import Node, Shape
-from tune.engine.handles import WorkerHandle, reason_of
+from tune.engine.handles import WorkerHandle, import_problem, reason_of
 from tune.engine.messages import PoolCounts
 from tune.engine.pool_worker import PoolWorker, Wanted, counts_of
 from tune.engine.room import Room
@@ -414,6 +414,7 @@ class Pool:
         try:
             place = await worker.handle.ready.remote()
         except RayError as error:
+            self.problem = self.problem or import_problem(error)
             self._fail_waiting(worker, error)
             return
         if worker not in self._workers:

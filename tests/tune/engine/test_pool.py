@@ -11,11 +11,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, ObjectLostError, RayActorError, RayError, RayTaskError
 
 from magtkd.config import Resources
 from tune.cluster import Node, Shape, shape_of
 from tune.engine import pool as pool_module
+from tune.engine.handles import import_problem
 from tune.engine.messages import PoolCounts, WorkerPlace
 from tune.engine.pool import Pool, WorkerDiedError, reason_of
 from tune.engine.pool_worker import OVERDUE_SECONDS
@@ -104,9 +105,9 @@ class Cluster:
     def pending(self):
         return [one.shape for one in self.alive.values() if one.node is None]
 
-    def die_at_start(self, handle):
+    def die_at_start(self, handle, error=None):
         del self.alive[id(handle)]
-        handle.future.set_exception(RayActorError())
+        handle.future.set_exception(error or RayActorError())
         self.place()
 
     def used(self, node):
@@ -597,6 +598,44 @@ async def test_a_node_that_cannot_work_ends_all_that_is_new():
     assert not waiting.done()
     assert len(cluster.alive) == 1
     waiting.cancel()
+
+
+def creation_error(last):
+    """As Ray gives it, with the node's address in its first line."""
+    text = (
+        "ray::Worker.__init__() (pid=7, ip=10.0.0.2, actor_id=ab, repr=<Worker object>)\n"
+        "  At least one of the input arguments for this task could not be computed:\n"
+        f"traceback: Traceback (most recent call last):\n{last}"
+    )
+    return ActorDiedError(RayTaskError("Worker.__init__", text, Exception()))
+
+
+@asynchronous
+async def test_what_cannot_be_imported_on_a_node_ends_all_that_is_new():
+    """Ray would start one worker after another there."""
+    cluster = Cluster(node("h1", CPU=1))
+    cluster.holds_back = True
+    waiting = request(cluster, ONE)
+    await settle()
+    error = creation_error("ModuleNotFoundError: No module named 'lab'")
+    cluster.die_at_start(cluster.starting()[0], error)
+    with pytest.raises(ActorDiedError, match="No module named 'lab'"):
+        await waiting
+    assert cluster.pool.problem == (
+        "node 10.0.0.2: what a stage needs cannot be imported there: ModuleNotFoundError: No "
+        "module named 'lab'; install it in the Python that runs Ray on every node"
+    )
+    again = request(cluster, ONE)
+    await settle()
+    assert not cluster.alive
+    again.cancel()
+
+
+@pytest.mark.parametrize(
+    "error", [creation_error("OSError: x"), RayActorError(), ValueError("ImportError: x")]
+)
+def test_other_ends_of_a_worker_are_tried_again(error):
+    assert import_problem(error) == ""
 
 
 @asynchronous
