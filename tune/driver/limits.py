@@ -63,6 +63,7 @@ class Limits:
         self._best = -math.inf
         self._without_gain, self._gained = 0, 0
         self._planned: dict[int, tuple[Candidate, Config, Plan]] = {}
+        self._known, self._num_known = StageSeconds(), 0
         self._looks = 0
         for event in events:
             self.apply(event)
@@ -175,9 +176,12 @@ class Limits:
         budget = self._search.budget
         if budget.hours is None and budget.stage_hours is None:
             return None
-        known, expected = StageSeconds([state]), dict[str, float]()
-        for trial in state.trials.values():
-            if trial.has_ended or (planned := self._plan(trial, source)) is None:
+        for trial in (*state.ended[self._num_known :], *state.running.values()):
+            self._known.add(trial)
+        self._num_known = len(state.ended)
+        known, expected = self._known, dict[str, float]()
+        for trial in state.running.values():
+            if (planned := self._plan(trial, source)) is None:
                 continue
             config, plan = planned
             for stage, key in plan.keys.items():

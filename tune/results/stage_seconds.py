@@ -9,7 +9,7 @@ from statistics import fmean
 
 from magtkd.config import Config
 from magtkd.pipeline import Outcome
-from tune.ledger import SweepState
+from tune.ledger import SweepState, TrialState
 
 __all__ = ["TRAINED", "Seconds", "StageSeconds"]
 
@@ -41,15 +41,24 @@ class StageSeconds:
         states: sweeps on the same data.
     """
 
-    def __init__(self, states: Iterable[SweepState]) -> None:
+    def __init__(self, states: Iterable[SweepState] = ()) -> None:
         self._recorded = defaultdict[str, dict[str, float]](dict)
+        self._expected = dict[str, Seconds]()
         for state in states:
             for trial in state.trials.values():
-                for stage, record in trial.stages.items():
-                    if record.outcome in TRAINED:
-                        self._recorded[stage][record.key] = record.seconds
-                    elif record.saved is not None:
-                        self._recorded[stage].setdefault(record.key, record.saved)
+                self.add(trial)
+
+    def add(self, trial: TrialState) -> None:
+        """Learn what a trial has recorded; again, where it has recorded more."""
+        for stage, record in trial.stages.items():
+            known = self._recorded[stage]
+            seconds = known.get(record.key)
+            if record.outcome in TRAINED:
+                known[record.key] = record.seconds
+            elif record.saved is not None:
+                known.setdefault(record.key, record.saved)
+            if known.get(record.key) != seconds:
+                self._expected.pop(stage, None)
 
     def expected(self, stage: str, config: Config) -> Seconds | None:
         """What a stage of a configuration takes; None where none like it is recorded.
@@ -59,4 +68,6 @@ class StageSeconds:
             config: the whole configuration, of which the stage reads its part.
         """
         recorded = self._recorded.get(stage, {}).values()
-        return Seconds(fmean(recorded), min(recorded), max(recorded)) if recorded else None
+        if recorded and stage not in self._expected:
+            self._expected[stage] = Seconds(fmean(recorded), min(recorded), max(recorded))
+        return self._expected.get(stage)
