@@ -52,22 +52,31 @@ class _Trial:
     has_failed: bool = False
 
 
+@dataclass(frozen=True)
+class _Prefix:
+    """What a trial that shares the first stages of another keeps of its values."""
+
+    values: Values
+    """Of own names, to the last bit: a value that went through its column may differ in that."""
+    point: np.ndarray
+    """[K] the same as `Columns` has them, the other names NaN."""
+
+
 @dataclass
 class _Prefixes:
     """The distinct prefixes that trials share which keep certain names."""
 
-    points: list[np.ndarray] = field(default_factory=list)
-    """[K] each, the other names NaN."""
+    found: list[_Prefix] = field(default_factory=list)
     trials: list[int] = field(default_factory=list)
     """Places of trials, in the order in which they began."""
     members: list[int] = field(default_factory=list)
     """Of each of these, the place of its prefix."""
     _places: dict[tuple[str, ...], int] = field(default_factory=dict)
 
-    def add(self, trial: int, keys: tuple[str, ...], point: np.ndarray) -> None:
+    def add(self, trial: int, keys: tuple[str, ...], prefix: _Prefix) -> None:
         if keys not in self._places:
-            self._places[keys] = len(self.points)
-            self.points.append(point)
+            self._places[keys] = len(self.found)
+            self.found.append(prefix)
         self.trials.append(trial)
         self.members.append(self._places[keys])
 
@@ -169,7 +178,7 @@ class CostAwareSearch:
         """
         generator = np.random.default_rng(trial_seed(self._problem.seed, number))
         if len(self._trials) < NUM_STARTUP:
-            candidates = self._candidates(self._startup[number % NUM_STARTUP][None])
+            candidates = self._candidates(self._startup[number % NUM_STARTUP][None], {})
             if candidates:
                 return candidates[0].values
         good, bad = self._densities()
@@ -237,36 +246,23 @@ class CostAwareSearch:
         self, generator: np.random.Generator, good: Parzen, *, is_free: bool
     ) -> list[_Candidate]:
         nothing = np.full(len(self._columns.names), math.nan)
-        new = self._candidates(good.sample(generator, nothing, NUM_CANDIDATES))
-        if is_free:
-            return new
-        kept = [good.sample(generator, given, number) for given, number in self._kept(generator)]
-        return new + self._candidates(np.concatenate(kept) if kept else np.empty((0, 0)))
-
-    def _kept(self, generator: np.random.Generator) -> list[tuple[np.ndarray, int]]:
-        """[K] the values of prefixes to keep, the others NaN, and how many candidates for each."""
-        prefixes = self._prefixes()
-        wanted: list[np.ndarray] = []
-        for _ in range(NUM_CANDIDATES):
-            if not prefixes:
-                break
+        found = self._candidates(good.sample(generator, nothing, NUM_CANDIDATES), {})
+        prefixes = [] if is_free else self._prefixes()
+        for _ in range(NUM_CANDIDATES if prefixes else 0):
             best = prefixes[int(generator.integers(len(prefixes)))]
-            wanted.append(best[min(int(generator.geometric(0.5)), len(best)) - 1])
-        counted: dict[bytes, tuple[np.ndarray, int]] = {}
-        for given in wanted:
-            _, before = counted.get(given.tobytes(), (given, 0))
-            counted[given.tobytes()] = given, before + 1
-        return list(counted.values())
+            kept = best[min(int(generator.geometric(0.5)), len(best)) - 1]
+            found += self._candidates(good.sample(generator, kept.point, 1), kept.values)
+        return found
 
-    def _prefixes(self) -> list[list[np.ndarray]]:
+    def _prefixes(self) -> list[list[_Prefix]]:
         """For each set of stages that can be kept, the best trained prefixes."""
         ranks = np.array([self._ranked[number] for number in self._trials])
         found = []
         for prefixes in self._kept_prefixes.values():
-            best = np.full(len(prefixes.points), FAILED)
+            best = np.full(len(prefixes.found), FAILED)
             np.maximum.at(best, prefixes.members, ranks[prefixes.trials])
             order = np.argsort(-best, kind="stable")[:NUM_PREFIXES]
-            found.append([prefixes.points[one] for one in order if best[one] > FAILED])
+            found.append([prefixes.found[one] for one in order if best[one] > FAILED])
         return [best for best in found if best]
 
     def _add_prefixes(self, trial: _Trial, plan: Plan) -> None:
@@ -274,13 +270,20 @@ class CostAwareSearch:
             keeps = tuple(bool(self._stages[name] & stages) for name in self._columns.names)
             if any(keeps) and not all(keeps):
                 keys = tuple(plan.keys[stage] for stage in plan.keys if stage in stages)
-                point = np.where(keeps, trial.point, math.nan)
-                self._kept_prefixes[keeps].add(len(self._trials) - 1, keys, point)
+                names = zip(self._columns.names, keeps, strict=True)
+                kept = {
+                    name: trial.values[name]
+                    for name, is_kept in names
+                    if is_kept and name in trial.values
+                }
+                prefix = _Prefix(kept, np.where(keeps, trial.point, math.nan))
+                self._kept_prefixes[keeps].add(len(self._trials) - 1, keys, prefix)
 
-    def _candidates(self, points: np.ndarray) -> list[_Candidate]:
-        """Those of the points that are legal, and that are no trial yet."""
+    def _candidates(self, points: np.ndarray, kept: Values) -> list[_Candidate]:
+        """Those of the points, with the values that are kept, that are legal and no trial yet."""
         space, base = self._problem.space, self._problem.base
-        found = (self._candidate(space.complete(self._columns.decode(one), base)) for one in points)
+        owns = (self._columns.decode(one) | kept for one in points)
+        found = [self._candidate(space.complete(own, base)) for own in owns]
         return [
             one
             for one in found

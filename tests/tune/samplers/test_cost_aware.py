@@ -167,6 +167,20 @@ def test_what_is_there_or_in_training_costs_nothing():
     assert search._costs(candidates).tolist() == [4.0, 4.0]
 
 
+def test_a_prefix_is_kept_to_the_last_bit():
+    """Through logarithms and back, a value would have another key."""
+    search = search_of(problem_of())
+    run(search, 12)
+    draw = np.random.default_rng(0)
+    density = search._densities()[0]
+    prefixes = [one for best in search._prefixes() for one in best]
+    assert len(prefixes) > 8
+    for prefix in prefixes:
+        for candidate in search._candidates(density.sample(draw, prefix.point, 5), prefix.values):
+            assert candidate.plan.keys["teacher"] in search._suggested
+            assert prefix.values.items() <= candidate.values.items()
+
+
 # --- order ------------------------------------------------------------------------------------
 
 
