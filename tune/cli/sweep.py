@@ -201,7 +201,8 @@ def _print_end(state: SweepState, options: SweepOptions, *, tracked: bool) -> No
     if state.why_closed is not None:
         setting, _, _ = state.why_closed.partition(":")
         num_unfinished = state.count()[TrialStatus.RUNNING]
-        unfinished = f"; {num_unfinished} trials are unfinished" if num_unfinished else ""
+        are = "trial is" if num_unfinished == 1 else "trials are"
+        unfinished = f"; {num_unfinished} {are} unfinished" if num_unfinished else ""
         console.print(f"ended by {state.why_closed}{unfinished}", style="bold", soft_wrap=True)
         command = _resume_command(state.name, options)
         console.print(f"to give it more: {command} {setting}=NUMBER", soft_wrap=True)

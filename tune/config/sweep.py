@@ -21,7 +21,15 @@ from pydantic import (
     model_validator,
 )
 
-from magtkd.config import Config, Section, StageResources, load_config, nearest, reason
+from magtkd.config import (
+    Config,
+    Section,
+    StageResources,
+    get_value,
+    load_config,
+    nearest,
+    reason,
+)
 from magtkd.errors import SweepError, and_more, shorten
 from tune.samplers import SAMPLERS
 from tune.samplers import Sampler as SamplerMember
@@ -91,6 +99,20 @@ class Search(Section):
         """Trials that there may be; None where only the budget's hours end the sweep."""
         limits = (self.num_trials, self.budget.trials)
         return min((limit for limit in limits if limit is not None), default=None)
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _values_or_base(cls, start: Any) -> Any:
+        if not isinstance(start, list | tuple):
+            raise ValueError(f"must be a list such as [base], got {shorten(repr(start))}")
+        for place, one in enumerate(start):
+            is_mapping = isinstance(one, Mapping) and all(isinstance(name, str) for name in one)
+            if one != "base" and not is_mapping:
+                raise ValueError(
+                    f"entry {place}: must be base, or values by name such as {{fusion.depth: 2}}, "
+                    f"got {shorten(repr(one))}"
+                )
+        return start
 
     @field_validator("sampler")
     @classmethod
@@ -228,31 +250,48 @@ class SweepConfig(Config):
 
     def _start(self) -> tuple[Values, ...]:
         found: list[Values] = []
-        for one in self.search.start[: self.search.num_trials]:
+        # All of them, also where there are fewer trials: a sweep that is continued may get more.
+        for one in self.search.start:
+            if one == "base" and self._untied:
+                continue
             own = {} if one == "base" else _own_values(one)
             values = self.search_space.complete(own, self.base)
-            # Tied names may differ in the configuration, which then is no trial.
             with contextlib.suppress(SweepError):
-                check_values(values, self.base)
+                values = self.search_space.as_written(values, self.base)
                 if values and values not in found:
                     found.append(values)
         return tuple(found)
 
     @property
+    def _untied(self) -> str:
+        """Tied names that differ in the configuration, which then is no trial of this sweep."""
+        for name, entry in self.search_space.entries:
+            for other in entry.tie:
+                if get_value(self.base, name) != get_value(self.base, other):
+                    return f"{name} and {other}"
+        return ""
+
+    @property
     def outside_space(self) -> tuple[str, ...]:
         """A line for each of the first trials that has values outside the space."""
-        space = self.search_space
+        if self.search.sampler == "grid":
+            return ()
         lines = []
-        for number, values in enumerate(() if self.search.sampler == "grid" else self._start()):
+        if "base" in self.search.start and self._untied:
+            lines.append(
+                f"search.start: base: {self._untied} are tied, and differ in the configuration, "
+                "which is therefore not tried"
+            )
+        for number, values in enumerate(self._start()):
             outside = [
-                f"{name} {shorten(str(values[name]))}"
-                for name, entry in space.entries
+                f"{name} {'null' if values[name] is None else shorten(str(values[name]))}"
+                for name, entry in self.search_space.entries
                 if name in values and not entry.contains(values[name])
             ]
             if outside:
                 lines.append(
-                    f"search.start: trial {number} has values outside the space, and is tried all "
-                    f"the same: {and_more(outside, 5)}"
+                    f"trial {number}, of search.start, has values outside the space, and is tried "
+                    f"all the same: {and_more(outside, 5)}"
                 )
         return tuple(lines)
 
@@ -351,6 +390,9 @@ def _check_start(sweep: SweepConfig) -> None:
         try:
             for name in given:
                 if name not in space:
+                    owner = space.owner(name)
+                    if owner is not None:
+                        raise SweepError(f"{shorten(name)}: is tied; give {owner[0]} instead")
                     known = [own for own, _ in space.entries]
                     raise SweepError(f"{shorten(name)}: not in the space{nearest(name, known)}")
             check_values(space.complete(_own_values(given), sweep.base), sweep.base)

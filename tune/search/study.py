@@ -16,7 +16,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
 
-from magtkd.errors import SweepError
+from magtkd.errors import SweepError, shorten
 from magtkd.pipeline import Plan
 from tune.config import SweepConfig
 from tune.ledger import (
@@ -105,6 +105,7 @@ class SweepStudy:
         self._reports: dict[int, dict[int, float]] = {}
         self._outside: set[int] = set()
         self._points = self._sampler.points(self._problem)
+        self._num_points = self._problem.space.num_points(self._problem.base)
         self._seconds = LearnedSeconds(self._problem)
         self._search = self._sampler.search(self._problem, plan or section_plan, self._seconds)
         for event in events:
@@ -122,9 +123,11 @@ class SweepStudy:
 
     @property
     def max_trials(self) -> int | None:
-        """Trials that there will be: as many as asked for, or all points of a smaller grid; None
-        where only the budget's hours end the sweep."""
-        return self._problem.num_trials if self._points is None else len(self._points)
+        """Trials that there will be: as many as asked for, or all points of a smaller grid; where
+        only the budget's hours end the sweep, as many as a finite space has points, else None."""
+        if self._points is not None:
+            return len(self._points)
+        return self._problem.num_trials or self._num_points
 
     @property
     def has_more(self) -> bool:
@@ -202,7 +205,7 @@ class SweepStudy:
         if number != self.num_trials or not known or self._open(number, values).values != values:
             raise SweepError(
                 f"ledger of sweep {self._sweep.name!r}: trial {number}: the sweep's space does "
-                f"not have {values}; restore the ledger from a copy"
+                f"not have {shorten(str(values))}; restore the ledger from a copy"
             )
 
     def _end(

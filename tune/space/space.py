@@ -23,6 +23,7 @@ from magtkd.pipeline import STAGES
 from tune.space.parse import parse_entry
 from tune.space.ranges import (
     KINDS,
+    Choice,
     Entry,
     Scalar,
     Suggester,
@@ -187,6 +188,25 @@ class Space:
         given = {name: _base_value(base, name) for name, _ in self.entries if name not in own}
         return self.suggest(_Given(given | dict(own)), base)
 
+    def as_written(self, values: Values, base: Config) -> Values:
+        """A trial's values as the space writes them, where it has equal ones: 2 for 2.0, the
+        mapping of a choice for a section that is the same.
+
+        Raises:
+            SweepError: they are not legal together.
+        """
+        check_values(values, base)
+        written = dict(values)
+        for name, entry in self.entries:
+            if name in values and not entry.contains(values[name]):
+                wanted = _read(values, name, base)
+                for value in entry.points() if isinstance(entry, Choice) else (wanted,):
+                    other = written | dict.fromkeys((name, *entry.tie), value)
+                    if entry.contains(value) and _read(other, name, base) == wanted:
+                        written = other
+                        break
+        return written
+
     def has(self, values: Mapping[str, Scalar]) -> bool:
         """Whether all values of own names may be suggested."""
         return all(entry.contains(values[name]) for name, entry in self.entries if name in values)
@@ -333,6 +353,15 @@ class _Given:
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> Any:
         return self._values[name]
+
+
+def _read(values: Values, name: str, base: Config) -> Any:
+    """The value that a name has in a trial's configuration; None where that is not legal."""
+    named = {own: named_value(value) for own, value in values.items()}
+    try:
+        return get_value(with_values(base, named, source=""), name)
+    except ConfigError:
+        return None
 
 
 def _base_value(base: Config, name: str) -> Scalar:

@@ -214,6 +214,10 @@ def test_a_sweep_is_frozen():
             ["search.start=[{fusion.depth: 0}]"],
             r"search\.start\[0\]: fusion\.depth: must be >= 1, got 0$",
         ),
+        (
+            ["search.start=[{video.distill.temperature: 2}]"],
+            r"start\[0\]: video\.distill\.temperature: is tied; give audio\.distill\.temperature",
+        ),
         (["scheduler.grace_period=31"], r"grace_period: 31 is more than the 30 epochs"),
         (["scheduler.kind=hyperband"], r"max_concurrent: 2 is too few.*set it to 40"),
         (
@@ -229,10 +233,43 @@ def test_load_refuses(path, overrides, message):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("start", ["bas", "[bas]", "[null]", "[1]", "[[]]", "[{1: 2}]"])
+def test_the_first_trials_are_base_or_values(path, start):
+    with pytest.raises(
+        ConfigError, match=r"search\.start: (entry 0: must be base, or|must be a list)"
+    ):
+        load_sweep(path, [f"search.start={start}"])
+
+
+def test_the_first_trials_are_written_as_the_space_has_them():
+    space = {
+        "audio.distill": {"choice": [None, {"temperature": 4}]},
+        "fusion.depth": {"int": [1, 3]},
+    }
+    start = [{"audio.distill": {"temperature": 4.0}, "fusion.depth": 2}, {"audio.distill": None}]
+    sweep = sweep_of(space=space, search={"sampler": "random", "start": start})
+    assert sweep.problem.start == (
+        {"audio.distill": '{"temperature": 4}', "fusion.depth": 2},
+        {"audio.distill": None, "fusion.depth": 1},
+    )
+    assert sweep.outside_space == ()
+    same = {"temperature": 4.0}
+    base = sweep_of(space=space, audio={"distill": same}, search={"sampler": "random"})
+    assert base.problem.start[0]["audio.distill"] == '{"temperature": 4}'
+
+
+def test_a_configuration_whose_tied_names_differ_is_no_trial():
+    tied = {"float": [1.0, 8.0], "tie": ["video.distill.temperature"]}
+    sections = {"audio": {"distill": {"temperature": 3.0}}, "search": {"sampler": "random"}}
+    sweep = sweep_of(space={"audio.distill.temperature": tied}, **sections)
+    assert sweep.problem.start == ()
+    assert "are tied, and differ in the configuration" in sweep.outside_space[0]
+
+
 def test_what_is_outside_the_space_is_named(path):
     sweep = load_sweep(path, ["search.start=[{fusion.depth: 2}, {fusion.depth: 9}]"])
     lines = sweep.outside_space
-    assert lines[1].startswith("search.start: trial 1 has values outside the space")
+    assert lines[1].startswith("trial 1, of search.start, has values outside the space")
     assert ["fusion.depth 9" in line for line in lines] == [False, True]
     assert load_sweep(path, ["search.start=[]"]).outside_space == ()
 

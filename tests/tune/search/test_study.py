@@ -320,6 +320,25 @@ def test_the_first_trials_have_the_values_that_were_given(sampler):
     assert rebuilt.running == study.running
 
 
+def test_a_sweep_that_gets_fewer_trials_than_its_start_continues():
+    start = [{"fusion.depth": depth, "fusion.num_heads": 8} for depth in (1, 2, 3)]
+    sweep = start_of("random", start, num_trials=5)
+    study, events = SweepStudy(sweep), []
+    drive(sweep, study, events)
+    fewer = SweepStudy(start_of("random", start, num_trials=2), events)
+    assert fewer.num_trials == 5
+    assert fewer.ask() is None
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "cost_aware_tpe"])
+def test_without_a_number_of_trials_a_finite_space_has_an_end(sampler):
+    search = {"sampler": sampler, "budget": {"hours": 1}}
+    space = {"fusion.depth": {"int": [1, 3]}}
+    study = SweepStudy(SweepConfig.model_validate({"space": space, "search": search}))
+    assert study.max_trials == 3
+    assert SweepStudy(sweep_of(sampler, None, budget={"hours": 1})).max_trials is None
+
+
 def test_a_grid_has_its_own_points_alone():
     assert SweepStudy(start_of("grid", ["base"])).ask() == SweepStudy(start_of("grid", [])).ask()
 
