@@ -63,10 +63,12 @@ def ray_running() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_sweep() -> Callable[..., SweepConfig]:
-    """A sweep on the tiny configuration: its name, its space, and sections that differ."""
+    """A sweep on the tiny configuration: its name, its space, and sections that differ. The sampler
+    chooses all trials, the first one too: sweeps that share a storage would share that."""
 
     def make(name: str, space: dict[str, Any], **sections: Any) -> SweepConfig:
-        tree = merged(TINY, {"name": name, "space": space, **sections})
+        base = merged(TINY, {"search": {"start": []}})
+        tree = merged(base, {"name": name, "space": space, **sections})
         sweep = SweepConfig.model_validate(tree)
         check_sweep(sweep)
         return sweep
