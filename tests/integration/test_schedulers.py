@@ -112,7 +112,7 @@ def population(storage, tiny_sweep, run):
             "resample_probability": 0.5,
         },
         search={"sampler": "random", "num_trials": 3, "max_concurrent": 3},
-        fusion={"epochs": 4, "model": "magt"},
+        fusion={"epochs": 8, "model": "magt"},  # so that no trial ends before another's first
     )
     return run(sweep, storage)
 
