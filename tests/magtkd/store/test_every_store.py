@@ -75,6 +75,8 @@ def test_the_first_of_two_writers_wins(store: Store) -> None:
 
 
 def test_of_many_writers_at_once_one_is_read(store: Store) -> None:
+    if isinstance(store, FolderWithoutRenaming):
+        pytest.skip("a file is not replaced in one step, as an object is")
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(store.write, [artifact(mark) for mark in range(1, 17)]))
     assert store.read("teacher", KEY) in [artifact(mark) for mark in range(1, 17)]
