@@ -92,7 +92,7 @@ class _Work:
     @property
     def is_done(self) -> bool:
         """Whether all trials have ended, and there are no more."""
-        return all(trial.has_ended for trial in self.state.trials.values()) and not self.has_more
+        return not self.state.running and not self.has_more
 
 
 def drive(

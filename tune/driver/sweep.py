@@ -270,9 +270,8 @@ def _check_artifacts(state: SweepState, store: Store) -> None:
 
 
 def _older(state: SweepState) -> str:
-    unfinished = sum(not trial.has_ended for trial in state.trials.values())
     return (
         f"the ledger was begun in format {state.format}, whose keys were made of settings that a "
-        f"stage does not read; trials that have not ended ({unfinished}) train what their new keys "
-        "lack"
+        f"stage does not read; trials that have not ended ({len(state.running)}) train what "
+        "their new keys lack"
     )

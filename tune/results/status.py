@@ -199,11 +199,7 @@ def sweep_status(layout: SweepLayout, storage: str) -> Status:
         nodes=live.nodes if live else [],
         wanted=live.wanted if live else [],
         age=live.age if live else None,
-        trials=[
-            _running(state, trial, now.get(trial.number))
-            for trial in state.trials.values()
-            if not trial.has_ended
-        ],
+        trials=[_running(state, trial, now.get(trial.number)) for trial in state.running.values()],
         failures=_failures(state),
         warnings=list(state.warnings),
         resume=None

@@ -40,7 +40,7 @@ def seen_of(state: SweepState, store: Store) -> list[object]:
         for file in store.list_files(f"sessions/stages/{stage}")
     ]
     return [
-        sum(trial.has_ended for trial in trials),
+        len(state.ended),
         sum(len(trial.epochs_seen) for trial in trials),
         sum(len(trial.stages) for trial in trials),
         checkpoints,
@@ -50,9 +50,8 @@ def seen_of(state: SweepState, store: Store) -> list[object]:
 def _own_stages(state: SweepState) -> set[str]:
     """The stages that trials which have not ended need, by the names of their checkpoints: other
     sweeps on the storage have some, too."""
-    waiting = [trial for trial in state.trials.values() if not trial.has_ended]
     source = source_of(read_corpus(state.sweep.data))
-    plans = [trial.candidate.plan(state.sweep.base, source) for trial in waiting]
+    plans = [trial.candidate.plan(state.sweep.base, source) for trial in state.running.values()]
     return {f"{stage}-{key}" for plan in plans for stage, key in plan.keys.items()}
 
 
