@@ -202,8 +202,7 @@ def unshared_ranges(sweep: SweepConfig) -> tuple[str, ...]:
         return ()
     lines = []
     for name, entry in sweep.search_space.entries:
-        sections = {one.partition(".")[0] for one in (name, *entry.tie)}
-        early = [stage for stage in STAGES[:-1] if stage in sections]
+        early = [stage for stage in STAGES[:-1] if stage in sweep.search_space.sections[name]]
         if entry.points() is None and early:
             lines.append(
                 f"{name}: a range of real numbers, so that each trial trains "

@@ -125,10 +125,7 @@ class CostAwareSearch:
         self._problem, self._plan_of, self._seconds = problem, plan, seconds
         self._sign = 1.0 if problem.objectives[0].mode == "max" else -1.0
         self._columns = Columns(problem.space)
-        self._stages = {
-            name: {one.partition(".")[0] for one in (name, *entry.tie)}
-            for name, entry in problem.space.entries
-        }
+        self._stages = problem.space.sections
         self._trials: dict[int, _Trial] = {}
         self._stored: set[str] = set()
         self._suggested: set[str] = set()

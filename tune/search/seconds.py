@@ -43,12 +43,9 @@ class LearnedSeconds:
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         self._columns = Columns(problem.space)
-        self._owners = [
-            {one.partition(".")[0] for one in (name, *entry.tie)}
-            for name, entry in problem.space.entries
-        ]
         self._values: dict[int, Values] = {}
-        self._records: defaultdict[str, dict[str, tuple[int, float]]] = defaultdict(dict)
+        self._records: defaultdict[str, dict[str, tuple[np.ndarray, float]]] = defaultdict(dict)
+        """By stage and key: the features [F] and the seconds."""
         self._earlier: dict[str, float] = {}
         self._fits: dict[str, _Fit] = {}
 
@@ -63,13 +60,11 @@ class LearnedSeconds:
                 for stage, record in event.stages.items():
                     reused = record.outcome == Outcome.REUSED
                     seconds = record.saved if reused else record.seconds
-                    if seconds and seconds > 0 and event.trial in self._values:
-                        self._records[stage][record.key] = event.trial, seconds
+                    values = self._values.get(event.trial)
+                    if seconds and seconds > 0 and values is not None:
+                        features = self._features(stage, values)
+                        self._records[stage][record.key] = features, seconds
                         self._fits.pop(stage, None)
-
-    def is_known(self, stage: str) -> bool:
-        """Whether it was trained, or its training's seconds are known."""
-        return bool(self._records.get(stage)) or stage in self._earlier
 
     def __call__(self, stage: str, values: Values) -> float:
         """Seconds that training a stage with these values takes, as far as is known."""
@@ -85,7 +80,7 @@ class LearnedSeconds:
         if stage not in self._fits:
             records = list(self._records[stage].values())
             seconds = np.array([one for _, one in records])
-            features = np.array([self._features(stage, self._values[one]) for one, _ in records])
+            features = np.array([one for one, _ in records])
             centre = features.mean(axis=0)
             shifted, logs = features - centre, np.log(seconds)
             gram = shifted.T @ shifted + np.eye(len(centre))
@@ -110,9 +105,9 @@ class LearnedSeconds:
         """[F] what a stage reads of the searched values: places in ranges, choices as 0 and 1."""
         point = self._columns.encode(values)
         found: list[float] = []
-        columns = zip(point, self._columns.num_choices, self._owners, strict=True)
-        for place, number, owners in columns:
-            if stage in owners:
+        columns = zip(point, self._columns.num_choices, self._columns.names, strict=True)
+        for place, number, name in columns:
+            if stage in self._problem.space.sections[name]:
                 known = not math.isnan(place)
                 if number:
                     found += [float(known and place == one) for one in range(number)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 
 import optuna
 from optuna.study import StudyDirection
@@ -105,7 +106,6 @@ class SweepStudy:
         self._reports: dict[int, dict[int, float]] = {}
         self._outside: set[int] = set()
         self._points = self._sampler.points(self._problem)
-        self._num_points = self._problem.space.num_points(self._problem.base)
         self._seconds = LearnedSeconds(self._problem)
         self._search = self._sampler.search(self._problem, plan or section_plan, self._seconds)
         for event in events:
@@ -127,7 +127,13 @@ class SweepStudy:
         only the budget's hours end the sweep, as many as a finite space has points, else None."""
         if self._points is not None:
             return len(self._points)
-        return self._problem.num_trials or self._num_points
+        if self._problem.num_trials is not None:
+            return self._problem.num_trials
+        return self._num_points
+
+    @cached_property
+    def _num_points(self) -> int | None:
+        return self._problem.space.num_points(self._problem.base)
 
     @property
     def has_more(self) -> bool:
@@ -159,7 +165,8 @@ class SweepStudy:
         Raises:
             SweepError: a suggestion that this sweep's space does not have.
         """
-        self._seconds.apply(event)
+        if self._search is not None:
+            self._seconds.apply(event)
         match event:
             case EpochReported() if event.trial in self.running and self._metric is not None:
                 value = event.metrics.get(self._metric)

@@ -42,9 +42,13 @@ NUM_CHECKED = 2000
 _STAGES = STAGES[1:]
 
 
+def _section(name: str) -> str:
+    return name.partition(".")[0]
+
+
 def _depth(name: str) -> int:
     """How far downstream a name is: data and seed first, fusion last."""
-    section = name.split(".", maxsplit=1)[0]
+    section = _section(name)
     return 1 + _STAGES.index(section) if section in _STAGES else 0
 
 
@@ -140,6 +144,11 @@ class Space:
             if name == own or name in entry.tie:
                 return own, entry
         return None
+
+    @cached_property
+    def sections(self) -> dict[str, frozenset[str]]:
+        """The sections of the configuration that each own name changes, by those tied to it too."""
+        return {name: frozenset(map(_section, (name, *entry.tie))) for name, entry in self.entries}
 
     @property
     def unconditional(self) -> dict[str, Entry]:
