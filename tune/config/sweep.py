@@ -282,7 +282,7 @@ class SweepConfig(Config):
                 f"search.start: base: {self._untied} are tied, and differ in the configuration, "
                 "which is therefore not tried"
             )
-        for number, values in enumerate(self._start()):
+        for number, values in enumerate(self.problem.start):
             outside = [
                 f"{name} {'null' if values[name] is None else shorten(str(values[name]))}"
                 for name, entry in self.search_space.entries

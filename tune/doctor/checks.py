@@ -23,7 +23,7 @@ from tune.cluster import temporary_problem
 from tune.doctor.cluster import check_cluster
 from tune.doctor.outcome import Found, Outcome
 from tune.doctor.tracking import check_tracking
-from tune.ledger import storage_root, tracking_uri
+from tune.ledger import is_remote, storage_root, tracking_uri
 from tune.redact import reason, redact
 
 __all__ = ["Check", "run_checks"]
@@ -75,15 +75,13 @@ def run_checks(
         address: the Ray cluster, as for a sweep.
         paths: files and folders that every node must have.
     """
-    root = storage_root(storage)
-    is_remote = "://" in storage.removeprefix("file://")
     problems: set[str] = set()
     checks: dict[str, Callable[[], Found]] = {
         "python": _check_python,
         **{name: lambda name=name: _check_package(name) for name in PACKAGES},  # type: ignore[misc]
         "devices": _check_devices,
         "storage": lambda: _check_storage(storage),
-        "tracking": lambda: _check_tracking(root, has_root=is_remote or "storage" not in problems),
+        "tracking": lambda: _check_tracking(storage, is_usable="storage" not in problems),
         "shared memory": _check_shared_memory,
         "temporary files": _check_temporary,
         "encoders": _check_hub,
@@ -181,11 +179,12 @@ def _check_storage(storage: str) -> Found:
     return Outcome.OK, f"{store.address}: can be written, {free / GIB:.1f} GiB free"
 
 
-def _check_tracking(root: Path, *, has_root: bool) -> Found:
+def _check_tracking(storage: str, *, is_usable: bool) -> Found:
+    has_root = is_usable or is_remote(storage)
     if not has_root and not os.environ.get("MLFLOW_TRACKING_URI"):
         message = "its database is in the storage, which cannot be used; see there"
         return Outcome.PROBLEM, message
-    return check_tracking(tracking_uri(root))
+    return check_tracking(tracking_uri(storage_root(storage)))
 
 
 def _existing(path: Path) -> Path:

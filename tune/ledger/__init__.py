@@ -33,6 +33,7 @@ from tune.ledger.file import (
 )
 from tune.ledger.layout import (
     SweepLayout,
+    is_remote,
     session_name,
     sessions_folder,
     sqlite_uri,
@@ -77,6 +78,7 @@ __all__ = [
     "find_opened",
     "first_event",
     "fold",
+    "is_remote",
     "open_ledger",
     "pull_ledger",
     "read_events",

@@ -37,6 +37,7 @@ from tune.redact import redact
 
 __all__ = [
     "SweepLayout",
+    "is_remote",
     "session_name",
     "sessions_folder",
     "sqlite_uri",
@@ -47,10 +48,15 @@ __all__ = [
 DEFAULT_ROOT = "magtkd-results"
 
 
+def is_remote(storage: str) -> bool:
+    """Whether a storage is the address of an object store, and no folder."""
+    return "://" in storage.removeprefix("file://")
+
+
 def storage_root(storage: str) -> Path:
     """The folder on this machine with the ledgers and the default tracking database."""
-    local = storage.removeprefix("file://")
-    return (Path(DEFAULT_ROOT) if "://" in local else Path(local).expanduser()).absolute()
+    local = DEFAULT_ROOT if is_remote(storage) else storage.removeprefix("file://")
+    return Path(local).expanduser().absolute()
 
 
 def tracking_uri(root: Path) -> str:
@@ -90,8 +96,7 @@ class SweepLayout:
                 f"sweep {shorten(name)!r}: not a name; use letters, digits, dot, underscore and "
                 "hyphen"
             )
-        is_remote = "://" in storage.removeprefix("file://")
-        return cls(storage_root(storage), name, storage if is_remote else "")
+        return cls(storage_root(storage), name, storage if is_remote(storage) else "")
 
     @property
     def sweeps(self) -> Path:
