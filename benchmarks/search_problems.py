@@ -45,10 +45,26 @@ class Chain:
     top = 70.0
 
     def __init__(
-        self, seed: int, costs: Mapping[str, float], *, ripples: bool = False, noise: float = 0.5
+        self,
+        seed: int,
+        costs: Mapping[str, float],
+        *,
+        ripples: bool = False,
+        noise: float = 0.5,
+        repeat: int = 0,
+        shift: float = 0.0,
     ) -> None:
+        """Args:
+        seed: of the problem.
+        costs: seconds of each stage.
+        ripples: whether there are local optima.
+        noise: standard deviation between seeds of training, in points.
+        repeat: the seed of training.
+        shift: how far the optimum is moved along each column, up or down, as on another table.
+        """
         draw = np.random.default_rng(seed)
-        self._seed, self._costs, self._noise, self._ripples = seed, costs, noise, ripples
+        self._costs, self._noise, self._ripples = costs, noise, ripples
+        self._seed = f"{seed} {repeat}" if repeat else f"{seed}"
         self.columns = Columns(Space.parse(SPACE))
         number = len(self.columns.names)
         self.best = draw.uniform(0.1, 0.9, number)
@@ -58,6 +74,7 @@ class Chain:
         for one, other in draw.permutation(number)[:6].reshape(3, 2):
             factors[one, other] = draw.normal(0, 0.3)
         self._factors = factors
+        self.best = np.clip(self.best + shift * draw.choice([-1.0, 1.0], number), 0.0, 1.0)
 
     def plan(self, values: Values) -> Plan:
         return section_plan(values)

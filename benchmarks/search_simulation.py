@@ -17,13 +17,15 @@ from tune.ledger import (
     Event,
     StagesRecorded,
     TrialEnded,
+    TrialsLearned,
     TrialStatus,
     TrialSuggested,
 )
+from tune.samplers import EarlierTrial
 from tune.search import SweepStudy
 from tune.space import Assignment, Values
 
-__all__ = ["Problem", "Simulated", "simulate"]
+__all__ = ["Problem", "Simulated", "learned_from", "simulate"]
 
 STOP = "STOP"
 
@@ -51,6 +53,8 @@ class Simulated:
     score: float
     """The best on dev."""
     is_completed: bool
+    curve: Sequence[float]
+    """Dev scores of the epochs that it was trained for."""
 
 
 @dataclass
@@ -63,10 +67,18 @@ class _Trial:
 
 
 class _Sweep:
-    def __init__(self, sweep: SweepConfig, problem: Problem, *, reuse: bool, most: float) -> None:
+    def __init__(
+        self,
+        sweep: SweepConfig,
+        problem: Problem,
+        *,
+        reuse: bool,
+        most: float,
+        learned: Sequence[TrialsLearned],
+    ) -> None:
         self.sweep, self.problem, self.reuse, self.most = sweep, problem, reuse, most
         self.metric = sweep.objective[0].metric
-        self.study = SweepStudy(sweep, plan=problem.plan)
+        self.study = SweepStudy(sweep, learned, plan=problem.plan)
         self.scheduler: Any = sweep.scheduler.build(sweep.problem)
         self.ready: dict[str, float] = {}
         self.spent = 0.0
@@ -138,7 +150,8 @@ class _Sweep:
         self.apply(StagesRecorded(trial=trial.number, stages={last: record}))
         state = TrialStatus.COMPLETED if is_last else TrialStatus.STOPPED
         self.apply(TrialEnded(trial=trial.number, state=state, objectives=[best]))
-        self.ended.append(Simulated(trial.number, trial.values, self.spent, best, is_last))
+        seen = trial.curve[: trial.epoch]
+        self.ended.append(Simulated(trial.number, trial.values, self.spent, best, is_last, seen))
         self.begin(now)
 
 
@@ -147,7 +160,12 @@ def _named(number: int) -> Any:
 
 
 def simulate(
-    sweep: SweepConfig, problem: Problem, *, reuse: bool = True, most: float = float("inf")
+    sweep: SweepConfig,
+    problem: Problem,
+    *,
+    reuse: bool = True,
+    most: float = float("inf"),
+    learned: Sequence[TrialsLearned] = (),
 ) -> list[Simulated]:
     """Run a sweep; the trials that ended, in their order.
 
@@ -156,5 +174,17 @@ def simulate(
         problem: what stands for training.
         reuse: whether a stage is trained once for all trials.
         most: stage-seconds after which nothing more is begun.
+        learned: earlier sweeps that the sampler knows; see `learned_from`.
     """
-    return _Sweep(sweep, problem, reuse=reuse, most=most).run()
+    return _Sweep(sweep, problem, reuse=reuse, most=most, learned=learned).run()
+
+
+def learned_from(trials: Sequence[Simulated], *, is_same: bool) -> TrialsLearned:
+    """A simulated sweep as what another one learns from.
+
+    Args:
+        trials: of the earlier sweep.
+        is_same: whether scores of the two can be compared.
+    """
+    earlier = [EarlierTrial(one.values, dict(enumerate(one.curve, 1))) for one in trials]
+    return TrialsLearned(source="earlier", is_same=is_same, trials=earlier)

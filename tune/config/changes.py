@@ -83,7 +83,7 @@ def changed_sweep(
         if not may_change(name):
             raise SweepError(
                 f"{name}: {_shown(new)}: sweep {sweep.name!r} was begun with {_shown(old)}, on "
-                "which its trials depend; start a new sweep under another name"
+                f"which its trials depend; start a new sweep with search.learn_from=[{sweep.name}]"
             )
     if changed.search.most_trials != sweep.search.most_trials:
         _check_number(changed)

@@ -85,6 +85,12 @@ class Search(Section):
     space by name, the others being the configuration's. They need not be in the space. A grid has
     its own points alone."""
 
+    learn_from: tuple[str, ...] = ()
+    """Earlier sweeps from whose trials the search starts: names in this storage, or
+    `STORAGE/sweeps/NAME`. Their values have to be in this space. Scores count where table,
+    objective and what is not searched are the same, the order of trials elsewhere. Read by
+    `cost_aware_tpe`."""
+
     @model_validator(mode="before")
     @classmethod
     def _as_many_as_the_budget_allows(cls, tree: Any) -> Any:
@@ -135,7 +141,8 @@ class SweepConfig(Config):
     """Which trials are stopped early."""
     space: dict[str, Any] = Field(default_factory=dict)
     """Names of the configuration, each with `{choice: [...]}`, `{float: [low, high]}` or
-    `{int: [low, high]}`, and where wanted `log`, `step`, `tie` and `when`."""
+    `{int: [low, high]}`, and where wanted `log`, `step`, `tie`, `when`, `prior` and
+    `prior_confidence`."""
 
     _unread_of_scheduler: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -272,6 +279,16 @@ class SweepConfig(Config):
         return ""
 
     @property
+    def unread_priors(self) -> dict[str, str]:
+        """The priors that the sampler does not read, each with the reason."""
+        if self.sampler.reads_knowledge:
+            return {}
+        readers = ", ".join(name for name, one in SAMPLERS.items() if one.reads_knowledge)
+        why = f"search.sampler is {self.search.sampler}; read by {readers}"
+        entries = self.search_space.entries
+        return {f"space.{name}.prior": why for name, entry in entries if entry.prior is not None}
+
+    @property
     def outside_space(self) -> tuple[str, ...]:
         """A line for each of the first trials that has values outside the space."""
         if self.search.sampler == "grid":
@@ -372,6 +389,12 @@ def check_sweep(sweep: SweepConfig) -> None:
         raise SweepError(f"space: {error}") from None
     _check_start(sweep)
     _check_end(sweep)
+    if sweep.search.learn_from and not sweep.sampler.reads_knowledge:
+        readers = [name for name, one in SAMPLERS.items() if one.reads_knowledge]
+        raise SweepError(
+            f"search.learn_from: sampler {sweep.search.sampler} takes no trials of earlier sweeps; "
+            f"use {' or '.join(readers)}"
+        )
     sweep.sampler.check(sweep.problem)
     sweep.scheduler.check(sweep.problem)
     if sweep.sampler.learns_from_completed and sweep.scheduler.stops_trials:

@@ -22,6 +22,7 @@ from magtkd.scoring import check_label
 from magtkd.store import Store
 from tune.cluster import live_nodes, shape_of
 from tune.config import SweepConfig, SweepOptions
+from tune.driver.earlier import learn_from, lines_on
 from tune.driver.join import sweep_cluster
 from tune.ledger import SweepLayout, sweeps_on
 from tune.results import Seconds, StageSeconds
@@ -169,6 +170,7 @@ def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
         *corpus.warnings,
         *unread_in_sweep(sweep, source),
         *sweep.outside_space,
+        *lines_on(learn_from(sweep, layout, source.fingerprint)),
         *([chosen] if chosen else ()),
     )
     known = StageSeconds(sweeps_on(layout, source.fingerprint, MAX_SWEEPS))
@@ -246,5 +248,5 @@ def unread_in_sweep(sweep: SweepConfig, source: Source) -> tuple[str, ...]:
             seen |= {name for name in there if name not in unread}
             reasons |= {name: unread[name] for name in there if name in unread}
     names = [name for name in names_of() if name in reasons and name not in seen]
-    scheduler = sweep.unread_of_scheduler
-    return unread_lines({name: reasons[name] for name in names} | scheduler)
+    others = sweep.unread_of_scheduler | sweep.unread_priors
+    return unread_lines({name: reasons[name] for name in names} | others)

@@ -24,6 +24,7 @@ from tune.config import (
     may_change,
 )
 from tune.driver.drive import drive
+from tune.driver.earlier import learn_from, lines_on
 from tune.driver.join import sweep_cluster
 from tune.driver.limits import Limits
 from tune.driver.preview import check_labels, check_tracking, unread_in_sweep
@@ -121,6 +122,7 @@ def run_sweep(
     source = source_of(corpus)
     make_plan(sweep.base, source)
     unread = unread_in_sweep(sweep, source)
+    learned = learn_from(sweep, layout, source.fingerprint)
     Store(options.storage).check_writable()
     with (
         sweep_cluster(sweep, source, options, console) as joined,
@@ -137,10 +139,12 @@ def run_sweep(
         # First what people read: with its first event the sweep is begun, and its folder whole.
         _write_for_people(layout, dump_yaml(sweep))
         events: list[Event] = [ledger.append(opened)]
+        events += [ledger.append(one) for one in learned]
         notes = [
             *corpus.warnings,
             *unread,
             *sweep.outside_space,
+            *lines_on(learned),
             *joined.warnings,
             *([joined.chosen] if joined.chosen else ()),
         ]
@@ -212,6 +216,8 @@ def resume_sweep(
         store = Store(options.storage)
         store.check_writable()
         _check_artifacts(state, store)
+        # Its first driver may have died before it had written them all.
+        learned = [] if state.trials else learn_from(sweep, layout, state.fingerprint, events)
         with sweep_cluster(sweep, source, options, console) as joined:
             events.append(ledger.append(SweepResumed(format=FORMAT)))
             if changes:
@@ -219,9 +225,10 @@ def resume_sweep(
                 _write_for_people(layout, dump_yaml(sweep))
             if state.format < 2:
                 events.append(ledger.append(Warned(message=_older(state))))
+            events += [ledger.append(one) for one in learned]
             events += [
                 ledger.append(Warned(message=line))
-                for line in (*joined.warnings, joined.chosen)
+                for line in (*lines_on(learned), *joined.warnings, joined.chosen)
                 if line and line not in state.warnings
             ]
             return drive(

@@ -16,6 +16,7 @@ import msgspec
 
 from magtkd.metrics import Scores
 from magtkd.pipeline import StageRecord
+from tune.samplers import EarlierTrial
 from tune.space import Candidate, Scalar, Values
 
 __all__ = [
@@ -35,16 +36,17 @@ __all__ = [
     "TrialEvent",
     "TrialStatus",
     "TrialSuggested",
+    "TrialsLearned",
     "UnknownEvent",
     "Warned",
     "decode_event",
     "encode_event",
 ]
 
-FORMAT = 3
-"""The format of ledgers that this version writes. Formats 1, which had no number, and 2 have no
-`SweepChanged`, without which the others' settings would be misread. In format 1, keys were made of
-more settings."""
+FORMAT = 4
+"""The format of ledgers that this version writes. A later one has what an earlier version would
+misread without a word: 3 brought `SweepChanged`, 4 `TrialsLearned`. In format 1, which had no
+number, keys were made of more settings."""
 
 
 LATEST = 10**14
@@ -137,6 +139,17 @@ class StoreListed(SweepEvent, frozen=True, kw_only=True, tag="store_listed"):
     """What training a stage took in earlier sweeps of the same table, on average."""
 
 
+class TrialsLearned(SweepEvent, frozen=True, kw_only=True, tag="trials_learned"):
+    """Trials of an earlier sweep, from which this one's suggestions start."""
+
+    source: str
+    """As `search.learn_from` names it."""
+    is_same: bool
+    """Whether their scores can be compared with this sweep's: the table, the objective and what is
+    not searched are the same."""
+    trials: list[EarlierTrial] = []
+
+
 class Warned(SweepEvent, frozen=True, kw_only=True, tag="warning"):
     """Something that a person should know, such as a damaged file."""
 
@@ -225,6 +238,7 @@ _KNOWN = (
     | TrialChanged
     | TrialEnded
     | TrialSuggested
+    | TrialsLearned
     | Warned
 )
 _TAGS = {kind.__struct_config__.tag for kind in typing.get_args(_KNOWN)}

@@ -4,7 +4,7 @@ To add one, write a file beside these with a `Sampler` and name it in `SAMPLERS`
 package imports no Optuna; building a sampler does.
 """
 
-from tune.samplers.base import Sampler
+from tune.samplers.base import EarlierTrial, Sampler
 from tune.samplers.cmaes import CmaEs
 from tune.samplers.cost_aware import CostAwareSearch, CostAwareTpe
 from tune.samplers.gp import GaussianProcess
@@ -15,7 +15,7 @@ from tune.samplers.qmc import QuasiMonteCarlo
 from tune.samplers.random import Random
 from tune.samplers.tpe import Tpe
 
-__all__ = ["SAMPLERS", "Columns", "CostAwareSearch", "Sampler"]
+__all__ = ["SAMPLERS", "Columns", "CostAwareSearch", "EarlierTrial", "Sampler"]
 
 SAMPLERS: dict[str, Sampler] = {
     sampler.name: sampler

@@ -6,9 +6,10 @@ follows from these and from the study's history alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+import msgspec
 import numpy as np
 
 from magtkd.errors import SweepError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from magtkd.pipeline import Plan
 
-__all__ = ["Sampler", "Search", "trial_seed"]
+__all__ = ["EarlierTrial", "Sampler", "Search", "trial_seed"]
 
 
 def trial_seed(seed: int, number: int) -> int:
@@ -28,11 +29,21 @@ def trial_seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
+class EarlierTrial(msgspec.Struct, frozen=True):
+    """A trial of an earlier sweep whose values are in this sweep's space."""
+
+    values: Values
+    curve: dict[int, float]
+    """This sweep's objective by epoch, from 1."""
+
+
 class Search(Protocol):
     """What chooses the values of trials where that is no sampler of Optuna's; see
     `tune.samplers.cost_aware.CostAwareSearch`."""
 
     def add_stored(self, keys: Iterable[str]) -> None: ...
+
+    def learn(self, trials: Sequence[EarlierTrial], *, is_same: bool) -> None: ...
 
     def begin(self, number: int, values: Values) -> None: ...
 
@@ -58,6 +69,9 @@ class Sampler:
 
     shares_stages: ClassVar[bool] = False
     """Whether it keeps the values of early stages for several trials by itself."""
+
+    reads_knowledge: ClassVar[bool] = False
+    """Whether it reads what is known beforehand: priors and earlier sweeps."""
 
     learns_from_completed: ClassVar[bool] = False
     """Whether it learns from completed trials alone: beside a scheduler that stops most of them it

@@ -12,9 +12,11 @@ import numpy as np
 
 from magtkd.errors import InputError, SweepError
 from magtkd.pipeline import Plan
-from tune.samplers.base import Sampler, trial_seed
-from tune.samplers.parzen import Columns, Parzen
-from tune.samplers.ranking import best_so_far, shares_beaten
+from tune.samplers.base import EarlierTrial, Sampler, trial_seed
+from tune.samplers.elsewhere import Elsewhere
+from tune.samplers.parzen import Belief, Columns, Parzen, normal_places
+from tune.samplers.prefixes import Prefix, Prefixes
+from tune.samplers.ranking import best_so_far, num_good, shares_beaten
 from tune.space import Problem, Values
 
 if TYPE_CHECKING:
@@ -50,35 +52,6 @@ class _Trial:
     best: np.ndarray | None = None
     """[E] of a trial that has ended; see `best_so_far`."""
     has_failed: bool = False
-
-
-@dataclass(frozen=True)
-class _Prefix:
-    """What a trial that shares the first stages of another keeps of its values."""
-
-    values: Values
-    """Of own names, to the last bit: a value that went through its column may differ in that."""
-    point: np.ndarray
-    """[K] the same as `Columns` has them, the other names NaN."""
-
-
-@dataclass
-class _Prefixes:
-    """The distinct prefixes that trials share which keep certain names."""
-
-    found: list[_Prefix] = field(default_factory=list)
-    trials: list[int] = field(default_factory=list)
-    """Places of trials, in the order in which they began."""
-    members: list[int] = field(default_factory=list)
-    """Of each of these, the place of its prefix."""
-    _places: dict[tuple[str, ...], int] = field(default_factory=dict)
-
-    def add(self, trial: int, keys: tuple[str, ...], prefix: _Prefix) -> None:
-        if keys not in self._places:
-            self._places[keys] = len(self.found)
-            self.found.append(prefix)
-        self.trials.append(trial)
-        self.members.append(self._places[keys])
 
 
 @dataclass(frozen=True)
@@ -131,8 +104,11 @@ class CostAwareSearch:
         self._suggested: set[str] = set()
         self._keys: defaultdict[str, set[str]] = defaultdict(set)
         self._num_trials: Counter[str] = Counter()
-        self._kept_prefixes: defaultdict[tuple[bool, ...], _Prefixes] = defaultdict(_Prefixes)
+        self._kept_prefixes: defaultdict[tuple[bool, ...], Prefixes] = defaultdict(Prefixes)
         self._ranked: dict[int, float] = {}
+        self._earlier: list[tuple[np.ndarray, np.ndarray]] = []
+        """Points [K] and `best_so_far` [E] of trials of earlier sweeps of the same problem."""
+        self._elsewhere: list[Elsewhere] = []
         self._startup = self._spread()
 
     # --- what happens -------------------------------------------------------------------------
@@ -141,11 +117,37 @@ class CostAwareSearch:
         """Artifacts with these keys are there."""
         self._stored.update(keys)
 
+    def learn(self, trials: Sequence[EarlierTrial], *, is_same: bool) -> None:
+        """Trials of an earlier sweep, before the first own one.
+
+        Args:
+            trials: those whose values are in this space.
+            is_same: whether the table, the objective and all values that are not searched are
+                those of this sweep, so that scores can be compared. Else the order of the trials
+                within their sweep counts, and less the more own trials there are.
+        """
+        points = [
+            self._columns.encode(self._problem.space.own_values(one.values)) for one in trials
+        ]
+        curves = [
+            {epoch: self._sign * value for epoch, value in one.curve.items()} for one in trials
+        ]
+        most = max((epoch for curve in curves for epoch in curve), default=1)
+        epochs = self._problem.max_epochs if is_same else most
+        best = [best_so_far(curve, epochs) for curve in curves]
+        if is_same:
+            self._earlier += zip(points, best, strict=True)
+        elif trials:
+            found = Elsewhere(np.array(points), np.array(best), self._columns.num_choices)
+            self._elsewhere.append(found)
+
     def begin(self, number: int, values: Values) -> None:
         """A trial with these values begins; its stages are in training from now on."""
         own = self._problem.space.own_values(values)
         plan = self._plan(values)
         self._trials[number] = trial = _Trial(values, self._columns.encode(own), plan)
+        for one in self._elsewhere:
+            one.expect(trial.point)
         if plan is not None:
             self._add_prefixes(trial, plan)
             for stage, key in plan.keys.items():
@@ -174,11 +176,15 @@ class CostAwareSearch:
             used: the share of the budget that is used, from 0 to 1.
         """
         generator = np.random.default_rng(trial_seed(self._problem.seed, number))
-        if len(self._trials) < NUM_STARTUP:
+        ranks = self._ranks()
+        own = np.where(ranks == RUNNING, math.nan, ranks)[len(self._earlier) :]
+        agreements = [one.agreement(own) for one in self._elsewhere]
+        is_known = bool(agreements) and generator.random() < max(agreements)
+        if len(ranks) < NUM_STARTUP and not is_known:
             candidates = self._candidates(self._startup[number % NUM_STARTUP][None], {})
             if candidates:
                 return candidates[0].values
-        good, bad = self._densities()
+        good, bad = self._densities(ranks, [one.weight(own) for one in self._elsewhere])
         is_free = generator.random() < FREE_SHARE
         candidates = self._drawn(generator, good, is_free=is_free)
         if not candidates:
@@ -190,17 +196,25 @@ class CostAwareSearch:
         return candidates[int(np.argmax(scores))].values
 
     def _spread(self) -> np.ndarray:
-        """[NUM_STARTUP, K] points that fill the space, with few distinct prefixes."""
+        """[NUM_STARTUP, K] points that fill the space, with few distinct prefixes; where there are
+        priors, every other point is near them."""
         from scipy.stats import qmc
 
         sequence = qmc.Sobol(len(self._columns.names), seed=self._problem.seed)
         points = sequence.random_base2(math.ceil(math.log2(NUM_STARTUP)))[:NUM_STARTUP]
+        choices = self._columns.num_choices
+        belief = self._columns.belief
+        if belief is not None:
+            near = normal_places(points[::2], belief.point, belief.widths)
+            points[::2] = np.where(choices > 0, points[::2], near)
         last = self._last_stage
         for column, name in enumerate(self._columns.names):
             if self._stages[name] != {last}:
                 points[:, column] = points[np.arange(NUM_STARTUP) % NUM_SPREAD, column]
-        choices = self._columns.num_choices
         places = np.floor(points * np.maximum(choices, 1))
+        if belief is not None:
+            has_prior = (choices > 0) & ~np.isnan(belief.point)
+            places[::2] = np.where(has_prior, belief.point, places[::2])
         return np.asarray(np.where(choices > 0, places, points))
 
     @property
@@ -210,34 +224,63 @@ class CostAwareSearch:
 
     @property
     def _gamma(self) -> float:
-        return _num_good(len(self._trials)) / max(len(self._trials), 1)
+        number = len(self._trials) + len(self._earlier)
+        return num_good(number) / max(number, 1)
 
-    def _densities(self) -> tuple[Parzen, Parzen]:
-        """Of the good trials, and of all others: those that run and those that failed too."""
-        self._ranked = self._ranks()
-        order = sorted(self._trials, key=lambda number: -self._ranked[number])
-        num_good = _num_good(len(order))
-        groups = [sorted(order[:num_good]), sorted(order[num_good:])]
-        width = len(self._columns.names)
-        good, bad = (
-            Parzen(
-                np.array([self._trials[number].point for number in group]).reshape(-1, width),
-                self._columns.num_choices,
-            )
-            for group in groups
+    def _densities(self, ranks: np.ndarray, weights: Sequence[float]) -> tuple[Parzen, Parzen]:
+        """Of the good trials, and of all others: those that run and those that failed too.
+
+        Args:
+            ranks: see `_ranks`.
+            weights: of the trials of each other table.
+        """
+        self._ranked = dict(zip(self._trials, ranks[len(self._earlier) :].tolist(), strict=True))
+        order = np.argsort(-ranks, kind="stable")
+        number = num_good(len(order))
+        good = self._density(
+            order[:number], [one.good for one in self._elsewhere], weights, self._columns.belief
         )
-        return good, bad
+        others = [one.others for one in self._elsewhere]
+        return good, self._density(order[number:], others, weights, None)
 
-    def _ranks(self) -> dict[int, float]:
-        """The share of trials that each trial beats; one that runs counts as beaten by all, which
-        keeps the next suggestions away from it (constant liar), and so does one that failed."""
-        best = {number: one.best for number, one in self._trials.items() if one.best is not None}
-        ranks = dict.fromkeys(self._trials, RUNNING)
-        if best:
-            shares = shares_beaten(np.array(list(best.values()))).tolist()
-            ranks |= dict(zip(best, shares, strict=True))
-        failed = [number for number, one in self._trials.items() if one.has_failed]
-        return ranks | dict.fromkeys(failed, FAILED)
+    def _density(
+        self,
+        chosen: np.ndarray,
+        elsewhere: Sequence[np.ndarray],
+        weights: Sequence[float],
+        belief: Belief | None,
+    ) -> Parzen:
+        """Of some trials by their places, those of earlier sweeps before own ones, and of points of
+        other tables."""
+        points = [
+            *(point for point, _ in self._earlier),
+            *(one.point for one in self._trials.values()),
+        ]
+        of_elsewhere = [
+            np.full(len(one), weight) for one, weight in zip(elsewhere, weights, strict=True)
+        ]
+        width = len(self._columns.names)
+        return Parzen(
+            np.concatenate(
+                [*elsewhere, np.array([points[one] for one in sorted(chosen)]).reshape(-1, width)]
+            ),
+            self._columns.num_choices,
+            belief,
+            np.concatenate([*of_elsewhere, np.ones(len(chosen))]),
+        )
+
+    def _ranks(self) -> np.ndarray:
+        """[N] the share of trials, earlier ones first, that each trial beats; one that runs counts
+        as beaten by all, which keeps the next suggestions away from it (constant liar), and so does
+        one that failed."""
+        trials = self._trials.values()
+        best = [*(best for _, best in self._earlier), *(one.best for one in trials)]
+        ranks = np.full(len(best), RUNNING)
+        has_ended = [place for place, one in enumerate(best) if one is not None]
+        if has_ended:
+            ranks[has_ended] = shares_beaten(np.array([best[place] for place in has_ended]))
+        has_failed = [False] * len(self._earlier) + [one.has_failed for one in trials]
+        return np.where(has_failed, FAILED, ranks)
 
     def _drawn(
         self, generator: np.random.Generator, good: Parzen, *, is_free: bool
@@ -251,7 +294,7 @@ class CostAwareSearch:
             found += self._candidates(good.sample(generator, kept.point, 1), kept.values)
         return found
 
-    def _prefixes(self) -> list[list[_Prefix]]:
+    def _prefixes(self) -> list[list[Prefix]]:
         """For each set of stages that can be kept, the best trained prefixes."""
         ranks = np.array([self._ranked[number] for number in self._trials])
         found = []
@@ -273,7 +316,7 @@ class CostAwareSearch:
                     for name, is_kept in names
                     if is_kept and name in trial.values
                 }
-                prefix = _Prefix(kept, np.where(keeps, trial.point, math.nan))
+                prefix = Prefix(kept, np.where(keeps, trial.point, math.nan))
                 self._kept_prefixes[keeps].add(len(self._trials) - 1, keys, prefix)
 
     def _candidates(self, points: np.ndarray, kept: Values) -> list[_Candidate]:
@@ -332,10 +375,6 @@ def _last(plan: Plan) -> str:
     return list(plan.keys)[-1]
 
 
-def _num_good(number: int) -> int:
-    return min(math.ceil(0.1 * number), 25)
-
-
 def _improvement(log_ratios: np.ndarray, gamma: float) -> np.ndarray:
     """Logarithm of the expected improvement, up to a constant, from log l(x) / g(x)."""
     return -np.logaddexp(math.log(max(gamma, 1e-9)), math.log(max(1 - gamma, 1e-9)) - log_ratios)
@@ -356,6 +395,7 @@ class CostAwareTpe(Sampler):
 
     name: ClassVar[str] = "cost_aware_tpe"
     shares_stages = True
+    reads_knowledge = True
 
     def check(self, problem: Problem) -> None:
         super().check(problem)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
-__all__ = ["best_so_far", "shares_beaten"]
+__all__ = ["best_so_far", "num_good", "shares_beaten"]
 
 
 def best_so_far(curve: Mapping[int, float], num_epochs: int) -> np.ndarray:
@@ -45,6 +46,11 @@ def shares_beaten(best: np.ndarray) -> np.ndarray:
         beaten[here] += _beaten(values[here], values[here | later]) - 0.5
         beaten[later] += _beaten(values[later], values[here])
     return np.asarray(beaten / max(len(best) - 1, 1))
+
+
+def num_good(number: int) -> int:
+    """How many of so many trials count as good, as in Optuna's TPE."""
+    return min(math.ceil(0.1 * number), 25)
 
 
 def _beaten(values: np.ndarray, others: np.ndarray) -> np.ndarray:

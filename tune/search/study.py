@@ -25,6 +25,7 @@ from tune.ledger import (
     Event,
     StoreListed,
     TrialEnded,
+    TrialsLearned,
     TrialStatus,
     TrialSuggested,
 )
@@ -178,6 +179,8 @@ class SweepStudy:
                 self._replay(event.trial, event.values)
             case StoreListed() if self._search is not None:
                 self._search.add_stored(key for keys in event.keys.values() for key in keys)
+            case TrialsLearned() if self._search is not None:
+                self._search.learn(event.trials, is_same=event.is_same)
             case TrialEnded() if event.trial in self.running:
                 self._end(event.trial, event.state, event.objectives)
 

@@ -13,11 +13,12 @@ from tune.space.ranges import (
     Entry,
     FloatRange,
     IntRange,
+    Prior,
     Scalar,
     Suggester,
     value_name,
 )
-from tune.space.space import Space, Values, check_values
+from tune.space.space import Space, Values, base_value, check_values
 
 __all__ = [
     "METRICS",
@@ -29,11 +30,13 @@ __all__ = [
     "IntRange",
     "Mode",
     "Objective",
+    "Prior",
     "Problem",
     "Scalar",
     "Space",
     "Suggester",
     "Values",
+    "base_value",
     "check_values",
     "parse_entry",
     "value_name",

@@ -8,9 +8,22 @@ from typing import Any
 
 from magtkd.config import nearest
 from magtkd.errors import SweepError, shorten
-from tune.space.ranges import KINDS, Choice, Conditions, Entry, FloatRange, IntRange, value_name
+from tune.space.ranges import (
+    CONFIDENCES,
+    KINDS,
+    Choice,
+    Conditions,
+    Entry,
+    FloatRange,
+    IntRange,
+    Prior,
+    value_name,
+)
 
 __all__ = ["parse_entry"]
+
+SHARED = ("tie", "when", "prior", "prior_confidence")
+"""What all kinds may have."""
 
 
 def _parse_number(kind: str, value: Any) -> Any:
@@ -53,6 +66,25 @@ def _parse_conditions(tree: Any) -> Conditions:
     return conditions
 
 
+def _parse_prior(kind: str, tree: Mapping[str, Any]) -> Prior | None:
+    if "prior" not in tree:
+        if "prior_confidence" in tree:
+            raise SweepError("prior_confidence: there is no prior; give its value, prior: ...")
+        return None
+    value = tree["prior"]
+    confidence = tree.get("prior_confidence", Prior.confidence)
+    if confidence not in CONFIDENCES:
+        raise SweepError(
+            f"prior_confidence: {shorten(repr(confidence))} is none of {', '.join(CONFIDENCES)}"
+        )
+    if kind == "choice":
+        return Prior(value_name(value), confidence)
+    try:
+        return Prior(_parse_number(kind, value), confidence)
+    except SweepError as error:
+        raise SweepError(f"prior: {error}") from None
+
+
 def parse_entry(tree: Any) -> Entry:
     """The values that a sweep file names, such as `{float: [1, 8], log: true}`.
 
@@ -67,7 +99,7 @@ def parse_entry(tree: Any) -> Entry:
             "{int: [low, high]}"
         )
     kind = kinds[0]
-    known = ["choice", "tie", "when"] if kind == "choice" else [kind, "log", "step", "tie", "when"]
+    known = [kind, *(() if kind == "choice" else ("log", "step")), *SHARED]
     for key in tree:
         if key not in known:
             raise SweepError(
@@ -79,10 +111,17 @@ def parse_entry(tree: Any) -> Entry:
     shared: dict[str, Any] = {
         "tie": _parse_names(tree.get("tie", ())),
         "when": _parse_conditions(tree.get("when", {})),
+        "prior": _parse_prior(kind, tree),
     }
     if kind == "choice":
-        return Choice(tuple(map(value_name, values)), **shared)
-    return _parse_range(kind, values, tree, shared)
+        entry: Entry = Choice(tuple(map(value_name, values)), **shared)
+    else:
+        entry = _parse_range(kind, values, tree, shared)
+    if entry.prior is not None and not entry.contains(entry.prior.value):
+        raise SweepError(
+            f"prior: {shorten(repr(entry.prior.value))} is none of its values; write one of these"
+        )
+    return entry
 
 
 def _parse_range(

@@ -16,12 +16,14 @@ from typing import Any, Protocol, TypeAlias, overload
 from magtkd.errors import SweepError, shorten
 
 __all__ = [
+    "CONFIDENCES",
     "KINDS",
     "Choice",
     "Conditions",
     "Entry",
     "FloatRange",
     "IntRange",
+    "Prior",
     "Scalar",
     "Suggester",
     "is_compound",
@@ -31,6 +33,7 @@ __all__ = [
 
 Scalar: TypeAlias = str | int | float | bool | None
 KINDS = ("choice", "float", "int")
+CONFIDENCES = ("low", "medium", "high")
 _COMPOUND = ("[", "{")
 MOST_STEPS = 2**53
 """A float has no more whole numbers in a row."""
@@ -72,6 +75,15 @@ def is_compound(name: Scalar) -> bool:
     return isinstance(named_value(name), list | dict)
 
 
+@dataclass(frozen=True)
+class Prior:
+    """What a person believes to be a good value."""
+
+    value: Scalar
+    confidence: str = "medium"
+    """One of `CONFIDENCES`."""
+
+
 class Suggester(Protocol):
     """What a value is asked from: `optuna.trial.BaseTrial`, or anything of the same shape."""
 
@@ -86,12 +98,14 @@ class Suggester(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What all kinds of values have: names that are tied to them, and conditions."""
+    """What all kinds of values have: names that are tied to them, conditions, a prior."""
 
     tie: tuple[str, ...] = ()
     """Other names that take the same value."""
     when: Conditions = ()
     """Names and the values they must have: `((name, (value, ...)), ...)`."""
+    prior: Prior | None = None
+    """Where the search draws more often, as long as it knows little else."""
 
     def points(self) -> Sequence[Scalar] | None:
         """All values in order, those of a range made as they are read; None where they are not
@@ -131,6 +145,10 @@ class Entry:
                 for name, allowed in self.when
                 for named in [[named_value(value) for value in allowed]]
             }
+        if self.prior is not None:
+            tree["prior"] = named_value(self.prior.value)
+            if self.prior.confidence != Prior.confidence:
+                tree["prior_confidence"] = self.prior.confidence
         return tree
 
     def _values_to_tree(self) -> dict[str, Any]:

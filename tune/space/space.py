@@ -32,7 +32,7 @@ from tune.space.ranges import (
     value_name,
 )
 
-__all__ = ["Space", "Values", "check_values"]
+__all__ = ["Space", "Values", "base_value", "check_values"]
 
 Values: TypeAlias = dict[str, Scalar]
 
@@ -194,7 +194,7 @@ class Space:
         """A trial's values with these of its own names, those of tied names included; a name that
         is not given has the base configuration's value, and one whose condition fails is left out.
         """
-        given = {name: _base_value(base, name) for name, _ in self.entries if name not in own}
+        given = {name: base_value(base, name) for name, _ in self.entries if name not in own}
         return self.suggest(_Given(given | dict(own)), base)
 
     def as_written(self, values: Values, base: Config) -> Values:
@@ -373,7 +373,8 @@ def _read(values: Values, name: str, base: Config) -> Any:
         return None
 
 
-def _base_value(base: Config, name: str) -> Scalar:
+def base_value(base: Config, name: str) -> Scalar:
+    """The value of a configuration as a space has it."""
     value = get_value(base, name)
     return value_name(value.model_dump(mode="json") if isinstance(value, BaseModel) else value)
 

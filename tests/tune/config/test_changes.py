@@ -94,7 +94,9 @@ def test_what_a_mapping_has_lost_is_lost() -> None:
     ],
 )
 def test_what_trials_depend_on_may_not(override: str, place: str) -> None:
-    message = rf"^{place}.*: sweep 'mosi' was begun with .*; start a new sweep under another name$"
+    message = (
+        rf"^{place}.*: sweep 'mosi' was begun with .*; start a new sweep with search.learn_from"
+    )
     with pytest.raises(SweepError, match=message) as raised:
         changed_sweep(sweep_of(), [override])
     assert len(str(raised.value)) < 400

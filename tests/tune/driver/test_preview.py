@@ -51,6 +51,13 @@ def source() -> Source:
             ("fusion.distill_weight has no effect: model is magt; read by sdt",),
         ),
         ({"space": BOTH, "fusion": {"distill_weight": 0.5}}, ()),
+        (
+            {"space": {"fusion.depth": {"int": [1, 3], "prior": 2}}},
+            (
+                "space.fusion.depth.prior has no effect: search.sampler is tpe; read by "
+                "cost_aware_tpe",
+            ),
+        ),
     ],
 )
 def test_settings_that_no_trial_reads(

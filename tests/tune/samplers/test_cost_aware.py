@@ -172,7 +172,7 @@ def test_a_prefix_is_kept_to_the_last_bit():
     search = search_of(problem_of())
     run(search, 12)
     draw = np.random.default_rng(0)
-    density = search._densities()[0]
+    density = search._densities(search._ranks(), [])[0]
     prefixes = [one for best in search._prefixes() for one in best]
     assert len(prefixes) > 8
     for prefix in prefixes:

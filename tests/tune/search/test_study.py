@@ -18,13 +18,14 @@ from tune.ledger import (
     SweepOpened,
     TestRevealed,
     TrialEnded,
+    TrialsLearned,
     TrialStatus,
     TrialSuggested,
     decode_event,
     encode_event,
     fold,
 )
-from tune.samplers import SAMPLERS
+from tune.samplers import SAMPLERS, EarlierTrial
 from tune.search import OPTUNA_STATES, SweepStudy
 from tune.search.joint import distributions
 from tune.search.study import section_plan
@@ -353,6 +354,21 @@ def test_what_is_in_the_store_changes_suggestions_and_is_read_from_the_ledger():
     asked = drive(sweep, study, events, num_asks=5)
     places = [place for place, event in enumerate(events) if isinstance(event, TrialSuggested)]
     assert SweepStudy(sweep, events[: places[17]]).ask() == asked[2]
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_earlier_trials_change_suggestions_and_are_read_from_the_ledger(is_same):
+    sweep, _, _, without = whole_run("cost_aware_tpe", 1)
+    trials = [
+        EarlierTrial(candidate.values, {1: quality(candidate.values)}) for _, candidate in without
+    ]
+    events = [TrialsLearned(source="old", is_same=is_same, trials=trials)]
+    study = SweepStudy(sweep, events)
+    asked = drive(sweep, study, events)
+    assert asked != without
+    places = [place for place, event in enumerate(events) if isinstance(event, TrialSuggested)]
+    for number in (0, 3, 12):
+        assert SweepStudy(sweep, events[: places[number]]).ask() == asked[number]
 
 
 def test_optuna_stays_quiet(capfd):

@@ -75,6 +75,19 @@ def test_a_space_survives_its_round_trip(tree):
     assert Space.parse(written).to_tree() == space.to_tree()
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"choice": ["magt", None, [1, 2]], "prior": None},
+        {"choice": ["magt", None, [1, 2]], "prior": [1, 2], "prior_confidence": "high"},
+        {"float": [1.0, 8.0], "log": True, "prior": 2.0, "prior_confidence": "low"},
+        {"int": [2, 8], "step": 2, "prior": 4},
+    ],
+)
+def test_a_prior_is_written_as_it_was_read(entry):
+    assert parse_entry(entry).to_tree() == entry
+
+
 def test_the_tree_is_written_as_it_was_read():
     assert Space.parse(TREE).to_tree() == TREE
 
@@ -260,6 +273,15 @@ def test_suggestions_include_tied_names_and_leave_out_the_inactive():
         ({"choices": [3]}, r".* names no values"),
         ({"choice": [3], "int": [1, 2]}, r".* names no values"),
         ({"choice": []}, r"choice: there is no value"),
+        ({"choice": [1, 2], "prior": 3}, r"prior: 3 is none of its values"),
+        ({"float": [1, 8], "prior": 9}, r"prior: 9\.0 is none of its values"),
+        ({"float": [1, 8], "prior": "x"}, r"prior: float: 'x' is not a number"),
+        ({"int": [1, 8], "prior": 2.5}, r"prior: int: 2\.5 is not an int"),
+        (
+            {"int": [1, 8], "prior": 2, "prior_confidence": "sure"},
+            r"prior_confidence: 'sure' is none of low",
+        ),
+        ({"int": [1, 8], "prior_confidence": "low"}, r"prior_confidence: there is no prior; give"),
         ({"choice": 3}, r"choice: 3 is not a list"),
         ({"choice": [3, 5, 3.0]}, r"choice: 3\.0 is duplicated"),
         ({"choice": [{3}]}, r"choice: \{3\} is neither a value nor a list or mapping"),
