@@ -65,6 +65,7 @@ class Chain:
         draw = np.random.default_rng(seed)
         self._costs, self._noise, self._ripples = costs, noise, ripples
         self._seed = f"{seed} {repeat}" if repeat else f"{seed}"
+        self.space, self.epochs, self.whole = SPACE, EPOCHS, sum(costs.values())
         self.columns = Columns(Space.parse(SPACE))
         number = len(self.columns.names)
         self.best = draw.uniform(0.1, 0.9, number)
@@ -82,8 +83,8 @@ class Chain:
     def seconds(self, stage: str, values: Values) -> float:
         return self._costs[stage]
 
-    def true_score(self, values: Values) -> float:
-        """Without noise."""
+    def answer(self, values: Values) -> float:
+        """The score without noise."""
         away = self.columns.encode(values) - self.best
         distance = float(np.sum((self._factors @ away) ** 2))
         loss = 60 * distance / (1 + 2 * distance)
@@ -98,7 +99,7 @@ class Chain:
         pace = 5 + 3 * self.columns.encode(values)[FUSION_LEARNING_RATE]
         left = np.exp(-pace * np.arange(1, EPOCHS + 1) / EPOCHS)
         draw = np.random.default_rng(self._number(plan.keys["fusion"]))
-        scores = self.true_score(values) + noise - left * (25 + draw.normal(0, 0.3, EPOCHS))
+        scores = self.answer(values) + noise - left * (25 + draw.normal(0, 0.3, EPOCHS))
         return [float(score) for score in scores]
 
     def _normal(self, key: str) -> float:
