@@ -106,6 +106,11 @@ class Search(Section):
         limits = (self.num_trials, self.budget.trials)
         return min((limit for limit in limits if limit is not None), default=None)
 
+    @field_validator("budget", "stop_when", mode="before")
+    @classmethod
+    def _none_of_it(cls, section: Any) -> Any:
+        return {} if section is None else section
+
     @field_validator("start", mode="before")
     @classmethod
     def _values_or_base(cls, start: Any) -> Any:
@@ -279,14 +284,18 @@ class SweepConfig(Config):
         return ""
 
     @property
-    def unread_priors(self) -> dict[str, str]:
-        """The priors that the sampler does not read, each with the reason."""
-        if self.sampler.reads_knowledge:
-            return {}
-        readers = ", ".join(name for name, one in SAMPLERS.items() if one.reads_knowledge)
-        why = f"search.sampler is {self.search.sampler}; read by {readers}"
-        entries = self.search_space.entries
-        return {f"space.{name}.prior": why for name, entry in entries if entry.prior is not None}
+    def unread_of_sampler(self) -> dict[str, str]:
+        """What the sampler does not read and the file gave, each with the reason."""
+        unread = {}
+        if self.search.sampler == "grid" and self.search.start not in ((), ("base",)):
+            unread["search.start"] = "search.sampler is grid, which has its own points alone"
+        if not self.sampler.reads_knowledge:
+            readers = ", ".join(name for name, one in SAMPLERS.items() if one.reads_knowledge)
+            why = f"search.sampler is {self.search.sampler}; read by {readers}"
+            for name, entry in self.search_space.entries:
+                if entry.prior is not None:
+                    unread[f"space.{name}.prior"] = why
+        return unread
 
     @property
     def outside_space(self) -> tuple[str, ...]:

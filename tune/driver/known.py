@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
-from magtkd.pipeline import STAGES, Outcome
+from magtkd.pipeline import STAGES
 from magtkd.store import Store
 from tune.config import SweepConfig
-from tune.ledger import StoreListed, SweepLayout, SweepState, sweeps_on
+from tune.ledger import StoreListed, SweepLayout, sweeps_on
+from tune.results import StageSeconds
 
 __all__ = ["list_store"]
 
@@ -29,26 +28,10 @@ def list_store(
     """
     stages = STAGES[:-1]  # each trial has a fusion of its own
     keys = {stage: store.list_folders(f"artifacts/{stage}") for stage in stages}
-    seconds: defaultdict[str, list[float]] = defaultdict(list)
-    for state in sweeps_on(layout, fingerprint, MOST_SWEEPS):
-        if state.name != sweep.name:
-            _add_seconds(seconds, state, sweep)
+    others = sweeps_on(layout, fingerprint, MOST_SWEEPS)
+    known = StageSeconds(state for state in others if state.name != sweep.name)
+    expected = {stage: known.expected(stage, sweep.base) for stage in STAGES}
     return StoreListed(
         keys={stage: found for stage, found in keys.items() if found},
-        seconds={stage: sum(found) / len(found) for stage, found in seconds.items()},
+        seconds={stage: one.mean for stage, one in expected.items() if one is not None},
     )
-
-
-def _add_seconds(
-    seconds: defaultdict[str, list[float]], state: SweepState, sweep: SweepConfig
-) -> None:
-    for trial in state.trials.values():
-        for stage, record in trial.stages.items():
-            is_whole = record.outcome == Outcome.TRAINED
-            if is_whole and _encoder(state.sweep, stage) == _encoder(sweep, stage):
-                seconds[stage].append(record.seconds)
-
-
-def _encoder(sweep: SweepConfig, stage: str) -> str | None:
-    """The encoder of a stage that has one."""
-    return getattr(getattr(sweep, stage, None), "encoder", None)

@@ -177,7 +177,7 @@ class Limits:
         if budget.hours is None and budget.stage_hours is None:
             return None
         for trial in (*state.ended[self._num_known :], *state.running.values()):
-            self._known.add(trial)
+            self._known.add(trial, self._sweep.base)
         self._num_known = len(state.ended)
         known, expected = self._known, dict[str, float]()
         for trial in state.running.values():

@@ -248,5 +248,5 @@ def unread_in_sweep(sweep: SweepConfig, source: Source) -> tuple[str, ...]:
             seen |= {name for name in there if name not in unread}
             reasons |= {name: unread[name] for name in there if name in unread}
     names = [name for name in names_of() if name in reasons and name not in seen]
-    others = sweep.unread_of_scheduler | sweep.unread_priors
+    others = sweep.unread_of_scheduler | sweep.unread_of_sampler
     return unread_lines({name: reasons[name] for name in names} | others)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 
-from magtkd.errors import SweepError, and_more, shorten
+from magtkd.errors import InputError, SweepError, and_more, shorten
 from magtkd.store import Files
 from tune.ledger.events import SweepOpened
 from tune.ledger.file import Ledger, first_event, fold, pull_ledger, read_events
@@ -74,8 +74,10 @@ def sweeps_on(layout: SweepLayout, fingerprint: str, most: int) -> list[SweepSta
                 found.append((other.ledger.stat().st_mtime, other))
     states = []
     for _, other in sorted(found, key=lambda pair: pair[0], reverse=True)[:most]:
-        with contextlib.suppress(SweepError):
-            states.append(fold(read_events(other.ledger)))
+        with contextlib.suppress(InputError):
+            state = fold(read_events(other.ledger))
+            if state.sweep:  # a configuration that this version knows
+                states.append(state)
     return states
 
 

@@ -10,6 +10,7 @@ from statistics import fmean
 from magtkd.config import Config
 from magtkd.pipeline import Outcome
 from tune.ledger import SweepState, TrialState
+from tune.space import Values
 
 __all__ = ["TRAINED", "Seconds", "StageSeconds"]
 
@@ -34,40 +35,54 @@ class Seconds:
 
 
 class StageSeconds:
-    """The seconds of training that ledgers have recorded, stage by stage and each key once. What a
-    scheduler stopped counts as what it took until then; what was reused, as what it had taken.
+    """The seconds of training that ledgers have recorded, by stage and encoder and each key once.
+    What a scheduler stopped counts as what it took until then; what was reused, as what it had
+    taken.
 
     Args:
         states: sweeps on the same data.
     """
 
     def __init__(self, states: Iterable[SweepState] = ()) -> None:
-        self._recorded = defaultdict[str, dict[str, float]](dict)
-        self._expected = dict[str, Seconds]()
+        self._recorded = defaultdict[tuple[str, str], dict[str, float]](dict)
+        self._expected = dict[tuple[str, str], Seconds]()
         for state in states:
             for trial in state.trials.values():
-                self.add(trial)
+                self.add(trial, state.sweep.base)
 
-    def add(self, trial: TrialState) -> None:
-        """Learn what a trial has recorded; again, where it has recorded more."""
+    def add(self, trial: TrialState, base: Config) -> None:
+        """Learn what a trial has recorded; again, where it has recorded more.
+
+        Args:
+            trial: of a sweep.
+            base: the configuration around which it searched.
+        """
         for stage, record in trial.stages.items():
-            known = self._recorded[stage]
+            kind = stage, _encoder(stage, base, trial.values)
+            known = self._recorded[kind]
             seconds = known.get(record.key)
             if record.outcome in TRAINED:
                 known[record.key] = record.seconds
             elif record.saved is not None:
                 known.setdefault(record.key, record.saved)
             if known.get(record.key) != seconds:
-                self._expected.pop(stage, None)
+                self._expected.pop(kind, None)
 
     def expected(self, stage: str, config: Config) -> Seconds | None:
-        """What a stage of a configuration takes; None where none like it is recorded.
+        """What a stage of a configuration takes; None where none with its encoder is recorded.
 
         Args:
             stage: its name.
             config: the whole configuration, of which the stage reads its part.
         """
-        recorded = self._recorded.get(stage, {}).values()
-        if recorded and stage not in self._expected:
-            self._expected[stage] = Seconds(fmean(recorded), min(recorded), max(recorded))
-        return self._expected.get(stage)
+        kind = stage, _encoder(stage, config, {})
+        recorded = self._recorded.get(kind, {}).values()
+        if recorded and kind not in self._expected:
+            self._expected[kind] = Seconds(fmean(recorded), min(recorded), max(recorded))
+        return self._expected.get(kind)
+
+
+def _encoder(stage: str, base: Config, values: Values) -> str:
+    """The encoder of a stage, on which more depends than on all else; empty where it has none."""
+    own = getattr(getattr(base, stage, None), "encoder", "")
+    return str(values.get(f"{stage}.encoder", own))

@@ -213,7 +213,9 @@ def _num_trials(state: SweepState) -> int | None:
     if state.closed == SweepEnd.FINISHED:
         return len(state.trials)
     search = state.sweep.search
-    return None if search.sampler == "grid" else search.most_trials
+    if search.sampler == "grid" or search.most_trials is None:
+        return None
+    return max(search.most_trials, len(state.trials))
 
 
 def _last_time(state: SweepState) -> int:

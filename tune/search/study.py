@@ -125,11 +125,12 @@ class SweepStudy:
     @property
     def max_trials(self) -> int | None:
         """Trials that there will be: as many as asked for, or all points of a smaller grid; where
-        only the budget's hours end the sweep, as many as a finite space has points, else None."""
+        only the budget's hours end the sweep, as many as a finite space has points, else None. No
+        fewer than there are, though fewer were asked for later."""
         if self._points is not None:
             return len(self._points)
         if self._problem.num_trials is not None:
-            return self._problem.num_trials
+            return max(self._problem.num_trials, self.num_trials)
         return self._num_points
 
     @cached_property

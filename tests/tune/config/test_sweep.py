@@ -116,6 +116,11 @@ def test_a_wrong_key_is_a_config_error_of_one_line(path, override, message):
     assert "\n" not in str(raised.value)
 
 
+def test_null_is_no_budget():
+    sweep = sweep_of(search={"budget": None, "stop_when": None})
+    assert sweep.search == sweep_of().search
+
+
 def test_an_f1_of_any_label_is_a_metric():
     sweep = sweep_of(objective={"metric": "dev/f1/joy", "mode": "max"})
     assert sweep.objective[0].metric == "dev/f1/joy"

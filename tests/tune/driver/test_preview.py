@@ -52,6 +52,10 @@ def source() -> Source:
         ),
         ({"space": BOTH, "fusion": {"distill_weight": 0.5}}, ()),
         (
+            {"space": DEPTH, "search": {"sampler": "grid", "start": [{"fusion.depth": 2}]}},
+            ("search.start has no effect: search.sampler is grid, which has its own points alone",),
+        ),
+        (
             {"space": {"fusion.depth": {"int": [1, 3], "prior": 2}}},
             (
                 "space.fusion.depth.prior has no effect: search.sampler is tpe; read by "

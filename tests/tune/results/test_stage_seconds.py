@@ -33,3 +33,14 @@ def test_each_key_counts_once_and_what_was_stopped_as_what_it_took() -> None:
 def test_seconds_add_up() -> None:
     each = Seconds(2.0, 1.0, 3.0)
     assert each.times(4) == Seconds(8.0, 4.0, 12.0) == each.times(3).plus(each)
+
+
+def test_an_encoder_is_not_expected_to_take_what_another_one_took() -> None:
+    state = fold([SweepOpened(time=1, name="toy", config={"space": {}})])
+    for number, encoder in enumerate(("features", "transformer")):
+        values = {"teacher.encoder": encoder}
+        state.apply(TrialSuggested(time=1, trial=number, values=values))
+        record = StageRecord(encoder, Outcome.TRAINED, 1.0 + 99 * number)
+        state.apply(StagesRecorded(time=1, trial=number, stages={"teacher": record}))
+    known = StageSeconds([state])
+    assert known.expected("teacher", Config()) == Seconds(1.0, 1.0, 1.0)
