@@ -10,7 +10,7 @@ from typing import Any
 
 from magtkd.config import override, validate
 from magtkd.errors import SweepError, shorten
-from tune.config.sweep import SweepConfig, check_sweep
+from tune.config.sweep import SweepConfig, check_sweep, needs_num_trials
 
 __all__ = ["changed_sweep", "differences", "may_change", "with_changes"]
 
@@ -99,16 +99,11 @@ def _value(tree: Mapping[str, Any], name: str) -> Any:
 
 def _check_number(changed: SweepConfig) -> None:
     """Refuse another number of trials to what has made use of it."""
-    by_number = {
-        f"sampler {changed.sampler.name}": changed.sampler.needs_num_trials,
-        f"scheduler {changed.scheduler.kind}": changed.scheduler.needs_num_trials,
-    }
-    for name, why in by_number.items():
-        if why:
-            raise SweepError(
-                f"search.num_trials: {_shown(changed.search.most_trials)}: {name}: {why} "
-                "search.num_trials, which cannot change; start a new sweep under another name"
-            )
+    for place, why in needs_num_trials(changed).items():
+        raise SweepError(
+            f"search.num_trials: {_shown(changed.search.most_trials)}: {place}: {why} "
+            "search.num_trials, which cannot change; start a new sweep under another name"
+        )
 
 
 def _shown(value: Any) -> str:

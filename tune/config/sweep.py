@@ -432,6 +432,16 @@ def _check_start(sweep: SweepConfig) -> None:
             raise SweepError(f"search.start[{place}]: {error}") from None
 
 
+def needs_num_trials(sweep: SweepConfig) -> dict[str, str]:
+    """What of a sweep needs the number of trials, and what it takes from that, as the words before
+    the number's name."""
+    found = {
+        f"search.sampler: {sweep.sampler.name}": sweep.sampler.needs_num_trials,
+        f"scheduler.kind: {sweep.scheduler.kind}": sweep.scheduler.needs_num_trials,
+    }
+    return {place: why for place, why in found.items() if why}
+
+
 def _check_end(sweep: SweepConfig) -> None:
     search = sweep.search
     budget = (search.budget.hours, search.budget.stage_hours, search.most_trials)
@@ -441,13 +451,8 @@ def _check_end(sweep: SweepConfig) -> None:
             "number, or search.budget: {hours: 8}"
         )
     if search.num_trials is None:
-        by_number = {
-            f"search.sampler: {sweep.sampler.name}": sweep.sampler.needs_num_trials,
-            f"scheduler.kind: {sweep.scheduler.kind}": sweep.scheduler.needs_num_trials,
-        }
-        for place, why in by_number.items():
-            if why:
-                raise SweepError(f"{place}: {why} search.num_trials; give it beside the budget")
+        for place, why in needs_num_trials(sweep).items():
+            raise SweepError(f"{place}: {why} search.num_trials; give it beside the budget")
     if len(sweep.objective) > 1 and search.stop_when != StopWhen():
         raise SweepError(
             f"search.stop_when: no_gain_for takes one objective, and there are "
