@@ -105,7 +105,10 @@ def test_what_trials_depend_on_may_not(override: str, place: str) -> None:
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"search": {"sampler": "nsga2"}}, "40: search.sampler: nsga2: its population is a fifth of"),
+        (
+            {"search": {"sampler": "nsga2"}},
+            "40: search.sampler: nsga2: its population is a fifth of",
+        ),
         (
             {"scheduler": {"kind": "pbt"}, "search": {"max_concurrent": 40}},
             "40: scheduler.kind: pbt: its population is search.num_trials, which cannot change",
