@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from tune.space import Space, Values
 
 __all__ = ["EPOCHS", "REGIMES", "SPACE", "Chain"]
 
-SPACE = {
+SPACE: dict[str, dict[str, Any]] = {
     "teacher.learning_rate": {"float": [1e-5, 1e-2], "log": True},
     "teacher.dropout": {"float": [0.0, 0.7]},
     "audio.distill.temperature": {"float": [1.0, 8.0], "log": True},
