@@ -120,7 +120,9 @@ def check_labels(sweep: SweepConfig, corpus: Corpus) -> None:
                 wanted.setdefault(f"{name}: {shorten(select)!r}", label)
     if not wanted:
         return
-    table = prepare(corpus, sweep.data, sweep.seed)  # as the trials see it, dev carved out included
+    table = prepare(
+        corpus, sweep.data, sweep.seed_of("data")
+    )  # as the trials see it, dev carved out included
     for place, label in wanted.items():
         try:
             check_label(place, label, table)
