@@ -1,0 +1,15 @@
+"""Statistics of results: numpy and scipy alone, without Ray, store or ledger."""
+
+from tune.stats.counts import conversation_counts, score_counts
+from tune.stats.race import Behind, Estimate, Scored, behind, estimates, num_looks
+
+__all__ = [
+    "Behind",
+    "Estimate",
+    "Scored",
+    "behind",
+    "conversation_counts",
+    "estimates",
+    "num_looks",
+    "score_counts",
+]
