@@ -45,7 +45,7 @@ def split_predictions(data: pa.Table, predicted: pa.Table, split: str) -> Predic
         raise DataError(f"no utterance of {split} has a label; nothing can be scored on it")
     return Predictions(
         labels=tuple(read_metadata(data).labels),
-        conversation=data["dialogue_id"].to_numpy()[rows],
+        conversation=data["dialogue_id"].to_numpy()[rows].astype(str),
         utterance=data["utterance_id"].to_numpy()[rows],
         label=data["label"].to_numpy()[rows].astype(np.int64),
         prediction=list_matrix(predicted, "logits")[rows].argmax(axis=1),

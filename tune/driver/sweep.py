@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 from rich.console import Console
 
 from magtkd.config import dump_yaml
 from magtkd.data import read_corpus
 from magtkd.errors import RayLostError, ResumableError, SweepError, shorten
-from magtkd.pipeline import make_plan, source_of
+from magtkd.pipeline import Source, make_plan, source_of
 from magtkd.store import Files, Store
 from tune.config import (
     SweepConfig,
@@ -30,6 +32,8 @@ from tune.driver.preview import check_labels, check_tracking, unread_in_sweep
 from tune.ledger import (
     FORMAT,
     Event,
+    Ledger,
+    RaceSetup,
     SweepChanged,
     SweepEnd,
     SweepLayout,
@@ -46,13 +50,28 @@ from tune.ledger import (
     read_sweep,
 )
 from tune.redact import redact
+from tune.search import Proposer, SweepStudy
+from tune.space import Candidate
 
-__all__ = ["is_to_resume", "resume_sweep", "run_sweep"]
+__all__ = [
+    "StudyOf",
+    "complain_of",
+    "is_to_resume",
+    "open_and_drive",
+    "resume_and_drive",
+    "resume_sweep",
+    "run_sweep",
+    "unchanged_source",
+]
 
+StudyOf = Callable[[SweepConfig, Source, Sequence[Event]], Proposer]
+"""Makes what decides which trials there are, from the sweep as it runs on its cluster, its table
+and the ledger's events."""
 VERSIONS = ("magtkd", "ray", "torch", "optuna", "mlflow")
 
 
-def _complain(error: RayLostError) -> int:
+def complain_of(error: RayLostError) -> int:
+    """What is done when Ray is gone: say so; gives the exit code."""
     print(error, file=sys.stderr)
     return ResumableError.exit_code
 
@@ -91,7 +110,7 @@ def run_sweep(
     sweep: SweepConfig,
     options: SweepOptions,
     console: Console | None = None,
-    on_lost: Callable[[RayLostError], int] = _complain,
+    on_lost: Callable[[RayLostError], int] = complain_of,
 ) -> SweepState:
     """Run a new sweep to its end.
 
@@ -122,6 +141,43 @@ def run_sweep(
     make_plan(sweep.base, source)
     unread = unread_in_sweep(sweep, source)
     Store(options.storage).check_writable()
+    notes = [*corpus.warnings, *unread, *sweep.outside_space]
+    return open_and_drive(
+        layout, sweep, source, options, _study, notes=notes, console=console, on_lost=on_lost
+    )
+
+
+def _study(sweep: SweepConfig, source: Source, events: Sequence[Event]) -> Proposer:
+    return SweepStudy(
+        sweep, events, lambda values: Candidate(values=values).plan(sweep.base, source)
+    )
+
+
+def open_and_drive(
+    layout: SweepLayout,
+    sweep: SweepConfig,
+    source: Source,
+    options: SweepOptions,
+    study: StudyOf,
+    *,
+    race: RaceSetup | None = None,
+    notes: Sequence[str] = (),
+    console: Console | None,
+    on_lost: Callable[[RayLostError], int],
+) -> SweepState:
+    """Run what was checked, with a ledger of its own, to its end.
+
+    Args:
+        layout: where its ledger is.
+        sweep: what is run.
+        source: its table.
+        options: how it is run.
+        study: makes what decides which trials there are.
+        race: what is confirmed, where that is what is run.
+        notes: lines for people, for the ledger.
+        console: where to show it; None for stderr.
+        on_lost: as for `run_sweep`.
+    """
     with (
         sweep_cluster(sweep, source, options, console) as joined,
         open_ledger(layout) as ledger,
@@ -133,22 +189,18 @@ def run_sweep(
             tracked=options.tracking_uri != "",
             versions={name: importlib.metadata.version(name) for name in VERSIONS},
             format=FORMAT,
+            race=race,
         )
         # First what people read: with its first event the sweep is begun, and its folder whole.
         _write_for_people(layout, dump_yaml(sweep))
         events: list[Event] = [ledger.append(opened)]
-        notes = [
-            *corpus.warnings,
-            *unread,
-            *sweep.outside_space,
-            *joined.warnings,
-            *([joined.chosen] if joined.chosen else ()),
-        ]
-        events += [ledger.append(Warned(message=line)) for line in notes]
+        lines = [*notes, *joined.warnings, *([joined.chosen] if joined.chosen else ())]
+        events += [ledger.append(Warned(message=line)) for line in lines]
         return drive(
             joined,
             source,
             options,
+            study=study(joined.sweep, source, events),
             ledger=ledger,
             events=events,
             console=console,
@@ -168,7 +220,7 @@ def resume_sweep(
     name: str,
     options: SweepOptions,
     console: Console | None = None,
-    on_lost: Callable[[RayLostError], int] = _complain,
+    on_lost: Callable[[RayLostError], int] = complain_of,
     overrides: Sequence[str] = (),
 ) -> SweepState:
     """Resume a sweep from its ledger: trials that have not ended first, then new ones. One that is
@@ -200,39 +252,92 @@ def resume_sweep(
             )
         elif state.closed == SweepEnd.FINISHED:
             return state
-        if not state.is_tracked and options.tracking_uri is None:
-            options = replace(options, tracking_uri="")
-        check_tracking(layout, options)
-        source = source_of(read_corpus(sweep.data))
-        if source.fingerprint != state.fingerprint:
-            raise SweepError(
-                f"sweep {name!r}: {sweep.data.path or 'the synthetic corpus'} has changed since "
-                "it was opened; put the table back, or start a sweep under another name"
-            )
         store = Store(options.storage)
+        source = unchanged_source(state)
         store.check_writable()
         _check_artifacts(state, store)
-        with sweep_cluster(sweep, source, options, console) as joined:
-            events.append(ledger.append(SweepResumed(format=FORMAT)))
-            if changes:
-                events.append(ledger.append(SweepChanged(changes=changes)))
-                _write_for_people(layout, dump_yaml(sweep))
-            if state.format < 2:
-                events.append(ledger.append(Warned(message=_older(state))))
-            events += [
-                ledger.append(Warned(message=line))
-                for line in (*joined.warnings, joined.chosen)
-                if line and line not in state.warnings
-            ]
-            return drive(
-                joined,
-                source,
-                options,
-                ledger=ledger,
-                events=events,
-                console=console,
-                on_lost=on_lost,
-            )
+        return resume_and_drive(
+            ledger,
+            events,
+            state,
+            sweep,
+            source,
+            options,
+            _study,
+            changes=changes,
+            console=console,
+            on_lost=on_lost,
+        )
+
+
+def unchanged_source(state: SweepState) -> Source:
+    """The table of a sweep.
+
+    Raises:
+        SweepError: it is not the one that the sweep was begun with.
+    """
+    data = state.sweep.data
+    source = source_of(read_corpus(data))
+    if source.fingerprint != state.fingerprint:
+        raise SweepError(
+            f"sweep {state.name!r}: {data.path or 'the synthetic corpus'} has changed since "
+            "it was opened; put the table back, or start a sweep under another name"
+        )
+    return source
+
+
+def resume_and_drive(
+    ledger: Ledger,
+    events: list[Event],
+    state: SweepState,
+    sweep: SweepConfig,
+    source: Source,
+    options: SweepOptions,
+    study: StudyOf,
+    *,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+    console: Console | None,
+    on_lost: Callable[[RayLostError], int],
+) -> SweepState:
+    """Continue what a ledger has, to its end.
+
+    Args:
+        ledger: the ledger.
+        events: what it has.
+        state: what these amount to.
+        sweep: what is run, with the changes.
+        source: its table.
+        options: how it is run from here on.
+        study: makes what decides which trials there are.
+        changes: settings that are others from here on, by dotted name.
+        console: where to show it; None for stderr.
+        on_lost: as for `run_sweep`.
+    """
+    if not state.is_tracked and options.tracking_uri is None:
+        options = replace(options, tracking_uri="")
+    check_tracking(ledger.layout, options)
+    with sweep_cluster(sweep, source, options, console) as joined:
+        events.append(ledger.append(SweepResumed(format=FORMAT)))
+        if changes:
+            events.append(ledger.append(SweepChanged(changes=dict(changes))))
+            _write_for_people(ledger.layout, dump_yaml(sweep))
+        if state.format < 2:
+            events.append(ledger.append(Warned(message=_older(state))))
+        events += [
+            ledger.append(Warned(message=line))
+            for line in (*joined.warnings, joined.chosen)
+            if line and line not in state.warnings
+        ]
+        return drive(
+            joined,
+            source,
+            options,
+            study=study(joined.sweep, source, events),
+            ledger=ledger,
+            events=events,
+            console=console,
+            on_lost=on_lost,
+        )
 
 
 def _check_not_reached(sweep: SweepConfig, events: Sequence[Event]) -> None:

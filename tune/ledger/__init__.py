@@ -4,6 +4,7 @@ from tune.ledger.events import (
     FORMAT,
     EpochReported,
     Event,
+    RoundDecided,
     StagesRecorded,
     StoreListed,
     SweepChanged,
@@ -42,8 +43,16 @@ from tune.ledger.layout import (
 )
 from tune.ledger.live import Live, LiveFile, LiveNode
 from tune.ledger.owner import read_owner
+from tune.ledger.race import RaceEntry, RaceSetup, Standing
 from tune.ledger.state import SweepState, TrialState
-from tune.ledger.sweeps import check_unused, find_opened, open_ledger, read_sweep, sweeps_on
+from tune.ledger.sweeps import (
+    check_unused,
+    find_confirmations,
+    find_opened,
+    open_ledger,
+    read_sweep,
+    sweeps_on,
+)
 
 __all__ = [
     "FORMAT",
@@ -53,7 +62,11 @@ __all__ = [
     "Live",
     "LiveFile",
     "LiveNode",
+    "RaceEntry",
+    "RaceSetup",
+    "RoundDecided",
     "StagesRecorded",
+    "Standing",
     "StoreListed",
     "SweepChanged",
     "SweepClosed",
@@ -75,6 +88,7 @@ __all__ = [
     "check_unused",
     "decode_event",
     "encode_event",
+    "find_confirmations",
     "find_opened",
     "first_event",
     "fold",

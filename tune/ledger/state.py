@@ -15,6 +15,7 @@ from tune.config import SweepConfig, with_changes
 from tune.ledger.events import (
     EpochReported,
     Event,
+    RoundDecided,
     StagesRecorded,
     SweepChanged,
     SweepClosed,
@@ -29,6 +30,7 @@ from tune.ledger.events import (
     TrialSuggested,
     Warned,
 )
+from tune.ledger.race import RaceSetup
 from tune.space import Candidate, Objective, Values
 
 __all__ = ["SweepState", "TrialState"]
@@ -100,6 +102,9 @@ class SweepState:
         self.num_resumed = 0
         self.is_tracked = True
         self.warnings: list[str] = []
+        self.race: RaceSetup | None = None
+        """What is confirmed, where this is the state of a confirmation."""
+        self.rounds: list[RoundDecided] = []
 
     @cached_property
     def sweep(self) -> SweepConfig:
@@ -114,6 +119,13 @@ class SweepState:
     def objectives(self) -> tuple[Objective, ...]:
         """The sweep's objectives, of which there is at least one."""
         return self.sweep.objective
+
+    def title(self, trial: TrialState) -> str:
+        """A trial as people know it: one of a confirmation is the sweep's trial with a seed."""
+        if self.race is None:
+            return f"trial {trial.number}"
+        entry = self.race.entry_of(trial.suggested)
+        return f"trial {entry.trial} with seed {trial.suggested.seed}"
 
     def count(self) -> Counter[TrialStatus]:
         """How many trials are in which state."""
@@ -146,6 +158,8 @@ class SweepState:
             case SweepClosed():
                 self.closed, self.closed_time = event.reason, event.time
                 self.why_closed = event.why
+            case RoundDecided():
+                self.rounds.append(event)
             case Warned():
                 self.warnings.append(event.message)
             case _:
@@ -158,7 +172,7 @@ class SweepState:
         self.sweep_id, self.name, self.config = event.sweep_id, event.name, event.config
         self.fingerprint, self.format = event.fingerprint, event.format
         self.versions, self.opened_time = event.versions, event.time
-        self.is_tracked = event.tracked
+        self.is_tracked, self.race = event.tracked, event.race
 
     def _change(self, event: SweepChanged) -> None:
         self.config = with_changes(self.config, event.changes)

@@ -1,9 +1,10 @@
 """Statistics of results: numpy and scipy alone, without Ray, store or ledger."""
 
 from tune.stats.counts import conversation_counts, score_counts
-from tune.stats.race import Behind, Estimate, Scored, behind, estimates, num_looks
+from tune.stats.race import FIRST_LOOK, Behind, Estimate, Scored, behind, estimates, num_looks
 
 __all__ = [
+    "FIRST_LOOK",
     "Behind",
     "Estimate",
     "Scored",

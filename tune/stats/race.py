@@ -37,7 +37,7 @@ from scipy import stats
 
 from tune.stats.counts import score_counts
 
-__all__ = ["Behind", "Estimate", "Scored", "behind", "estimates", "num_looks"]
+__all__ = ["FIRST_LOOK", "Behind", "Estimate", "Scored", "behind", "estimates", "num_looks"]
 
 FIRST_LOOK = 3
 """Seeds of each configuration before they are compared first: with two, next to nothing is known of
