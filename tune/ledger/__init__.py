@@ -43,7 +43,7 @@ from tune.ledger.layout import (
 )
 from tune.ledger.live import Live, LiveFile, LiveNode
 from tune.ledger.owner import read_owner
-from tune.ledger.race import RaceEntry, RaceSetup, Standing
+from tune.ledger.race import VARY, RaceEntry, RaceSetup, Standing, Vary
 from tune.ledger.state import SweepState, TrialState
 from tune.ledger.sweeps import (
     check_unused,
@@ -56,6 +56,7 @@ from tune.ledger.sweeps import (
 
 __all__ = [
     "FORMAT",
+    "VARY",
     "EpochReported",
     "Event",
     "Ledger",
@@ -84,6 +85,7 @@ __all__ = [
     "TrialStatus",
     "TrialSuggested",
     "UnknownEvent",
+    "Vary",
     "Warned",
     "check_unused",
     "decode_event",

@@ -8,7 +8,11 @@ import msgspec
 
 from tune.space import Candidate, Scalar, Values
 
-__all__ = ["RaceEntry", "RaceSetup", "Standing"]
+__all__ = ["VARY", "RaceEntry", "RaceSetup", "Standing", "Vary"]
+
+Vary = Literal["all", "fusion"]
+"""Which stages of a confirmation have fresh seeds."""
+VARY: tuple[Vary, ...] = ("all", "fusion")
 
 
 class RaceEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -39,7 +43,7 @@ class RaceSetup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seeds: tuple[int, ...]
     """In the order in which they are given; none is a seed of the sweep's trials."""
     confidence: float = 0.95
-    vary: Literal["all", "fusion"] = "all"
+    vary: Vary = "all"
     """Whether all stages have these seeds, or fusion alone."""
     num_completed: int = 0
     """Trials that the sweep had completed when the configurations were taken."""

@@ -120,6 +120,16 @@ class SweepState:
         """The sweep's objectives, of which there is at least one."""
         return self.sweep.objective
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether this is a confirmation that is over."""
+        return bool(self.rounds) and self.rounds[-1].is_last
+
+    @property
+    def chosen(self) -> int | None:
+        """The sweep's trial that a confirmation has chosen."""
+        return self.rounds[-1].chosen if self.is_confirmed else None
+
     def title(self, trial: TrialState) -> str:
         """A trial as people know it: one of a confirmation is the sweep's trial with a seed."""
         if self.race is None:

@@ -93,9 +93,10 @@ class Estimate:
     deviation: float
     """The standard deviation over seeds, of a sample."""
     low: float
-    """The lower end of the mean's confidence interval, over seeds and conversations."""
+    """The lower end of the mean's confidence interval, over seeds and conversations; 0 at least, as
+    every score is."""
     high: float
-    """Its upper end."""
+    """Its upper end; 1 at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +129,12 @@ def estimates(scored: Scored, confidence: float) -> list[Estimate]:
     over_conversations = _jackknife(scored.without.mean(axis=1))
     freedom = _freedom(over_seeds, num_seeds - 1, over_conversations, num_conversations - 1)
     half = stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(over_seeds + over_conversations)
-    columns = zip(scored.means, np.sqrt(variance), half, strict=True)
+    low, high = (scored.means + sign * half for sign in (-1, 1))
+    columns = (scored.means, np.sqrt(variance), low.clip(0, 1), high.clip(0, 1))
+    rows = np.stack(columns, axis=1).tolist()
     return [
-        Estimate(mean=float(mean), deviation=float(one), low=float(mean - h), high=float(mean + h))
-        for mean, one, h in columns
+        Estimate(mean=mean, deviation=deviation, low=least, high=most)
+        for mean, deviation, least, most in rows
     ]
 
 

@@ -12,7 +12,7 @@ from magtkd.config import load_config
 from magtkd.metrics import Scores
 from magtkd.pipeline import StageRecord
 from tune.cli import app
-from tune.cli.sweep import _check_alone
+from tune.cli.options import check_alone
 from tune.config import SweepConfig
 from tune.ledger import (
     StagesRecorded,
@@ -362,6 +362,6 @@ def test_only_the_first_of_srun_s_tasks_drives(refused, monkeypatch):
     assert "srun: started this 3 times" in line
     assert "give srun -N1 -n1 --overlap" in line
     # A batch script is its job's task 0, and one task is no other's second.
-    _check_alone({"SLURM_NTASKS": "3", "SLURM_PROCID": "0"})
-    _check_alone({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"})
-    _check_alone({})
+    check_alone({"SLURM_NTASKS": "3", "SLURM_PROCID": "0"})
+    check_alone({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"})
+    check_alone({})
