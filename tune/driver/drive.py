@@ -18,7 +18,7 @@ from ray.exceptions import RayError
 from ray.tune import TuneError
 from rich.console import Console
 
-from magtkd.errors import RayLostError, first_line
+from magtkd.errors import MagtkdError, RayLostError, first_line
 from magtkd.pipeline import Source
 from magtkd.store import Store, report_faults_to
 from tune.config import SweepConfig, SweepOptions
@@ -185,7 +185,7 @@ def drive(
                 if not _is_trained(work, number):
                     recorder.end(number, TrialStatus.STOPPED)
             _record_due(work, recorder)
-            if not work.is_done and not stop.is_reached():
+            if recorder.error is None and not work.is_done and not stop.is_reached():
                 _fit(work, recorder, stop, watch, allow)
             if recorder.error is None:
                 end, why = _end_of(work, stop)
@@ -218,8 +218,16 @@ def drive(
 
 
 def _record_due(work: _Work, recorder: Recorder) -> None:
-    """Record what the study decides, now that a trial has ended."""
-    if recorder.error is None and (due := work.study.due()) is not None:
+    """Record what the study decides, now that a trial has ended. Where it cannot, the work ends:
+    Tune would make a failure of the trial's own of an exception."""
+    if recorder.error is not None:
+        return
+    try:
+        due = work.study.due()
+    except MagtkdError as error:
+        recorder.error = error
+        return
+    if due is not None:
         recorder.record(due)
 
 

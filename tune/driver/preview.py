@@ -21,7 +21,7 @@ from magtkd.pipeline import (
 from magtkd.scoring import check_label
 from magtkd.store import Store
 from tune.cluster import live_nodes, shape_of
-from tune.config import SweepConfig, SweepOptions
+from tune.config import SweepConfig, SweepOptions, check_new_sweep
 from tune.driver.join import sweep_cluster
 from tune.ledger import SweepLayout, sweeps_on
 from tune.results import Seconds, StageSeconds
@@ -149,6 +149,7 @@ def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
     """
     # A preview writes nothing, and migrates nothing.
     layout = SweepLayout.of(options.storage, sweep.name)
+    check_new_sweep(sweep)
     check_tracking(layout, replace(options, migrate_tracking=False))
     corpus = read_corpus(sweep.data)
     check_labels(sweep, corpus)

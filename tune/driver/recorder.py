@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import ray.tune as ray_tune
 
-from magtkd.errors import OwnerLostError, ResumableError, StorageLostError
+from magtkd.errors import MagtkdError, OwnerLostError, ResumableError, StorageLostError
 from magtkd.metrics import Report, Scores
 from magtkd.pipeline import Outcome, StageRecord
 from tune.config import SweepConfig
@@ -86,7 +86,7 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
             for stage, record in trial.stages.items()
             if record.outcome == Outcome.TRAINED
         }
-        self.error: ResumableError | None = None
+        self.error: MagtkdError | None = None
         """Why nothing is recorded any more, and the sweep must stop."""
 
     def listen(self, listener: Callable[[Event], Any]) -> None:

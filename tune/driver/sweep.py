@@ -21,7 +21,7 @@ from tune.config import (
     SweepConfig,
     SweepOptions,
     changed_sweep,
-    check_sweep,
+    check_new_sweep,
     differences,
     may_change,
 )
@@ -134,7 +134,7 @@ def run_sweep(
         Store(options.storage).check_writable()  # before anything waits for it
     check_unused(layout)
     check_tracking(layout, options)
-    check_sweep(sweep)
+    check_new_sweep(sweep)
     corpus = read_corpus(sweep.data)
     check_labels(sweep, corpus)
     source = source_of(corpus)
