@@ -177,7 +177,7 @@ def test_the_second_best_can_be_exported(call, swept, folder):
 def test_help_lists_sweep_and_train_first(call):
     code, out, _ = call("--help")
     assert code == 0
-    names = ("sweep", "train", "trials", "best", "status", "sync", "doctor", "import", "data")
+    names = ("sweep", "train", "confirm", "trials", "best", "status", "sync", "doctor", "import")
     places = [out.index(f"│ {name} ") for name in names]
     assert places == sorted(places)
     assert "Example" in out
@@ -186,7 +186,7 @@ def test_help_lists_sweep_and_train_first(call):
 @pytest.mark.parametrize(
     "command",
     [
-        *("sweep", "train", "trials", "best", "status", "sync", "doctor", "import"),
+        *("sweep", "train", "confirm", "trials", "best", "status", "sync", "doctor", "import"),
         *("data inspect", "data convert", "data synth", "config show", "config schema"),
     ],
 )
