@@ -280,7 +280,8 @@ def _check_objective(sweep: SweepConfig) -> None:
     if len(metrics) > 1:
         raise SweepError(
             f"sweep {sweep.name!r}: has {len(metrics)} objectives, {and_more(metrics, 3)}, and a "
-            f"race has one; export each of its best: magtkd best {sweep.name} --trial N --export FILE"
+            "race has one; export each of its best: "
+            f"magtkd best {sweep.name} --trial N --export FILE"
         )
     if metrics[0] == "dev/loss":
         raise SweepError(

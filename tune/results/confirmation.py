@@ -51,7 +51,7 @@ class Verdict(StrEnum):
     """What the race says of a configuration."""
 
     CHOSEN = "chosen"
-    OPEN = "cannot be told apart"
+    OPEN = "cannot be distinguished"
     WORSE = "worse"
     FAILED = "failed"
 
@@ -175,7 +175,7 @@ def find_confirmation(layout: SweepLayout, sweep_state: SweepState) -> Confirmat
 
 def confirmed_rows(state: SweepState) -> list[ConfirmedRow]:
     """A row for each configuration that a confirmation has compared so far: the chosen one, those
-    that cannot be told from it, those that were worse, and those that failed.
+    that cannot be distinguished from it, those that were worse, and those that failed.
 
     Args:
         state: the confirmation's.
@@ -290,7 +290,7 @@ def confirmation_lines(state: SweepState) -> list[str]:
         alike = [str(one.trial) for one in rows if one.verdict == Verdict.OPEN]
         if alike:
             are = "trial" if len(alike) == 1 else "trials"
-            lines.append(f"cannot be told from it: {are} {and_more(alike, 20)}")
+            lines.append(f"cannot be distinguished from it: {are} {and_more(alike, 20)}")
         elif len(rows) > 1:
             lines.append(f"all others are worse, with {confidence} confidence, or failed")
     given, most = len(state.trials), len(race.entries) * len(race.seeds)

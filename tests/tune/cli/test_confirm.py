@@ -310,14 +310,14 @@ def test_one_that_is_over_is_shown_again(call, write_sweep):
     lines = out.splitlines()
     assert lines[1].split()[:5] == ["1", "2", "62.50", "±", "12.50"]
     assert lines[1].rstrip().endswith("62.50      0.00  chosen")
-    assert "cannot be told apart" in lines[2]
+    assert "cannot be distinguished" in lines[2]
     assert "25.00" in lines[2]  # the optimism of the sweep's best
     assert "worse" in lines[3]
     assert lines[4] == (
         "chosen: trial 2, dev weighted F1 62.50 ± 12.50 over 2 seeds (1 to 2); the sweep had 62.50 "
         "with its own seed"
     )
-    assert lines[5:7] == ["cannot be told from it: trial 1", "6 of at most 6 trainings"]
+    assert lines[5:7] == ["cannot be distinguished from it: trial 1", "6 of at most 6 trainings"]
     assert layout.confirmation(1).ledger.read_bytes() == before
     code, out, _ = call("confirm", "toy", "--json")
     found = json.loads(out)
