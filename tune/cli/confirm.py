@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from magtkd.cli import EXIT_CODES, JsonOption, StorageOption, complain, examples
+from magtkd.cli import EXIT_CODES, JsonOption, Overrides, StorageOption, complain, examples
 from magtkd.errors import ResumableError, SweepError
 from tune.cli.options import (
     AddressOption,
@@ -34,12 +34,14 @@ def add_confirm(app: typer.Typer) -> None:
         "magtkd confirm mosi",
         "magtkd confirm mosi --top 3 --seeds 5",
         "magtkd confirm mosi --vary fusion --again",
+        "magtkd confirm mosi search.max_concurrent=8 --address auto --storage /shared/magtkd",
     )
     app.command("confirm", epilog=f"{shown}\n\n{EXIT_CODES}")(confirm)
 
 
 def confirm(
     name: NameArgument,
+    overrides: Overrides = None,
     storage: StorageOption = "magtkd-results",
     top: Annotated[
         int | None,
@@ -74,7 +76,8 @@ def confirm(
     """Train a sweep's best configurations with fresh seeds, and rank them by their means on dev.
 
     A configuration that is worse than the best with confidence gets no further seed. The same
-    command continues a confirmation that was interrupted, and shows one that is over.
+    command continues a confirmation that was interrupted, and shows one that is over. Of the
+    sweep's values, search.max_concurrent and resources may be overridden.
     """
     chosen = next((one for one in VARY if one == vary), None)
     if vary is not None and chosen is None:
@@ -105,7 +108,7 @@ def confirm(
         return complain(f"{error}; to continue: {command}", error.exit_code)
 
     try:
-        state = confirm_sweep(name, request, options, on_lost=on_lost)
+        state = confirm_sweep(name, request, options, on_lost=on_lost, overrides=overrides or ())
     except ResumableError as error:
         raise typer.Exit(on_lost(error)) from None
     _show(state, storage, command, as_json=as_json)

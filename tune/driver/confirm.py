@@ -11,11 +11,11 @@ from rich.console import Console
 
 from magtkd.config import Config, validate
 from magtkd.data import NO_LABEL, prepare, read_corpus
-from magtkd.errors import ArtifactError, RayLostError, SweepError, and_more
+from magtkd.errors import ArtifactError, RayLostError, SweepError, and_more, shorten
 from magtkd.pipeline import Source
 from magtkd.scoring import Predictions, split_predictions
 from magtkd.store import Store
-from tune.config import SweepConfig, SweepOptions
+from tune.config import SweepConfig, SweepOptions, changed_sweep
 from tune.driver.preview import check_tracking
 from tune.driver.sweep import (
     StudyOf,
@@ -87,6 +87,7 @@ def confirm_sweep(
     options: SweepOptions,
     console: Console | None = None,
     on_lost: Callable[[RayLostError], int] = complain_of,
+    overrides: Sequence[str] = (),
 ) -> SweepState:
     """Race a sweep's best configurations on fresh seeds, or continue that; a confirmation that is
     over stays as it is.
@@ -101,6 +102,7 @@ def confirm_sweep(
         options: how it is run.
         console: where to show it; None for stderr.
         on_lost: as for `run_sweep`.
+        overrides: `key=value` of `search.max_concurrent` and `resources`.
 
     Returns:
         the state of the confirmation.
@@ -112,6 +114,12 @@ def confirm_sweep(
         ResumableError: as for `run_sweep`.
     """
     request.check()
+    for one in overrides:
+        if not one.startswith(("search.max_concurrent=", "resources.", "resources=")):
+            raise SweepError(
+                f"{shorten(one)}: a confirmation trains what the sweep has trained; "
+                "search.max_concurrent and resources may be others"
+            )
     layout = SweepLayout.of(options.storage, name)
     driver = driver_of(layout)
     state = read_sweep(layout)
@@ -125,11 +133,12 @@ def confirm_sweep(
         options = replace(options, tracking_uri="")
     found = find_confirmations(layout, state.sweep_id)
     if found and not request.again:
-        return _continue(found[-1], state, request, options, console, on_lost)
+        return _continue(found[-1], request, options, console, on_lost, overrides)
     source = unchanged_source(state)
-    sweep, race = _new(state, source, request, f"confirm-{len(found) + 1}" if found else "confirm")
-    _check_dev(sweep, race, source)
     place = layout.confirmation(len(found) + 1)
+    sweep, race = _new(state, source, request, place.part)
+    sweep, _ = changed_sweep(sweep, overrides)
+    _check_dev(sweep, race, source)
     check_tracking(place, options)
     store = Store(options.storage)
     store.check_writable()
@@ -148,21 +157,22 @@ def confirm_sweep(
 
 def _continue(
     layout: SweepLayout,
-    sweep_state: SweepState,
     request: ConfirmRequest,
     options: SweepOptions,
     console: Console,
     on_lost: Callable[[RayLostError], int],
+    overrides: Sequence[str],
 ) -> SweepState:
     state = read_sweep(layout)
     race = state.race
     assert race is not None, "which find_confirmations has checked"
-    _check_same(request, race, len(sweep_state.trials))
+    _check_same(request, race)
     if state.is_confirmed:
         return state
     with open_ledger(layout, resume=True) as ledger:
         events: list[Event] = list(read_events(ledger.path))
         store = Store(options.storage)
+        sweep, changes = changed_sweep(state.sweep, overrides)
         source = unchanged_source(state)
         store.check_writable()
         _note(console, _headline(race))
@@ -170,25 +180,24 @@ def _continue(
             ledger,
             events,
             state,
-            state.sweep,
+            sweep,
             source,
             options,
             _race(race, store),
+            changes=changes,
             console=console,
             on_lost=on_lost,
         )
 
 
-def _check_same(request: ConfirmRequest, race: RaceSetup, num_trials: int) -> None:
+def _check_same(request: ConfirmRequest, race: RaceSetup) -> None:
     """Refuse to continue a confirmation with other values than it has.
 
     Raises:
         SweepError: one differs.
     """
-    # A sweep may have fewer than were asked for.
-    num_entries = len(race.entries)
     pairs = (
-        ("--top", request.top, num_entries),
+        ("--top", request.top, len(race.entries)),
         ("--seeds", request.num_seeds, len(race.seeds)),
         ("--confidence", request.confidence, race.confidence),
         ("--vary", request.vary, race.vary),

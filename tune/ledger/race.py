@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from magtkd.errors import SweepError, shorten
 from tune.space import Candidate, Scalar, Values
 
 __all__ = ["VARY", "RaceEntry", "RaceSetup", "Standing", "Vary"]
@@ -49,11 +50,18 @@ class RaceSetup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Trials that the sweep had completed when the configurations were taken."""
 
     def entry_of(self, candidate: Candidate) -> RaceEntry:
-        """The configuration that a trial of the race repeats."""
+        """The configuration that a trial of the race repeats.
+
+        Raises:
+            SweepError: none of the race's.
+        """
         for entry in self.entries:
             if (entry.values, entry.changes) == (candidate.values, candidate.changes):
                 return entry
-        raise KeyError(f"no configuration of the race has the values {candidate.values}")
+        raise SweepError(
+            f"ledger of {self.name}: no configuration of it has the values "
+            f"{shorten(str(candidate.values))}; restore the ledger from a copy"
+        )
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

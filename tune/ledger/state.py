@@ -169,7 +169,7 @@ class SweepState:
                 self.closed, self.closed_time = event.reason, event.time
                 self.why_closed = event.why
             case RoundDecided():
-                self.rounds.append(event)
+                self._decide(event)
             case Warned():
                 self.warnings.append(event.message)
             case _:
@@ -183,6 +183,21 @@ class SweepState:
         self.fingerprint, self.format = event.fingerprint, event.format
         self.versions, self.opened_time = event.versions, event.time
         self.is_tracked, self.race = event.tracked, event.race
+        if event.race is not None and not (event.race.entries and len(event.race.seeds) > 1):
+            raise SweepError(
+                f"ledger of {event.race.name}: has no configurations or fewer than 2 seeds; "
+                "restore the ledger from a copy"
+            )
+
+    def _decide(self, event: RoundDecided) -> None:
+        known = {entry.trial for entry in self.race.entries} if self.race is not None else set()
+        trials = {one.trial for one in event.standings}
+        if not trials or not trials <= known or event.chosen not in {None, *trials}:
+            raise SweepError(
+                f"ledger of sweep {self.name!r}: a round was decided of trials {sorted(trials)}, "
+                f"and the race is between {sorted(known)}; restore the ledger from a copy"
+            )
+        self.rounds.append(event)
 
     def _change(self, event: SweepChanged) -> None:
         self.config = with_changes(self.config, event.changes)
@@ -195,6 +210,8 @@ class SweepState:
                 f"ledger of sweep {self.name!r}: trial {event.trial} was suggested twice"
             )
         candidate = event.candidate
+        if self.race is not None:
+            self.race.entry_of(candidate)  # which there is
         self.trials[event.trial] = self.running[event.trial] = TrialState(
             number=event.trial,
             suggested=candidate,

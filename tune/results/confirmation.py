@@ -169,7 +169,13 @@ def find_confirmation(layout: SweepLayout, sweep_state: SweepState) -> Confirmat
     for place in reversed(find_confirmations(layout, sweep_state.sweep_id)):
         state = read_sweep(place)
         if state.chosen is not None:
-            return Confirmation(layout=place, state=state)
+            found = Confirmation(layout=place, state=state)
+            if len(found.seeds) < 2:
+                raise SweepError(
+                    f"{place.ledger}: has {len(found.seeds)} completed trials of its choice, trial "
+                    f"{state.chosen}; restore the ledger from a copy"
+                )
+            return found
     return None
 
 

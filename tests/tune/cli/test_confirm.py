@@ -9,6 +9,7 @@ import yaml
 from magtkd.cli import run_app
 from magtkd.config import load_config
 from magtkd.data import read_corpus
+from magtkd.errors import SweepError
 from magtkd.metrics import OVERALL
 from magtkd.pipeline import StageRecord, run_chain, source_of
 from magtkd.scoring import score_split
@@ -227,6 +228,8 @@ def test_what_a_population_changed_is_part_of_a_configuration():
         (("--confidence", "nan"), "--confidence nan: give a number between 0 and 1"),
         (("--top", "0"), "--top 0: give 1 or more"),
         (("--vary", "teacher"), "--vary 'teacher': use one of all, fusion"),
+        (("search.num_trials=9",), "search.num_trials=9: a confirmation trains what the sweep has"),
+        (("fusion.depth=2",), "fusion.depth=2: a confirmation trains what the sweep has trained;"),
         (("--top", "4"), "--top 4: sweep 'toy' has 3 completed configurations that differ; give"),
     ],
 )
@@ -453,6 +456,32 @@ def test_all_failed_is_said_and_is_no_success(call, write_sweep):
     assert "nothing is chosen: each configuration failed with a seed" in out
     assert out.count(f"failed: {why}") == 3
     assert call("best", "toy")[1].splitlines()[1].split()[0] == "1"
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        (
+            RoundDecided(num_seeds=2, standings=[]),
+            r"a round was decided of trials \[\], and the race",
+        ),
+        (
+            RoundDecided(num_seeds=2, standings=[Standing(trial=9)]),
+            r"trials \[9\], and the race is",
+        ),
+        (
+            TrialSuggested(trial=6, values={NAME: 9.0}, seed=1),
+            "no configuration of it has the values",
+        ),
+    ],
+)
+def test_a_ledger_that_does_not_fit_its_race_is_refused(write_sweep, event, message):
+    layout = write_sweep()
+    write_confirmation(layout, is_over=False)
+    with open_ledger(layout.confirmation(1), resume=True) as ledger:
+        ledger.append(event)
+    with pytest.raises(SweepError, match=f"{message}.*; restore the ledger from a copy"):
+        read_sweep(layout.confirmation(1))
 
 
 def test_the_state_names_trials_by_the_sweep_s(write_sweep):
