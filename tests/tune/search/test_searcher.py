@@ -10,7 +10,7 @@ from ray.tune.search import ConcurrencyLimiter, Searcher, SearchGenerator
 
 from tune.config import SweepConfig, check_sweep
 from tune.ledger import TrialEnded, TrialStatus, TrialSuggested
-from tune.search import SweepSearcher, SweepStudy
+from tune.search import SweepSearcher, SweepStudy, Trainings
 from tune.space import Assignment, Candidate
 
 SPACE = {
@@ -56,6 +56,32 @@ def test_trials_without_an_end_come_first_after_a_resume():
     assert [one["trial"] for one in after[2:4]] == [3, 4]
     assert [number for number, _ in known] == [3, 4]
     assert after[4] == Searcher.FINISHED
+
+
+class Waiting(Trainings):
+    """Two trainings, and a third after both have ended."""
+
+    def wanted(self):
+        every = [Candidate(values={"fusion.depth": 1}, seed=seed) for seed in (3, 4, 5)]
+        return every[: 2 if self.running else 3]
+
+    @property
+    def has_more(self):
+        return self.num_trials < 3
+
+
+def test_what_is_not_known_yet_is_waited_for_while_something_runs():
+    trainings = Waiting()
+    searcher = SweepSearcher(trainings, lambda *_: None)
+    first, second, third = (searcher.suggest(f"id{index}") for index in range(3))
+    assert third is None
+    assigned, wanted = Assignment.from_ray(first)
+    assert (assigned.number, assigned.candidate.seed, wanted) == (0, 3, {"fusion.depth": 1})
+    assert Assignment.from_ray(second)[0].candidate.seed == 4
+    for number in (0, 1):
+        trainings.apply(TrialEnded(trial=number, state=TrialStatus.COMPLETED))
+    assert Assignment.from_ray(searcher.suggest("id4"))[0].candidate.seed == 5
+    assert searcher.suggest("id5") == Searcher.FINISHED
 
 
 def test_results_from_ray_change_nothing():
