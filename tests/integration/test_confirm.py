@@ -82,6 +82,13 @@ def test_a_confirmation_that_is_killed_trains_nothing_twice(folder, start_comman
     assert stages["teacher"] == stages["audio"] == stages["video"] == 1 + NUM_SEEDS
     assert stages["fusion"] == NUM_TRIALS + len(pairs)
     check_runs(sweep, state)
+    for one in state.rounds[-1].standings:
+        values = [
+            trial.objectives[0]
+            for trial in trials_of(state)
+            if state.race.entry_of(trial.suggested).trial == one.trial
+        ]
+        assert one.mean == pytest.approx(sum(values) / NUM_SEEDS)
     # It is over: the same again starts nothing.
     assert confirm(folder, num_seeds=NUM_SEEDS).chosen == state.chosen
     assert list(read_events(layout.ledger)) == events

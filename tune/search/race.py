@@ -26,7 +26,15 @@ from tune.ledger import (
 )
 from tune.search.trainings import Trainings
 from tune.space import Candidate
-from tune.stats import FIRST_LOOK, Scored, behind, conversation_counts, estimates, num_looks
+from tune.stats import (
+    FIRST_LOOK,
+    Scored,
+    behind,
+    conversation_counts,
+    estimates,
+    num_looks,
+    score_run,
+)
 
 __all__ = ["Race"]
 
@@ -52,7 +60,7 @@ class Race(Trainings):
         self._last: RoundDecided | None = None
         self._keys: dict[int, dict[str, str]] = {}
         self._ended: dict[str, tuple[int, TrialEnded]] = {}
-        self._counts: dict[int, NDArray[np.int64]] = {}
+        self._scores: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         self._first: Predictions | None = None
         super().__init__(events=events)
 
@@ -138,9 +146,9 @@ class Race(Trainings):
 
     def _compare(self, entries: list[RaceEntry]) -> list[Standing]:
         seeds = self._setup.seeds[: self._num_seeds]
-        counts = [[self._counts_of(entry.candidate(seed)) for seed in seeds] for entry in entries]
-        assert self._first is not None
-        scored = Scored.of(counts, self._metric, self._first.labels)
+        scored = Scored.of(
+            [[self._score_of(entry.candidate(seed)) for seed in seeds] for entry in entries]
+        )
         means = estimates(scored, self._setup.confidence)
         num_tests = num_looks(len(self._setup.seeds)) * (len(self._setup.entries) - 1)
         found = [
@@ -159,9 +167,9 @@ class Race(Trainings):
         # Among equals, as the sweep ranked them; who leads is never out.
         return sorted(found, key=lambda one: (one.is_out, one.gap))
 
-    def _counts_of(self, candidate: Candidate) -> NDArray[np.int64]:
+    def _score_of(self, candidate: Candidate) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         number, _ = self._ended[candidate.name]
-        if number not in self._counts:
+        if number not in self._scores:
             found = self._predict(self._keys[number])
             self._first = self._first or found
             rows = [np.lexsort((one.utterance, one.conversation)) for one in (found, self._first)]
@@ -172,7 +180,8 @@ class Race(Trainings):
                         f"trial {number}: dev has other utterances than in the first trial, so "
                         "that they cannot be compared; leave data.dev_fraction out of the space"
                     )
-            self._counts[number] = conversation_counts(
+            counts = conversation_counts(
                 found.label, found.prediction, found.conversation, len(found.labels)
             )
-        return self._counts[number]
+            self._scores[number] = score_run(counts, self._metric, found.labels)
+        return self._scores[number]

@@ -1,7 +1,16 @@
 """Statistics of results: numpy and scipy alone, without Ray, store or ledger."""
 
 from tune.stats.counts import conversation_counts, score_counts
-from tune.stats.race import FIRST_LOOK, Behind, Estimate, Scored, behind, estimates, num_looks
+from tune.stats.race import (
+    FIRST_LOOK,
+    Behind,
+    Estimate,
+    Scored,
+    behind,
+    estimates,
+    num_looks,
+    score_run,
+)
 
 __all__ = [
     "FIRST_LOOK",
@@ -13,4 +22,5 @@ __all__ = [
     "estimates",
     "num_looks",
     "score_counts",
+    "score_run",
 ]

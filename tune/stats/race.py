@@ -37,13 +37,34 @@ from scipy import stats
 
 from tune.stats.counts import score_counts
 
-__all__ = ["FIRST_LOOK", "Behind", "Estimate", "Scored", "behind", "estimates", "num_looks"]
+__all__ = [
+    "FIRST_LOOK",
+    "Behind",
+    "Estimate",
+    "Scored",
+    "behind",
+    "estimates",
+    "num_looks",
+    "score_run",
+]
 
 FIRST_LOOK = 3
 """Seeds of each configuration before they are compared first: with two, next to nothing is known of
 their variance."""
 
 Floats = NDArray[np.float64]
+
+
+def score_run(counts: NDArray[Any], metric: str, labels: tuple[str, ...]) -> tuple[Floats, Floats]:
+    """The score of one trained model, and its scores without each conversation, [conversation].
+
+    Args:
+        counts: its `conversation_counts`.
+        metric: see `score_counts`.
+        labels: the names of the classes.
+    """
+    total = counts.sum(axis=0)
+    return score_counts(total, metric, labels), score_counts(total - counts, metric, labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,21 +78,11 @@ class Scored:
     """[configuration, seed, conversation], of all conversations but one."""
 
     @classmethod
-    def of(
-        cls, counts: Sequence[Sequence[NDArray[Any]]], metric: str, labels: tuple[str, ...]
-    ) -> Self:
-        """The scores of predictions.
-
-        Args:
-            counts: by configuration and seed, `conversation_counts` of the same conversations.
-            metric: see `score_counts`.
-            labels: the names of the classes.
-        """
-        every = np.asarray(counts)  # [configuration, seed, conversation, class, class]
-        total = every.sum(axis=2)
+    def of(cls, runs: Sequence[Sequence[tuple[Floats, Floats]]]) -> Self:
+        """The scores of runs, by configuration and seed, from `score_run`."""
         return cls(
-            scores=score_counts(total, metric, labels),
-            without=score_counts(total[:, :, None] - every, metric, labels),
+            scores=np.array([[score for score, _ in seeds] for seeds in runs]),
+            without=np.array([[without for _, without in seeds] for seeds in runs]),
         )
 
     @property

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tune.stats import Scored, behind, estimates, num_looks
+from tune.stats import Scored, behind, estimates, num_looks, score_run
 from tune.stats.race import FIRST_LOOK
 
 LABELS = ("joy", "anger", "fear")
@@ -32,8 +32,8 @@ def counts_of(generator, rates, num_seeds=NUM_SEEDS, per_conversation=8, of_seed
     return one_hot.sum(axis=-2).reshape(*shape, len(LABELS), len(LABELS))
 
 
-def scored_of(counts, metric="accuracy"):
-    return Scored.of(counts, metric, LABELS)
+def scored_of(counts, metric="accuracy", labels=LABELS):
+    return Scored.of([[score_run(one, metric, labels) for one in seeds] for seeds in counts])
 
 
 def race(counts, metric="accuracy", level=0.05):
@@ -109,7 +109,7 @@ def test_over_seeds_alone_the_interval_is_student_s():
     counts = np.zeros((1, 5, 10, 2, 2), dtype=int)
     right = np.array([3, 4, 4, 5, 6])
     counts[0, :, :, 0, 0], counts[0, :, :, 0, 1] = right[:, None], 8 - right[:, None]
-    (found,) = estimates(Scored.of(counts, "accuracy", ("a", "b")), 0.95)
+    (found,) = estimates(scored_of(counts, labels=("a", "b")), 0.95)
     scores = right / 8
     low, high = stats.t.interval(0.95, 4, scores.mean(), scores.std(ddof=1) / 5**0.5)
     assert (found.low, found.high) == pytest.approx((low, high))
@@ -121,7 +121,7 @@ def test_over_conversations_alone_the_variance_is_that_of_their_mean():
     counts = np.zeros((1, 3, 6, 2, 2), dtype=int)
     right = np.array([1, 5, 8, 3, 4, 7])
     counts[0, :, :, 0, 0], counts[0, :, :, 0, 1] = right, 8 - right
-    (found,) = estimates(Scored.of(counts, "accuracy", ("a", "b")), 0.95)
+    (found,) = estimates(scored_of(counts, labels=("a", "b")), 0.95)
     scores = right / 8
     low, high = stats.t.interval(0.95, 5, scores.mean(), scores.std(ddof=1) / 6**0.5)
     assert (found.low, found.high) == pytest.approx((low, high))
@@ -137,7 +137,7 @@ def test_equal_predictions_are_never_told_apart():
 def test_a_difference_without_any_variance_is_sure():
     counts = np.zeros((2, 3, 4, 2, 2), dtype=int)
     counts[0, ..., 0, 0], counts[1, ..., 0, 1] = 5, 5
-    first, other = behind(Scored.of(counts, "accuracy", ("a", "b")), 1)
+    first, other = behind(scored_of(counts, labels=("a", "b")), 1)
     assert (first.gap, first.p, other.gap, other.p) == (0.0, 1.0, 1.0, 0.0)
 
 
