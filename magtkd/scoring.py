@@ -3,15 +3,53 @@ torch."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from magtkd.config import nearest
 from magtkd.data import NO_LABEL, list_matrix, read_metadata
 from magtkd.errors import DataError, shorten
-from magtkd.metrics import Scores, classification_metrics, with_label
+from magtkd.metrics import Scores, classification_metrics
 
-__all__ = ["check_label", "score_split"]
+__all__ = ["Predictions", "check_label", "score_split", "split_predictions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What a trained model predicts for the utterances of a split that have a label."""
+
+    labels: tuple[str, ...]
+    """The names of the classes."""
+    conversation: NDArray[Any]
+    """The conversation of each utterance, [N]."""
+    utterance: NDArray[Any]
+    """Its place there, [N]."""
+    label: NDArray[np.int64]
+    """Its class, [N]."""
+    prediction: NDArray[np.int64]
+    """The predicted class, [N]."""
+
+
+def split_predictions(data: pa.Table, predicted: pa.Table, split: str) -> Predictions:
+    """The predictions of a fusion stage for one split; see `score_split`."""
+    wanted = data["split"].to_numpy() == split
+    if not wanted.any():
+        raise DataError(f"the table has no {split} split; nothing can be scored on it")
+    rows = np.flatnonzero(wanted & (data["label"].to_numpy() != NO_LABEL))
+    if not len(rows):
+        raise DataError(f"no utterance of {split} has a label; nothing can be scored on it")
+    return Predictions(
+        labels=tuple(read_metadata(data).labels),
+        conversation=data["dialogue_id"].to_numpy()[rows].astype(str),
+        utterance=data["utterance_id"].to_numpy()[rows],
+        label=data["label"].to_numpy()[rows].astype(np.int64),
+        prediction=list_matrix(predicted, "logits")[rows].argmax(axis=1),
+    )
 
 
 def score_split(data: pa.Table, predicted: pa.Table, split: str) -> Scores:
@@ -25,15 +63,8 @@ def score_split(data: pa.Table, predicted: pa.Table, split: str) -> Scores:
     Raises:
         DataError: the table has no utterance with a label in this split.
     """
-    wanted = data["split"].to_numpy() == split
-    if not wanted.any():
-        raise DataError(f"the table has no {split} split; nothing can be scored on it")
-    prediction = list_matrix(predicted, "logits").argmax(axis=1)
-    label, prediction = with_label(data["label"].to_numpy()[wanted], prediction[wanted])
-    if not len(label):
-        raise DataError(f"no utterance of {split} has a label; nothing can be scored on it")
-    labels = read_metadata(data).labels
-    return Scores.of_split(classification_metrics(label, prediction, labels))
+    found = split_predictions(data, predicted, split)
+    return Scores.of_split(classification_metrics(found.label, found.prediction, found.labels))
 
 
 def check_label(place: str, label: str, data: pa.Table) -> None:

@@ -58,7 +58,7 @@ class DataStage(UntrainedStage):
 
     def build(self, work: Work) -> Artifact:
         started, data = time.perf_counter(), work.config.data
-        table = prepare(work.corpus or read_corpus(data), data, work.config.seed)
+        table = prepare(work.corpus or read_corpus(data), data, self.seed(work.config))
         seconds = time.perf_counter() - started
         metrics = {"seconds": seconds, "samples_per_second": table.num_rows / seconds}
         return Artifact(self.name, work.key, table, metrics, work.described)

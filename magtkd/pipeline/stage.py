@@ -163,7 +163,7 @@ class Stage(ABC):
 
     def seed(self, config: Config) -> int:
         """The seed in its key."""
-        return config.seed
+        return config.seed_of(self.name)
 
     def keyed_section(self, config: Config, source: Source) -> dict[str, Any]:
         """Its section as it is in its key: by what it does, not by how it is written, and without

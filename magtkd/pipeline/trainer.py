@@ -48,7 +48,7 @@ class CoreTrainer:
         return Session(
             stage=stage,
             section=cast(Any, member.section(config)),
-            seed=config.seed,
+            seed=member.seed(config),
             make_task=lambda: member.make_task(config, inputs, device),
             label=inputs.label,
             split=inputs.split,

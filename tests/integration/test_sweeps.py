@@ -105,7 +105,7 @@ def test_stages_are_counted_beside_a_continuous_range(tiny_sweep, tmp_path) -> N
     assert {stage: count.distinct for stage, count in seen.stages.items()} == {
         **{"data": 1, "teacher": 2, "audio": None, "video": 2, "fusion": None},
     }
-    large = tiny_sweep("large", {"seed": {"int": [1, 20_000]}})
+    large = tiny_sweep("large", {"fusion.batch_size": {"int": [1, 20_000]}})
     assert not preview_sweep(large, SweepOptions(storage=str(tmp_path))).is_whole
 
 

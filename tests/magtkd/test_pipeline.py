@@ -100,8 +100,9 @@ def expected_changes(name: str, config: Config) -> set[str]:
     section = name.partition(".")[0]
     if not is_read(BASE, name, ALL) and not is_read(config, name, ALL):
         return set()
-    if section == "seed":
-        return set(WITHOUT_CLIPS)
+    if section in {"seed", "seeds"}:
+        other = [stage for stage in WITHOUT_CLIPS if config.seed_of(stage) != BASE.seed_of(stage)]
+        return set[str]().union(*(DOWNSTREAM[stage] for stage in other))
     if section in {"name", "resources"} or name.startswith("data.synthetic."):
         return set()
     return DOWNSTREAM[section]
@@ -386,6 +387,24 @@ def test_same_seed_same_bits(tmp_path: Path, tiny_config: MakeConfig) -> None:
         if stage != "data":
             assert one[stage].metrics["reports"] == two[stage].metrics["reports"]
             assert one[stage].weights != other[stage].weights
+
+
+def test_a_stage_with_a_seed_of_its_own_is_the_one_of_that_seed(
+    tmp_path: Path, tiny_config: MakeConfig
+) -> None:
+    """Fusion is repeated with another seed, and what it reads has the keys that it had."""
+    held = dict.fromkeys(("seeds.data", "seeds.teacher", "seeds.audio", "seeds.video"), 0)
+    store = Store(tmp_path)
+    first, other = (
+        run_chain(tiny_config(), store),
+        run_chain(tiny_config(held | {"seed": 1}), store),
+    )
+    for stage in WITHOUT_CLIPS:
+        assert (other[stage].key == first[stage].key) == (stage != "fusion")
+    assert other["fusion"].weights != first["fusion"].weights
+    alone = tiny_config({"seeds.fusion": 1})
+    again = run_chain(alone, Store(tmp_path / "again"))["fusion"]
+    assert (again.key, again.weights) == (other["fusion"].key, other["fusion"].weights)
 
 
 def test_students_leave_the_teacher_alone(tmp_path: Path, tiny_config: MakeConfig) -> None:

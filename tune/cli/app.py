@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from magtkd.cli import add_import, add_train, data_app, make_config_app, new_app, run_app
+from tune.cli.confirm import add_confirm
 from tune.cli.doctor import add_doctor
 from tune.cli.results import add_results
 from tune.cli.slurm import add_slurm
@@ -18,6 +19,7 @@ app = new_app()
 add_sweep(app)
 add_slurm(app)
 add_train(app)
+add_confirm(app)
 add_results(app)
 add_doctor(app)
 add_import(app)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -16,17 +17,23 @@ from magtkd.cli import JsonOption, StorageOption, examples, write_text
 from magtkd.errors import StorageLostError, SweepError, TrackingError
 from magtkd.store import Store, patience_of
 from tune.cli.options import PATIENCE_SECONDS, MigrateOption, NameArgument
-from tune.ledger import SweepLayout, read_sweep
+from tune.ledger import SweepLayout, SweepState, find_confirmations, read_sweep
 from tune.redact import redact
 from tune.results import (
     FORMATS,
+    Confirmation,
+    TrialRow,
     best,
+    best_lines,
     check_export,
     choose,
+    confirmed_config,
     exported_config,
     files_of,
+    find_confirmation,
     mlflow_status,
     print_status,
+    reveal_confirmed,
     reveal_test,
     sweep_status,
     trial_rows,
@@ -91,10 +98,11 @@ def show_best(
         ),
     ] = False,
 ) -> None:
-    """Show the best trials, ranked on dev.
+    """Show the best trials, ranked on dev; where the sweep was confirmed, the confirmed choice.
 
     Several objectives give their Pareto front, of which --export and --reveal-test take the one
-    that --trial names.
+    that --trial names. Of a confirmed choice, --export has all seeds, and --reveal-test reveals
+    them together.
 
     JSON is one object, or a list with --top or several objectives.
     """
@@ -106,29 +114,81 @@ def show_best(
             f"--trial {number}: names the trial to export or reveal; add --export FILE, or "
             "--reveal-test; `magtkd trials` shows all trials"
         )
-    chosen = choose(state, rows, number) if export is not None or reveal else None
+    confirmed = find_confirmation(layout, state)
+    chosen = None
+    if export is not None or reveal:
+        chosen = _choose(confirmed, state, rows, number, reveal=reveal)
     if export is not None:
         check_export(export)
     if reveal and chosen is not None:
-        if len(state.objectives) == 1 and chosen != rows[0].trial:
-            raise SweepError(
-                f"--trial {chosen}: test is revealed of the best trial, which is {rows[0].trial}"
-            )
-        reveal_test(layout, chosen, Store(storage))
-        if state.is_tracked:
-            _send_to_mlflow(layout)
+        _reveal(layout, confirmed, state, chosen, storage)
         state = read_sweep(layout)
-        rows = best(state, top)
+        confirmed, rows = find_confirmation(layout, state), best(state, top)
     if export is not None and chosen is not None:
-        write_text(export, exported_config(state, chosen))
-        command = shlex.join(["magtkd", "train", str(export)])
-        print(f"{export}: run it with: {command}", file=sys.stderr)
+        _export(export, confirmed, state, chosen)
+    if top is None and confirmed is not None:
+        rows = [row for row in trial_rows(state) if row.trial == confirmed.chosen]
     if as_json:
         trees = [row.to_json() for row in rows]
         one = top is None and len(state.objectives) == 1
+        if one and confirmed is not None:
+            trees[0]["confirmed"] = confirmed.to_json()
         print(json.dumps(trees[0] if one else trees, indent=2))
+        return
+    write_trials(rows, "table", sys.stdout)
+    for line in best_lines(confirmed, state) if confirmed is not None else ():
+        print(line)
+
+
+def _choose(
+    confirmed: Confirmation | None,
+    state: SweepState,
+    rows: Sequence[TrialRow],
+    number: int | None,
+    *,
+    reveal: bool,
+) -> int:
+    """The trial to export or reveal: the confirmed choice where there is one, or one that was asked
+    for by its number."""
+    if confirmed is not None and number in {None, confirmed.chosen}:
+        return confirmed.chosen
+    if confirmed is not None and reveal:
+        raise SweepError(
+            f"--trial {number}: test is revealed of the confirmed choice, which is that of trial "
+            f"{confirmed.chosen}"
+        )
+    chosen = choose(state, rows, number)
+    if reveal and len(state.objectives) == 1 and chosen != rows[0].trial:
+        raise SweepError(
+            f"--trial {chosen}: test is revealed of the best trial, which is {rows[0].trial}"
+        )
+    return chosen
+
+
+def _reveal(
+    layout: SweepLayout,
+    confirmed: Confirmation | None,
+    state: SweepState,
+    chosen: int,
+    storage: str,
+) -> None:
+    if confirmed is None:
+        reveal_test(layout, chosen, Store(storage))
     else:
-        write_trials(rows, "table", sys.stdout)
+        reveal_confirmed(confirmed, Store(storage))
+    place, recorded = (layout, state) if confirmed is None else (confirmed.layout, confirmed.state)
+    if recorded.is_tracked:
+        _send_to_mlflow(place)
+
+
+def _export(path: Path, confirmed: Confirmation | None, state: SweepState, chosen: int) -> None:
+    if confirmed is not None and chosen == confirmed.chosen:
+        text = confirmed_config(confirmed)
+    else:
+        text = exported_config(state, chosen)
+    write_text(path, text)
+    command = shlex.join(["magtkd", "train", str(path)])
+    print(f"{path}: run it with: {command}", file=sys.stderr)
 
 
 def _send_to_mlflow(layout: SweepLayout) -> None:
@@ -165,12 +225,16 @@ def sync_sweep(
     from tune.tracking import check_store, sync
 
     layout = SweepLayout.of(storage, name)
-    files = files_of(read_sweep(layout).sweep, Store(storage))
+    state = read_sweep(layout)
     uri = tracking_uri or layout.tracking_uri
     check_store(uri, migrating=migrate_tracking)
 
     def note(message: str) -> None:
         print(f"magtkd: {message}", file=sys.stderr)
 
-    num_sent = sync(layout, uri, artifacts_of=files, note=note)
+    num_sent = 0
+    # The sweep first: the runs of its confirmations are below its own.
+    for place in (layout, *find_confirmations(layout, state.sweep_id)):
+        files = files_of(read_sweep(place).sweep, Store(storage))
+        num_sent += sync(place, uri, artifacts_of=files, note=note)
     print(f"MLflow: {redact(uri)}: sent {num_sent} events" if num_sent else "MLflow: up to date")

@@ -11,8 +11,8 @@ from magtkd.cli import Overrides, StorageOption, examples
 from magtkd.config import dump_yaml
 from magtkd.errors import SweepError
 from tune.cli.options import NoTrackingOption, SweepArgument
-from tune.config import load_sweep
-from tune.ledger import SweepLayout
+from tune.config import check_new_sweep, load_sweep
+from tune.ledger import SweepLayout, find_opened
 from tune.slurm import JobRequest, Sweep, jobs_of, stop_jobs, submit, sweep_script
 
 __all__ = ["add_slurm"]
@@ -103,6 +103,11 @@ def slurm(
         options=sbatch or (),
     )
     loaded = load_sweep(file, overrides or ())
+    try:
+        check_new_sweep(loaded)
+    except SweepError:
+        if find_opened(SweepLayout.of(storage, loaded.name)) is None:
+            raise  # else an earlier version has begun it, and the job resumes it
     sweep = Sweep(
         name=loaded.name,
         text=dump_yaml(loaded),

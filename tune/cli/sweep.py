@@ -16,7 +16,16 @@ from rich.table import Table
 from magtkd.cli import EXIT_CODES, Overrides, StorageOption, complain, examples
 from magtkd.config import dump_yaml
 from magtkd.errors import ResumableError, StorageLostError, SweepError, shorten
-from tune.cli.options import AddressOption, MigrateOption, NoTrackingOption, SweepArgument
+from tune.cli.options import (
+    AddressOption,
+    MigrateOption,
+    NoTrackingOption,
+    ShipCodeOption,
+    SweepArgument,
+    WaitNodesOption,
+    WaitSecondsOption,
+    check_alone,
+)
 from tune.config import SweepConfig, SweepOptions, load_sweep
 from tune.ledger import SweepEnd, SweepLayout, SweepState, TrialStatus
 from tune.redact import redact
@@ -68,15 +77,9 @@ def sweep(
         typer.Option("--verbose", "-v", help="With --dry-run: the whole configuration, too."),
     ] = False,
     address: AddressOption = None,
-    wait_nodes: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Wait until the cluster has N nodes.")
-    ] = 1,
-    wait_seconds: Annotated[
-        float, typer.Option(min=0, metavar="S", help="How long to wait for them.")
-    ] = 600.0,
-    ship_code: Annotated[
-        bool, typer.Option("--ship-code", help="Send magtkd to nodes that do not have it.")
-    ] = False,
+    wait_nodes: WaitNodesOption = 1,
+    wait_seconds: WaitSecondsOption = 600.0,
+    ship_code: ShipCodeOption = False,
     no_reuse: Annotated[
         bool,
         typer.Option("--no-reuse", help="Train every stage of every trial, to measure reuse."),
@@ -110,7 +113,7 @@ def sweep(
         lines = preview_lines(loaded, preview_sweep(loaded, options), whole=verbose)
         _print_preview(loaded, lines, verbose=verbose)
         return
-    _check_alone(os.environ)
+    check_alone(os.environ)
     name = resume or (loaded.name if loaded else "")
 
     def on_lost(error: ResumableError) -> int:
@@ -130,16 +133,6 @@ def sweep(
         raise typer.Exit(130)
     if not _has_completed(state):
         raise typer.Exit(1)
-
-
-def _check_alone(environment: Mapping[str, str]) -> None:
-    """Refuse to be a second driver beside the one of srun's first task."""
-    task, tasks = (environment.get(name, "") for name in ("SLURM_PROCID", "SLURM_NTASKS"))
-    if task.isdecimal() and tasks.isdecimal() and int(task) > 0 and int(tasks) > 1:
-        raise SweepError(
-            f"srun: started this {tasks} times, and the sweep runs in the first of them; give srun "
-            "-N1 -n1 --overlap, or use magtkd slurm"
-        )
 
 
 def _given(

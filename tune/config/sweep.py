@@ -36,7 +36,15 @@ from tune.samplers import Sampler as SamplerMember
 from tune.schedulers import SCHEDULERS, Fifo, Scheduler, SchedulerSection
 from tune.space import Objective, Problem, Space, Values, check_values, value_name
 
-__all__ = ["Budget", "Search", "StopWhen", "SweepConfig", "check_sweep", "load_sweep"]
+__all__ = [
+    "Budget",
+    "Search",
+    "StopWhen",
+    "SweepConfig",
+    "check_new_sweep",
+    "check_sweep",
+    "load_sweep",
+]
 
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Hours = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -412,6 +420,22 @@ def check_sweep(sweep: SweepConfig) -> None:
             f"scheduler {sweep.scheduler.kind} stops most of them before their end; use sampler "
             "tpe, which learns from stopped trials too, or scheduler fifo"
         )
+
+
+def check_new_sweep(sweep: SweepConfig) -> None:
+    """Check a sweep that is to begin: what earlier versions took is refused here, and sweeps that
+    were begun with it are resumed all the same.
+
+    Raises:
+        SweepError: the seed is searched, or as for `check_sweep`.
+    """
+    if sweep.search_space.owner("seed") is not None:
+        raise SweepError(
+            "space: seed: is no hyperparameter: the luckiest one would win; leave it out, and "
+            "train the best configurations with fresh seeds afterwards: "
+            f"magtkd confirm {sweep.name}"
+        )
+    check_sweep(sweep)
 
 
 def _check_start(sweep: SweepConfig) -> None:

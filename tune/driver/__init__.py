@@ -1,11 +1,14 @@
 """The driver of a sweep: Ray Tune's loop between the ledger, the search and the engine."""
 
+from tune.driver.confirm import ConfirmRequest, confirm_sweep
 from tune.driver.preview import Preview, preview_sweep
 from tune.driver.preview_text import preview_lines
 from tune.driver.sweep import is_to_resume, resume_sweep, run_sweep
 
 __all__ = [
+    "ConfirmRequest",
     "Preview",
+    "confirm_sweep",
     "is_to_resume",
     "preview_lines",
     "preview_sweep",

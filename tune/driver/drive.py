@@ -18,7 +18,7 @@ from ray.exceptions import RayError
 from ray.tune import TuneError
 from rich.console import Console
 
-from magtkd.errors import RayLostError, first_line
+from magtkd.errors import MagtkdError, RayLostError, first_line
 from magtkd.pipeline import Source
 from magtkd.store import Store, report_faults_to
 from tune.config import SweepConfig, SweepOptions
@@ -45,7 +45,7 @@ from tune.ledger import (
     sessions_folder,
 )
 from tune.results import Display, files_of
-from tune.search import OptunaSearcher, SweepStudy, replay
+from tune.search import Proposer, SweepSearcher, replay
 from tune.space import Assignment, Candidate
 from tune.tracking import Tracker
 from tune.trial import Trial
@@ -67,7 +67,7 @@ class _Work:
     layout: SweepLayout
     store: Store
     state: SweepState
-    study: SweepStudy
+    study: Proposer
     limits: Limits
     scheduler: Any
 
@@ -100,6 +100,7 @@ def drive(
     source: Source,
     options: SweepOptions,
     *,
+    study: Proposer,
     ledger: Ledger,
     events: Sequence[Event],
     console: Console | None,
@@ -111,6 +112,7 @@ def drive(
         joined: the sweep, which was checked, as it runs on its cluster.
         source: its table.
         options: how it is run.
+        study: what decides which trials there are, with the ledger's events so far.
         ledger: its ledger, which gets what happens.
         events: what the ledger has already.
         console: where to show it; None for stderr.
@@ -132,9 +134,7 @@ def drive(
         layout=ledger.layout,
         store=Store(options.storage),
         state=fold(events),
-        study=SweepStudy(
-            sweep, events, lambda values: Candidate(values=values).plan(sweep.base, source)
-        ),
+        study=study,
         limits=Limits(sweep, events),
         scheduler=scheduler,
     )
@@ -184,7 +184,8 @@ def drive(
             for number in to_stop:
                 if not _is_trained(work, number):
                     recorder.end(number, TrialStatus.STOPPED)
-            if not work.is_done and not stop.is_reached():
+            _record_due(work, recorder)
+            if recorder.error is None and not work.is_done and not stop.is_reached():
                 _fit(work, recorder, stop, watch, allow)
             if recorder.error is None:
                 end, why = _end_of(work, stop)
@@ -216,11 +217,37 @@ def drive(
     return work.state
 
 
+def _record_due(work: _Work, recorder: Recorder) -> None:
+    """Record what the study decides, now that a trial has ended. Where it cannot, the work ends:
+    Tune would make a failure of the trial's own of an exception."""
+    if recorder.error is not None:
+        return
+    try:
+        due = work.study.due()
+    except MagtkdError as error:
+        recorder.error = error
+        return
+    if due is not None:
+        recorder.record(due)
+
+
+def _decisions(work: _Work, recorder: Recorder) -> Callable[[Event], None]:
+    """A listener that does so at once; it comes after those that the study learns from."""
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, TrialEnded):
+            _record_due(work, recorder)
+
+    return on_event
+
+
 def _watch(
     work: _Work, engine: EngineHandle, recorder: Recorder, display: Display
 ) -> tuple[Stop, Watch, Callable[[], None]]:
     """What looks after the work while trials run, and a call that tells the engine which stages may
     begin."""
+
+    recorder.listen(_decisions(work, recorder))
 
     def allow() -> None:
         if (allowance := work.limits.allowance(work.state, work.source)) is not None:
@@ -265,7 +292,8 @@ def _fit(
     work: _Work, recorder: Recorder, stop: Stop, watch: Watch, allow: Callable[[], None]
 ) -> None:
     def on_suggest(number: int, candidate: Candidate) -> None:
-        recorder.record(TrialSuggested(trial=number, values=candidate.values, seed=candidate.seed))
+        values, seed, changes = candidate.values, candidate.seed, candidate.changes
+        recorder.record(TrialSuggested(trial=number, values=values, seed=seed, changes=changes))
         allow()  # before the trial asks for its stages
 
     sweep, options, unfinished = work.sweep, work.options, work.unfinished
@@ -293,7 +321,7 @@ def _fit(
         ray_tune.Tuner(
             trainable,
             tune_config=ray_tune.TuneConfig(
-                search_alg=OptunaSearcher(work.study, on_suggest, unfinished, work.limits.used),
+                search_alg=SweepSearcher(work.study, on_suggest, unfinished, work.limits.used),
                 scheduler=work.scheduler,
                 num_samples=_num_samples(work.study, len(unfinished)),
                 max_concurrent_trials=room.count,
@@ -315,7 +343,7 @@ def _fit(
         ).fit()
 
 
-def _num_samples(study: SweepStudy, num_unfinished: int) -> int:
+def _num_samples(study: Proposer, num_unfinished: int) -> int:
     """The trials that Tune will ask for; -1 where only a limit ends the sweep."""
     if study.max_trials is None:
         return -1

@@ -21,7 +21,7 @@ from magtkd.pipeline import (
 from magtkd.scoring import check_label
 from magtkd.store import Store
 from tune.cluster import live_nodes, shape_of
-from tune.config import SweepConfig, SweepOptions
+from tune.config import SweepConfig, SweepOptions, check_new_sweep
 from tune.driver.earlier import learn_from, lines_on
 from tune.driver.join import sweep_cluster
 from tune.ledger import SweepLayout, sweeps_on
@@ -121,7 +121,9 @@ def check_labels(sweep: SweepConfig, corpus: Corpus) -> None:
                 wanted.setdefault(f"{name}: {shorten(select)!r}", label)
     if not wanted:
         return
-    table = prepare(corpus, sweep.data, sweep.seed)  # as the trials see it, dev carved out included
+    table = prepare(
+        corpus, sweep.data, sweep.seed_of("data")
+    )  # as the trials see it, dev carved out included
     for place, label in wanted.items():
         try:
             check_label(place, label, table)
@@ -148,6 +150,7 @@ def preview_sweep(sweep: SweepConfig, options: SweepOptions) -> Preview:
     """
     # A preview writes nothing, and migrates nothing.
     layout = SweepLayout.of(options.storage, sweep.name)
+    check_new_sweep(sweep)
     check_tracking(layout, replace(options, migrate_tracking=False))
     corpus = read_corpus(sweep.data)
     check_labels(sweep, corpus)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import ray.tune as ray_tune
 
-from magtkd.errors import OwnerLostError, ResumableError, StorageLostError
+from magtkd.errors import MagtkdError, OwnerLostError, ResumableError, StorageLostError
 from magtkd.metrics import Report, Scores
 from magtkd.pipeline import Outcome, StageRecord
 from tune.config import SweepConfig
@@ -77,7 +77,7 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
         on_end: Callable[[int], Any],
     ) -> None:
         self._sweep, self._ledger, self.state = sweep, ledger, state
-        self._listeners, self._on_end = listeners, on_end
+        self._listeners, self._on_end = list(listeners), on_end
         self._fusion: dict[int, StageRecord] = {}
         self._chosen: dict[int, Report] = {}
         self._trained = {
@@ -86,8 +86,12 @@ class Recorder(ray_tune.Callback):  # type: ignore[misc]
             for stage, record in trial.stages.items()
             if record.outcome == Outcome.TRAINED
         }
-        self.error: ResumableError | None = None
+        self.error: MagtkdError | None = None
         """Why nothing is recorded any more, and the sweep must stop."""
+
+    def listen(self, listener: Callable[[Event], Any]) -> None:
+        """Call this with each event too, after the other listeners; it may record events itself."""
+        self._listeners.append(listener)
 
     def record(self, event: Event) -> None:
         """Write an event, then pass it to the state and the listeners.

@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 from rich.console import Console
 
 from magtkd.config import dump_yaml
 from magtkd.data import read_corpus
 from magtkd.errors import RayLostError, ResumableError, SweepError, shorten
-from magtkd.pipeline import make_plan, source_of
+from magtkd.pipeline import Source, make_plan, source_of
 from magtkd.store import Files, Store
 from tune.config import (
     SweepConfig,
     SweepOptions,
     changed_sweep,
-    check_sweep,
+    check_new_sweep,
     differences,
     may_change,
 )
@@ -31,12 +33,15 @@ from tune.driver.preview import check_labels, check_tracking, unread_in_sweep
 from tune.ledger import (
     FORMAT,
     Event,
+    Ledger,
+    RaceSetup,
     SweepChanged,
     SweepEnd,
     SweepLayout,
     SweepOpened,
     SweepResumed,
     SweepState,
+    TrialsLearned,
     TrialStatus,
     Warned,
     check_unused,
@@ -47,13 +52,28 @@ from tune.ledger import (
     read_sweep,
 )
 from tune.redact import redact
+from tune.search import Proposer, SweepStudy
+from tune.space import Candidate
 
-__all__ = ["is_to_resume", "resume_sweep", "run_sweep"]
+__all__ = [
+    "StudyOf",
+    "complain_of",
+    "is_to_resume",
+    "open_and_drive",
+    "resume_and_drive",
+    "resume_sweep",
+    "run_sweep",
+    "unchanged_source",
+]
 
+StudyOf = Callable[[SweepConfig, Source, Sequence[Event]], Proposer]
+"""Makes what decides which trials there are, from the sweep as it runs on its cluster, its table
+and the ledger's events."""
 VERSIONS = ("magtkd", "ray", "torch", "optuna", "mlflow")
 
 
-def _complain(error: RayLostError) -> int:
+def complain_of(error: RayLostError) -> int:
+    """What is done when Ray is gone: say so; gives the exit code."""
     print(error, file=sys.stderr)
     return ResumableError.exit_code
 
@@ -92,7 +112,7 @@ def run_sweep(
     sweep: SweepConfig,
     options: SweepOptions,
     console: Console | None = None,
-    on_lost: Callable[[RayLostError], int] = _complain,
+    on_lost: Callable[[RayLostError], int] = complain_of,
 ) -> SweepState:
     """Run a new sweep to its end.
 
@@ -116,7 +136,7 @@ def run_sweep(
         Store(options.storage).check_writable()  # before anything waits for it
     check_unused(layout)
     check_tracking(layout, options)
-    check_sweep(sweep)
+    check_new_sweep(sweep)
     corpus = read_corpus(sweep.data)
     check_labels(sweep, corpus)
     source = source_of(corpus)
@@ -124,6 +144,53 @@ def run_sweep(
     unread = unread_in_sweep(sweep, source)
     learned = learn_from(sweep, layout, source.fingerprint)
     Store(options.storage).check_writable()
+    notes = [*corpus.warnings, *unread, *sweep.outside_space]
+    return open_and_drive(
+        layout,
+        sweep,
+        source,
+        options,
+        _study,
+        learned=learned,
+        notes=notes,
+        console=console,
+        on_lost=on_lost,
+    )
+
+
+def _study(sweep: SweepConfig, source: Source, events: Sequence[Event]) -> Proposer:
+    return SweepStudy(
+        sweep, events, lambda values: Candidate(values=values).plan(sweep.base, source)
+    )
+
+
+def open_and_drive(
+    layout: SweepLayout,
+    sweep: SweepConfig,
+    source: Source,
+    options: SweepOptions,
+    study: StudyOf,
+    *,
+    race: RaceSetup | None = None,
+    learned: Sequence[TrialsLearned] = (),
+    notes: Sequence[str] = (),
+    console: Console | None,
+    on_lost: Callable[[RayLostError], int],
+) -> SweepState:
+    """Run what was checked, with a ledger of its own, to its end.
+
+    Args:
+        layout: where its ledger is.
+        sweep: what is run.
+        source: its table.
+        options: how it is run.
+        study: makes what decides which trials there are.
+        race: what is confirmed, where that is what is run.
+        learned: earlier sweeps from which it starts.
+        notes: lines for people, for the ledger.
+        console: where to show it; None for stderr.
+        on_lost: as for `run_sweep`.
+    """
     with (
         sweep_cluster(sweep, source, options, console) as joined,
         open_ledger(layout) as ledger,
@@ -135,24 +202,20 @@ def run_sweep(
             tracked=options.tracking_uri != "",
             versions={name: importlib.metadata.version(name) for name in VERSIONS},
             format=FORMAT,
+            race=race,
         )
         # First what people read: with its first event the sweep is begun, and its folder whole.
         _write_for_people(layout, dump_yaml(sweep))
         events: list[Event] = [ledger.append(opened)]
         events += [ledger.append(one) for one in learned]
-        notes = [
-            *corpus.warnings,
-            *unread,
-            *sweep.outside_space,
-            *lines_on(learned),
-            *joined.warnings,
-            *([joined.chosen] if joined.chosen else ()),
-        ]
-        events += [ledger.append(Warned(message=line)) for line in notes]
+        lines = [*notes, *lines_on(learned), *joined.warnings]
+        lines += [joined.chosen] if joined.chosen else []
+        events += [ledger.append(Warned(message=line)) for line in lines]
         return drive(
             joined,
             source,
             options,
+            study=study(joined.sweep, source, events),
             ledger=ledger,
             events=events,
             console=console,
@@ -172,7 +235,7 @@ def resume_sweep(
     name: str,
     options: SweepOptions,
     console: Console | None = None,
-    on_lost: Callable[[RayLostError], int] = _complain,
+    on_lost: Callable[[RayLostError], int] = complain_of,
     overrides: Sequence[str] = (),
 ) -> SweepState:
     """Resume a sweep from its ledger: trials that have not ended first, then new ones. One that is
@@ -204,42 +267,98 @@ def resume_sweep(
             )
         elif state.closed == SweepEnd.FINISHED:
             return state
-        if not state.is_tracked and options.tracking_uri is None:
-            options = replace(options, tracking_uri="")
-        check_tracking(layout, options)
-        source = source_of(read_corpus(sweep.data))
-        if source.fingerprint != state.fingerprint:
-            raise SweepError(
-                f"sweep {name!r}: {sweep.data.path or 'the synthetic corpus'} has changed since "
-                "it was opened; put the table back, or start a sweep under another name"
-            )
         store = Store(options.storage)
+        source = unchanged_source(state)
         store.check_writable()
         _check_artifacts(state, store)
         # Its first driver may have died before it had written them all.
         learned = [] if state.trials else learn_from(sweep, layout, state.fingerprint, events)
-        with sweep_cluster(sweep, source, options, console) as joined:
-            events.append(ledger.append(SweepResumed(format=FORMAT)))
-            if changes:
-                events.append(ledger.append(SweepChanged(changes=changes)))
-                _write_for_people(layout, dump_yaml(sweep))
-            if state.format < 2:
-                events.append(ledger.append(Warned(message=_older(state))))
-            events += [ledger.append(one) for one in learned]
-            events += [
-                ledger.append(Warned(message=line))
-                for line in (*lines_on(learned), *joined.warnings, joined.chosen)
-                if line and line not in state.warnings
-            ]
-            return drive(
-                joined,
-                source,
-                options,
-                ledger=ledger,
-                events=events,
-                console=console,
-                on_lost=on_lost,
-            )
+        return resume_and_drive(
+            ledger,
+            events,
+            state,
+            sweep,
+            source,
+            options,
+            _study,
+            changes=changes,
+            learned=learned,
+            console=console,
+            on_lost=on_lost,
+        )
+
+
+def unchanged_source(state: SweepState) -> Source:
+    """The table of a sweep.
+
+    Raises:
+        SweepError: it is not the one that the sweep was begun with.
+    """
+    data = state.sweep.data
+    source = source_of(read_corpus(data))
+    if source.fingerprint != state.fingerprint:
+        raise SweepError(
+            f"sweep {state.name!r}: {data.path or 'the synthetic corpus'} has changed since "
+            "it was opened; put the table back, or start a sweep under another name"
+        )
+    return source
+
+
+def resume_and_drive(
+    ledger: Ledger,
+    events: list[Event],
+    state: SweepState,
+    sweep: SweepConfig,
+    source: Source,
+    options: SweepOptions,
+    study: StudyOf,
+    *,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+    learned: Sequence[TrialsLearned] = (),
+    console: Console | None,
+    on_lost: Callable[[RayLostError], int],
+) -> SweepState:
+    """Continue what a ledger has, to its end.
+
+    Args:
+        ledger: the ledger.
+        events: what it has.
+        state: what these amount to.
+        sweep: what is run, with the changes.
+        source: its table.
+        options: how it is run from here on.
+        study: makes what decides which trials there are.
+        changes: settings that are others from here on, by dotted name.
+        learned: earlier sweeps from which it starts, and which the ledger does not have.
+        console: where to show it; None for stderr.
+        on_lost: as for `run_sweep`.
+    """
+    if not state.is_tracked and options.tracking_uri is None:
+        options = replace(options, tracking_uri="")
+    check_tracking(ledger.layout, options)
+    with sweep_cluster(sweep, source, options, console) as joined:
+        events.append(ledger.append(SweepResumed(format=FORMAT)))
+        if changes:
+            events.append(ledger.append(SweepChanged(changes=dict(changes))))
+            _write_for_people(ledger.layout, dump_yaml(sweep))
+        if state.format < 2:
+            events.append(ledger.append(Warned(message=_older(state))))
+        events += [ledger.append(one) for one in learned]
+        events += [
+            ledger.append(Warned(message=line))
+            for line in (*lines_on(learned), *joined.warnings, joined.chosen)
+            if line and line not in state.warnings
+        ]
+        return drive(
+            joined,
+            source,
+            options,
+            study=study(joined.sweep, source, events),
+            ledger=ledger,
+            events=events,
+            console=console,
+            on_lost=on_lost,
+        )
 
 
 def _check_not_reached(sweep: SweepConfig, events: Sequence[Event]) -> None:

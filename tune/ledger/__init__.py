@@ -4,6 +4,7 @@ from tune.ledger.events import (
     FORMAT,
     EpochReported,
     Event,
+    RoundDecided,
     StagesRecorded,
     StoreListed,
     SweepChanged,
@@ -43,18 +44,31 @@ from tune.ledger.layout import (
 )
 from tune.ledger.live import Live, LiveFile, LiveNode
 from tune.ledger.owner import read_owner
+from tune.ledger.race import VARY, RaceEntry, RaceSetup, Standing, Vary
 from tune.ledger.state import SweepState, TrialState
-from tune.ledger.sweeps import check_unused, find_opened, open_ledger, read_sweep, sweeps_on
+from tune.ledger.sweeps import (
+    check_unused,
+    find_confirmations,
+    find_opened,
+    open_ledger,
+    read_sweep,
+    sweeps_on,
+)
 
 __all__ = [
     "FORMAT",
+    "VARY",
     "EpochReported",
     "Event",
     "Ledger",
     "Live",
     "LiveFile",
     "LiveNode",
+    "RaceEntry",
+    "RaceSetup",
+    "RoundDecided",
     "StagesRecorded",
+    "Standing",
     "StoreListed",
     "SweepChanged",
     "SweepClosed",
@@ -73,10 +87,12 @@ __all__ = [
     "TrialSuggested",
     "TrialsLearned",
     "UnknownEvent",
+    "Vary",
     "Warned",
     "check_unused",
     "decode_event",
     "encode_event",
+    "find_confirmations",
     "find_opened",
     "first_event",
     "fold",

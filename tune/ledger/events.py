@@ -16,6 +16,7 @@ import msgspec
 
 from magtkd.metrics import Scores
 from magtkd.pipeline import StageRecord
+from tune.ledger.race import RaceSetup, Standing
 from tune.samplers import EarlierTrial
 from tune.space import Candidate, Scalar, Values
 
@@ -23,6 +24,7 @@ __all__ = [
     "FORMAT",
     "EpochReported",
     "Event",
+    "RoundDecided",
     "StagesRecorded",
     "SweepChanged",
     "SweepClosed",
@@ -106,6 +108,8 @@ class SweepOpened(SweepEvent, frozen=True, kw_only=True, tag="sweep_opened"):
     """Whether the sweep is recorded in MLflow."""
     format: int = 1
     """The format of the ledger; see `FORMAT`."""
+    race: RaceSetup | None = None
+    """Where the ledger is that of a confirmation: what it confirms."""
 
 
 class SweepResumed(SweepEvent, frozen=True, kw_only=True, tag="sweep_resumed"):
@@ -150,6 +154,20 @@ class TrialsLearned(SweepEvent, frozen=True, kw_only=True, tag="trials_learned")
     trials: list[EarlierTrial] = []
 
 
+class RoundDecided(SweepEvent, frozen=True, kw_only=True, tag="round_decided"):
+    """Some configurations of a race had a number of seeds, and were compared."""
+
+    num_seeds: int
+    """Of each of them, those that failed aside."""
+    standings: list[Standing]
+    """The best first."""
+    is_last: bool = False
+    """Whether the race is over."""
+    chosen: int | None = None
+    """The sweep's trial whose configuration is chosen; None before the last round, and where none
+    is left."""
+
+
 class Warned(SweepEvent, frozen=True, kw_only=True, tag="warning"):
     """Something that a person should know, such as a damaged file."""
 
@@ -161,11 +179,13 @@ class TrialSuggested(TrialEvent, frozen=True, kw_only=True, tag="trial_suggested
 
     values: Values
     seed: int | None = None
+    changes: dict[int, dict[str, Scalar]] = {}
+    """Of the trial that it repeats; see `Candidate.changes`."""
 
     @property
     def candidate(self) -> Candidate:
         """What is tried."""
-        return Candidate(values=self.values, seed=self.seed)
+        return Candidate(values=self.values, seed=self.seed, changes=self.changes)
 
 
 class StagesRecorded(TrialEvent, frozen=True, kw_only=True, tag="trial_stages"):
@@ -228,6 +248,7 @@ class UnknownEvent(Event, frozen=True, kw_only=True, tag="unknown"):
 
 _KNOWN = (
     EpochReported
+    | RoundDecided
     | StagesRecorded
     | StoreListed
     | SweepChanged

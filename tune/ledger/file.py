@@ -427,7 +427,7 @@ class Ledger:
 
 
 def _is_running(layout: SweepLayout, process: str) -> SweepError:
-    return SweepError(
-        f"sweep {layout.name!r}: {process or 'another process'} is running it; "
-        "wait for its end, or give this sweep another name"
-    )
+    running = f"{process or 'another process'} is running it; wait for its end"
+    if layout.part:
+        return SweepError(f"sweep {layout.name!r}, {layout.part}: {running}")
+    return SweepError(f"sweep {layout.name!r}: {running}, or give this sweep another name")

@@ -9,6 +9,7 @@
         tracking-HASH.lock          held by whoever sends the ledger to one tracking store
         mlflow/                     MLflow's artifacts, where the tracking store is a database
         uploads/, tune/             scratch of tracking and of Ray Tune
+        confirm/, confirm-2/, ...   confirmations, each with a ledger and the like of its own
     STORE/sessions/sweeps/ID/TRIAL/ checkpoints of the sweep's sessions
 
 ROOT is the storage folder. Where the storage is a remote address, ROOT is `magtkd-results` in the
@@ -28,7 +29,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -83,6 +84,8 @@ class SweepLayout:
     root: Path
     name: str
     remote: str = ""
+    part: str = ""
+    """Where this is the layout of a confirmation: the name of its folder in the sweep's."""
 
     @classmethod
     def of(cls, storage: str, name: str) -> Self:
@@ -110,13 +113,17 @@ class SweepLayout:
 
     @property
     def folder(self) -> Path:
-        """The folder of this sweep."""
-        return self.sweeps / self.name
+        """The folder of this sweep, or of one of its confirmations."""
+        return self.sweeps / self.name / self.part
+
+    def confirmation(self, number: int) -> Self:
+        """The layout of the sweep's confirmation of this number, from 1."""
+        return replace(self, part="confirm" if number == 1 else f"confirm-{number}")
 
     @property
     def remote_folder(self) -> str:
-        """The sweep's folder in an object store, relative to the store."""
-        return f"sweeps/{self.name}"
+        """The same folder in an object store, relative to the store."""
+        return f"sweeps/{self.name}" + (f"/{self.part}" if self.part else "")
 
     @property
     def owner_file(self) -> Path:
@@ -150,8 +157,9 @@ class SweepLayout:
 
     @property
     def mlflow_artifacts(self) -> Path:
-        """Where MLflow keeps the artifacts of runs in a database."""
-        return self.folder / "mlflow"
+        """Where MLflow keeps the artifacts of runs in a database; a confirmation's runs are in the
+        sweep's experiment, which has one place for them."""
+        return self.sweeps / self.name / "mlflow"
 
     @property
     def uploads(self) -> Path:

@@ -15,6 +15,7 @@ from tune.config import SweepConfig, with_changes
 from tune.ledger.events import (
     EpochReported,
     Event,
+    RoundDecided,
     StagesRecorded,
     SweepChanged,
     SweepClosed,
@@ -29,6 +30,7 @@ from tune.ledger.events import (
     TrialSuggested,
     Warned,
 )
+from tune.ledger.race import RaceSetup
 from tune.space import Candidate, Objective, Values
 
 __all__ = ["SweepState", "TrialState"]
@@ -100,6 +102,9 @@ class SweepState:
         self.num_resumed = 0
         self.is_tracked = True
         self.warnings: list[str] = []
+        self.race: RaceSetup | None = None
+        """What is confirmed, where this is the state of a confirmation."""
+        self.rounds: list[RoundDecided] = []
 
     @cached_property
     def sweep(self) -> SweepConfig:
@@ -114,6 +119,23 @@ class SweepState:
     def objectives(self) -> tuple[Objective, ...]:
         """The sweep's objectives, of which there is at least one."""
         return self.sweep.objective
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether this is a confirmation that is over."""
+        return bool(self.rounds) and self.rounds[-1].is_last
+
+    @property
+    def chosen(self) -> int | None:
+        """The sweep's trial that a confirmation has chosen."""
+        return self.rounds[-1].chosen if self.is_confirmed else None
+
+    def title(self, trial: TrialState) -> str:
+        """A trial as people know it: one of a confirmation is the sweep's trial with a seed."""
+        if self.race is None:
+            return f"trial {trial.number}"
+        entry = self.race.entry_of(trial.suggested)
+        return f"trial {entry.trial} with seed {trial.suggested.seed}"
 
     def count(self) -> Counter[TrialStatus]:
         """How many trials are in which state."""
@@ -146,6 +168,8 @@ class SweepState:
             case SweepClosed():
                 self.closed, self.closed_time = event.reason, event.time
                 self.why_closed = event.why
+            case RoundDecided():
+                self._decide(event)
             case Warned():
                 self.warnings.append(event.message)
             case _:
@@ -158,7 +182,22 @@ class SweepState:
         self.sweep_id, self.name, self.config = event.sweep_id, event.name, event.config
         self.fingerprint, self.format = event.fingerprint, event.format
         self.versions, self.opened_time = event.versions, event.time
-        self.is_tracked = event.tracked
+        self.is_tracked, self.race = event.tracked, event.race
+        if event.race is not None and not (event.race.entries and len(event.race.seeds) > 1):
+            raise SweepError(
+                f"ledger of {event.race.name}: has no configurations or fewer than 2 seeds; "
+                "restore the ledger from a copy"
+            )
+
+    def _decide(self, event: RoundDecided) -> None:
+        known = {entry.trial for entry in self.race.entries} if self.race is not None else set()
+        trials = {one.trial for one in event.standings}
+        if not trials or not trials <= known or event.chosen not in {None, *trials}:
+            raise SweepError(
+                f"ledger of sweep {self.name!r}: a round was decided of trials {sorted(trials)}, "
+                f"and the race is between {sorted(known)}; restore the ledger from a copy"
+            )
+        self.rounds.append(event)
 
     def _change(self, event: SweepChanged) -> None:
         self.config = with_changes(self.config, event.changes)
@@ -171,6 +210,8 @@ class SweepState:
                 f"ledger of sweep {self.name!r}: trial {event.trial} was suggested twice"
             )
         candidate = event.candidate
+        if self.race is not None:
+            self.race.entry_of(candidate)  # which there is
         self.trials[event.trial] = self.running[event.trial] = TrialState(
             number=event.trial,
             suggested=candidate,

@@ -13,7 +13,14 @@ from tune.ledger.layout import SweepLayout
 from tune.ledger.remote import RemoteLedger
 from tune.ledger.state import SweepState
 
-__all__ = ["check_unused", "find_opened", "open_ledger", "read_sweep", "sweeps_on"]
+__all__ = [
+    "check_unused",
+    "find_confirmations",
+    "find_opened",
+    "open_ledger",
+    "read_sweep",
+    "sweeps_on",
+]
 
 
 def open_ledger(layout: SweepLayout, *, resume: bool = False) -> Ledger:
@@ -97,6 +104,24 @@ def find_opened(layout: SweepLayout) -> SweepOpened | None:
             f"sweep's folder keeps its name: call it {shorten(opened.name)!r} again"
         )
     return opened
+
+
+def find_confirmations(layout: SweepLayout, sweep_id: str) -> list[SweepLayout]:
+    """The confirmations of a sweep that were begun, in their order.
+
+    Raises:
+        SweepError: the ledger of one is damaged, or that of another sweep.
+        StorageLostError: an object store does not answer or refuses.
+    """
+    found: list[SweepLayout] = []
+    while (opened := find_opened(one := layout.confirmation(len(found) + 1))) is not None:
+        if opened.race is None or opened.race.sweep_id != sweep_id:
+            raise SweepError(
+                f"{one.ledger}: is not a confirmation of this sweep {layout.name!r}, but of an "
+                f"earlier one of that name; move {one.folder} away"
+            )
+        found.append(one)
+    return found
 
 
 def _check_opened(layout: SweepLayout) -> None:

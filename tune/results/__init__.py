@@ -1,18 +1,32 @@
 """What came out of a sweep: its status, its trials as rows, the best of them, and what it cost."""
 
+from tune.results.confirmation import (
+    Confirmation,
+    ConfirmedRow,
+    Verdict,
+    best_lines,
+    confirmation_lines,
+    confirmed_config,
+    confirmed_rows,
+    find_confirmation,
+    print_confirmation,
+    reveal_confirmed,
+)
 from tune.results.costs import DeviceCost, StageCost, device_cost, sweep_cost
 from tune.results.display import Display
 from tune.results.formats import FORMATS, write_trials
 from tune.results.rows import TrialRow, best, trial_rows
 from tune.results.selection import check_export, choose, exported_config, reveal_test
 from tune.results.stage_seconds import TRAINED, Seconds, StageSeconds
-from tune.results.status import Status, mlflow_status, sweep_status
+from tune.results.status import Status, driver_of, mlflow_status, sweep_status
 from tune.results.status_text import print_status
 from tune.results.trial_files import files_of
 
 __all__ = [
     "FORMATS",
     "TRAINED",
+    "Confirmation",
+    "ConfirmedRow",
     "DeviceCost",
     "Display",
     "Seconds",
@@ -20,14 +34,23 @@ __all__ = [
     "StageSeconds",
     "Status",
     "TrialRow",
+    "Verdict",
     "best",
+    "best_lines",
     "check_export",
     "choose",
+    "confirmation_lines",
+    "confirmed_config",
+    "confirmed_rows",
     "device_cost",
+    "driver_of",
     "exported_config",
     "files_of",
+    "find_confirmation",
     "mlflow_status",
+    "print_confirmation",
     "print_status",
+    "reveal_confirmed",
     "reveal_test",
     "sweep_cost",
     "sweep_status",

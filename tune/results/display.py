@@ -16,12 +16,14 @@ from tune.ledger import (
     Event,
     Live,
     LiveNode,
+    RoundDecided,
     SweepState,
     TrialEnded,
     TrialState,
     TrialStatus,
     Warned,
 )
+from tune.results.confirmation import round_lines
 from tune.results.costs import sweep_cost
 from tune.results.time_left import TimeLeft
 
@@ -111,6 +113,9 @@ class Display:
                 is_best = self._compare(trial)
                 if self._live is None:
                     self.note(self._line(trial, is_best))
+            case RoundDecided():
+                for line in round_lines(self._state, event):
+                    self.note(line)
             case Warned():
                 self.note(f"warning: {event.message}")
         self._refresh()
@@ -158,11 +163,13 @@ class Display:
         )
 
     def _best_line(self) -> str:
+        if self._state.rounds:
+            return "; ".join(round_lines(self._state, self._state.rounds[-1]))
         if self._best is None or self._best.score is None:
             return "none yet"
         metric = self._state.objectives[0].metric
         values = ", ".join(f"{k}={short_value(v)}" for k, v in self._best.candidate.current.items())
-        return f"trial {self._best.number}: {metric} {self._best.score:.4f} ({values})"
+        return f"{self._state.title(self._best)}: {metric} {self._best.score:.4f} ({values})"
 
     def _panel(self) -> Group:
         grid = Table.grid(padding=(0, 2))
@@ -181,8 +188,9 @@ class Display:
         metric = self._state.objectives[0].metric
         value = trial.objectives[0] if trial.objectives else None
         shown = f"{metric} {value:.4f}" if value is not None else trial.message or ""
-        star = " (best so far)" if is_best else ""
+        # With one seed more or less, the best trial of a confirmation means nothing.
+        star = " (best so far)" if is_best and self._state.race is None else ""
         return (
-            f"trial {trial.number} {trial.state}: {shown}{star}; "
+            f"{self._state.title(trial)} {trial.state}: {shown}{star}; "
             f"{self._counts()}, {self._left()} left"
         )

@@ -16,7 +16,7 @@ from rich.table import Table
 from magtkd.errors import StorageError, SweepError
 from tune.results.rows import TrialRow
 
-__all__ = ["FORMATS", "write_trials"]
+__all__ = ["FORMATS", "metric_header", "print_table", "shown_score", "write_trials"]
 
 Format = Literal["table", "csv", "json", "parquet"]
 FORMATS: tuple[Format, ...] = ("table", "csv", "json", "parquet")
@@ -65,10 +65,21 @@ def _write_table(rows: Sequence[TrialRow], stream: IO[str]) -> None:
         )
     for line in zip(*_table_columns(rows).values(), strict=True):
         table.add_row(*line)
+    print_table(table, stream)
+
+
+def print_table(table: Table, stream: IO[str]) -> None:
+    """Print a table whole, however wide it is.
+
+    Args:
+        table: the table.
+        stream: a terminal, a pipe or a file.
+    """
     console = Console(file=stream, markup=False, highlight=False)
     needed = console.measure(table, options=console.options.update(width=10**5))
     # A pipe has no width, and a terminal that is too narrow wraps lines: nothing is cut off.
-    console.width = max(console.width, needed.minimum if is_terminal else needed.maximum)
+    fits = needed.minimum if stream.isatty() else needed.maximum
+    console.width = max(console.width, fits)
     console.print(table)
 
 
@@ -77,12 +88,14 @@ def _table_columns(rows: Sequence[TrialRow]) -> dict[str, list[str]]:
     columns = {"trial": [str(row.trial) for row in rows]}
     columns["state"] = [f"{row.state}{', changed' if row.changes else ''}" for row in rows]
     for metric in dict.fromkeys(metric for row in rows for metric in row.objectives):
-        columns[_header(metric)] = [_shown(metric, row.objectives.get(metric)) for row in rows]
+        columns[metric_header(metric)] = [
+            shown_score(metric, row.objectives.get(metric)) for row in rows
+        ]
     for split in ("dev", "test") if any(row.test for row in rows) else ("dev",):
         for name in ("weighted_f1", "accuracy"):
             metric = f"{split}/{name}"
-            cells = [_shown(metric, getattr(getattr(row, split), name, None)) for row in rows]
-            columns.setdefault(_header(metric), cells)
+            cells = [shown_score(metric, getattr(getattr(row, split), name, None)) for row in rows]
+            columns.setdefault(metric_header(metric), cells)
     columns["epoch"] = ["" if row.epoch is None else str(row.epoch) for row in rows]
     for names in _value_columns(rows):
         header = names[0] + "".join(f" = {_short(name, names[0])}" for name in names[1:])
@@ -90,7 +103,7 @@ def _table_columns(rows: Sequence[TrialRow]) -> dict[str, list[str]]:
     return columns
 
 
-def _header(metric: str) -> str:
+def metric_header(metric: str) -> str:
     """A metric as people write it: `dev weighted F1`, `dev F1 of joy`."""
     split, _, name = metric.partition("/")
     if name.startswith("f1/"):
@@ -98,7 +111,7 @@ def _header(metric: str) -> str:
     return f"{split} {name.replace('_f1', ' F1')}"
 
 
-def _shown(metric: str, value: float | None) -> str:
+def shown_score(metric: str, value: float | None) -> str:
     """A loss as it is, anything else in percent."""
     if value is None:
         return ""

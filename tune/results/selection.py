@@ -13,9 +13,9 @@ from magtkd.store import Store
 from tune.ledger import SweepLayout, SweepState, TestRevealed, open_ledger, read_sweep
 from tune.results.rows import TrialRow
 
-__all__ = ["check_export", "choose", "exported_config", "reveal_test"]
+__all__ = ["EXPORTED", "check_export", "choose", "exported_config", "reveal_test"]
 
-_EXPORTED = "# Trial "
+EXPORTED = "# Trial "
 """How an exported configuration begins."""
 
 
@@ -51,7 +51,7 @@ def exported_config(state: SweepState, number: int) -> str:
     pairs = zip(state.objectives, trial.objectives or [], strict=False)
     ranked_by = ", ".join(f"{one.mode} {one.metric} {value}" for one, value in pairs)
     lines = [
-        f"{_EXPORTED}{number} of sweep {state.name}, {trial.state}; dev chose epoch {trial.epoch}.",
+        f"{EXPORTED}{number} of sweep {state.name}, {trial.state}; dev chose epoch {trial.epoch}.",
         f"# Objective: {ranked_by or 'not reached'}.",
         f"# There dev accuracy is {accuracy}, dev weighted F1 {weighted_f1},",
         f"# with {', '.join(f'{name} {version}' for name, version in state.versions.items())}.",
@@ -68,7 +68,7 @@ def check_export(path: Path) -> None:
     if not path.is_file():
         return
     with path.open("rb") as file:
-        if file.read(len(_EXPORTED)) != _EXPORTED.encode():
+        if file.read(len(EXPORTED)) != EXPORTED.encode():
             raise SweepError(
                 f"--export {path}: exists, and `magtkd best` did not write it; name another file"
             )

@@ -25,10 +25,13 @@ from tune.ledger import (
     SweepState,
     TrialState,
     TrialStatus,
+    find_confirmations,
+    find_opened,
     read_owner,
     read_sweep,
 )
 from tune.redact import redact
+from tune.results.confirmation import confirmation_lines
 from tune.space import Values
 
 __all__ = [
@@ -137,6 +140,8 @@ class Status:
     resume: str | None
     """The command that continues the sweep, where it can be."""
     sync: str
+    confirmation: str | None = None
+    """What its latest confirmation does or has found, in words."""
     mlflow: MlflowStatus | None = field(default=None)
 
     def to_json(self) -> dict[str, Any]:
@@ -206,7 +211,19 @@ def sweep_status(layout: SweepLayout, storage: str) -> Status:
         if driver or what == SweepEnd.FINISHED
         else _command("sweep", "--resume", state.name, "--storage", redact(storage)),
         sync=_command("sync", state.name, "--storage", redact(storage)),
+        confirmation=_confirmation(layout, state, storage),
     )
+
+
+def _confirmation(layout: SweepLayout, state: SweepState, storage: str) -> str | None:
+    places = find_confirmations(layout, state.sweep_id)
+    if not places:
+        return None
+    driver, latest = driver_of(places[-1]), read_sweep(places[-1])
+    if latest.is_confirmed:
+        return confirmation_lines(latest)[0]
+    again = _command("confirm", state.name, "--storage", redact(storage))
+    return f"running, by {driver}" if driver else f"unfinished; to continue it: {again}"
 
 
 def _num_trials(state: SweepState) -> int | None:
@@ -266,8 +283,10 @@ def mlflow_status(layout: SweepLayout, *, is_tracked: bool = True) -> MlflowStat
 
     uri = layout.tracking_uri
     address = redact(uri)
+    opened = find_opened(layout)
     try:
-        number = num_behind(layout, uri)
+        places = find_confirmations(layout, opened.sweep_id) if opened is not None else []
+        number = sum(num_behind(place, uri) for place in (layout, *places))
     except (StorageLostError, TrackingError) as error:
         if is_tracked:
             is_lost = isinstance(error, StorageLostError)

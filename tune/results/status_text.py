@@ -43,6 +43,8 @@ def print_status(status: Status, console: Console) -> None:
         parts.append(_trial_table(status.trials, is_running=status.state == RUNNING))
     parts += [Text(line) for line in _failure_lines(status.failures)]
     parts += [Text(f"warning: {warning}") for warning in status.warnings]
+    if status.confirmation is not None:
+        parts.append(Text(f"confirmation: {status.confirmation}"))
     if status.mlflow is not None:
         parts.append(Text(_mlflow_line(status, status.mlflow)))
     if status.resume:

@@ -1,7 +1,19 @@
-"""The search at work: the Optuna study, what Ray Tune asks of it, and the scheduler's past."""
+"""The search at work: the Optuna study, or what takes its place where a sweep is confirmed; what
+Ray Tune asks of it; and the scheduler's past."""
 
+from tune.search.race import Race
 from tune.search.replay import replay
-from tune.search.searcher import OptunaSearcher
+from tune.search.searcher import Proposer, SweepSearcher
 from tune.search.study import OPTUNA_STATES, SweepStudy
+from tune.search.trainings import Trainings, fresh_seeds
 
-__all__ = ["OPTUNA_STATES", "OptunaSearcher", "SweepStudy", "replay"]
+__all__ = [
+    "OPTUNA_STATES",
+    "Proposer",
+    "Race",
+    "SweepSearcher",
+    "SweepStudy",
+    "Trainings",
+    "fresh_seeds",
+    "replay",
+]

@@ -3,18 +3,53 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 import ray.tune.search as ray_search
 
-from tune.search.study import SweepStudy
+from tune.ledger import Event
 from tune.space import Assignment, Candidate
 
-__all__ = ["OptunaSearcher"]
+__all__ = ["Proposer", "SweepSearcher"]
 
 
-class OptunaSearcher(ray_search.Searcher):  # type: ignore[misc]
+class Proposer(Protocol):
+    """What decides which trials there are: a `SweepStudy`, `Trainings`, or a `Race`. It learns from
+    the ledger's events and from nothing else."""
+
+    @property
+    def running(self) -> Mapping[int, Candidate]:
+        """The trials that were suggested and have not ended, as they were suggested."""
+
+    @property
+    def reads_store(self) -> bool:
+        """Whether suggestions depend on what is in the store."""
+
+    @property
+    def num_trials(self) -> int:
+        """Trials that were suggested so far."""
+
+    @property
+    def max_trials(self) -> int | None:
+        """Trials that there will be at most; None where that is open."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there may be trials that were not suggested yet."""
+
+    def ask(self, used: float = 0.0) -> tuple[int, Candidate] | None:
+        """Number and candidate of the next trial; None where there is none, or none before another
+        has ended."""
+
+    def due(self) -> Event | None:
+        """What is to be recorded, after a trial has ended, before the next is asked for."""
+
+    def apply(self, event: Event) -> None:
+        """Learn from one event of the ledger."""
+
+
+class SweepSearcher(ray_search.Searcher):  # type: ignore[misc]
     """What Ray Tune asks for the next trial.
 
     Trials of an earlier driver that have not ended are handed out first; those after them are new,
@@ -25,7 +60,7 @@ class OptunaSearcher(ray_search.Searcher):  # type: ignore[misc]
     study.
 
     Args:
-        study: the study, with the ledger's events so far.
+        study: what suggests, with the ledger's events so far.
         on_suggest: called with the number and the candidate of each new trial.
         unfinished: the trials that have not ended.
         used: gives the share of the budget's hours that is used.
@@ -33,7 +68,7 @@ class OptunaSearcher(ray_search.Searcher):  # type: ignore[misc]
 
     def __init__(
         self,
-        study: SweepStudy,
+        study: Proposer,
         on_suggest: Callable[[int, Candidate], None],
         unfinished: Iterable[Assignment] = (),
         used: Callable[[], float] = lambda: 0.0,
@@ -44,12 +79,14 @@ class OptunaSearcher(ray_search.Searcher):  # type: ignore[misc]
         self._unfinished = deque(unfinished)
         self._used = used
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._unfinished:
             return self._unfinished.popleft().to_ray()
         asked = self._study.ask(self._used())
         if asked is None:
-            return str(self.FINISHED)
+            # In a race, the next trials are known when those that run have ended.
+            is_waiting = self._study.has_more and self._study.running
+            return None if is_waiting else str(self.FINISHED)
         number, candidate = asked
         self._on_suggest(number, candidate)
         return Assignment(number=number, candidate=candidate).to_ray()

@@ -159,6 +159,9 @@ class SweepStudy:
         chosen = None if self._search is None else self._search.ask(number, used)
         return number, self._open(number, chosen)
 
+    def due(self) -> None:
+        """Nothing: a study decides when it is asked."""
+
     def apply(self, event: Event) -> None:
         """Learn from one event of the ledger; those of other kinds change nothing here.
 

@@ -117,7 +117,7 @@ class Assignment:
     def to_ray(self) -> dict[str, Any]:
         """Ray Tune's configuration of the trial."""
         config: dict[str, Any] = {**self.candidate.current, self.NUMBER: self.number}
-        if self.epoch or self.candidate.changes:
+        if self.epoch or self.candidate.changes or self.candidate.seed is not None:
             past = _Past(self.epoch, self.candidate)
             config[self.PAST] = msgspec.json.encode(past).decode()
         return config

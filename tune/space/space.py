@@ -60,11 +60,12 @@ def _refusal(name: str) -> str | None:
         return "it limits what a stage may use, and changes nothing that it computes"
     if name in {"data.path", "data.media", "data.synthetic"} or name.startswith("data.synthetic."):
         return "trials on different data cannot be compared; run one sweep for each"
-    if name == "fusion.recipe":
-        return "it stands for several values; search these, or run one sweep for each"
-    if name == "fusion.changes":
-        return "scheduler pbt finds such changes; search the values themselves"
-    return None
+    if name == "seeds" or name.startswith("seeds."):
+        return "a seed is no hyperparameter; magtkd confirm repeats the best ones with fresh seeds"
+    return {
+        "fusion.recipe": "it stands for several values; search these, or run one sweep for each",
+        "fusion.changes": "scheduler pbt finds such changes; search the values themselves",
+    }.get(name)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from magtkd.pipeline import Outcome, StageRecord
 from tune.ledger import SweepState, TrialState
 
-__all__ = ["sweep_headline", "sweep_note", "trial_note"]
+__all__ = ["race_note", "sweep_headline", "sweep_note", "trial_note"]
 
 
 def sweep_headline(state: SweepState) -> str:
@@ -29,6 +29,32 @@ def sweep_note(state: SweepState) -> str:
     rows = [f"| {name} | {_words(entry)} |" for name, entry in state.sweep.space.items()]
     table = ["", "| searched | over |", "|---|---|", *rows] if rows else []
     return "\n".join([sweep_headline(state), *table])
+
+
+def race_note(state: SweepState) -> str:
+    """What a confirmation confirms, and as a table in Markdown, what it found so far."""
+    assert state.race is not None
+    race, metric = state.race, state.objectives[0].metric
+    stages = "all stages" if race.vary == "all" else "fusion"
+    lines = [
+        f"the best {len(race.entries)} of the sweep with up to {len(race.seeds)} fresh seeds of "
+        f"{stages} each, compared with confidence {race.confidence:g}"
+    ]
+    last = {one.trial: (decided, one) for decided in state.rounds for one in decided.standings}
+    if state.chosen is not None:
+        lines.append(f"chosen: trial {state.chosen}")
+    if last:
+        lines += ["", f"| trial | {metric}, mean | deviation | interval | seeds | |"]
+        lines.append("|---|---|---|---|---|---|")
+    for decided, one in last.values():
+        if one.mean is None:
+            lines.append(f"| {one.trial} | | | | | {_cell(one.failed or '')} |")
+            continue
+        lines.append(
+            f"| {one.trial} | {one.mean:.4f} | {one.deviation:.4f} | {one.low:.4f} to "
+            f"{one.high:.4f} | {decided.num_seeds} | {'worse' if one.is_out else ''} |"
+        )
+    return "\n".join(lines)
 
 
 def trial_note(trial: TrialState, chosen: Mapping[str, float | None]) -> str:
@@ -58,4 +84,8 @@ def _outcomes(stages: Mapping[str, StageRecord]) -> list[str]:
 def _words(entry: Mapping[str, Any]) -> str:
     """An entry of the search space, fit for a cell of a table."""
     words = ", ".join(f"{name} {json.dumps(value)}" for name, value in entry.items())
+    return _cell(words)
+
+
+def _cell(words: str) -> str:
     return words.replace("|", "\\|")

@@ -15,6 +15,8 @@ import yaml
 from tune.ledger import (
     EpochReported,
     Event,
+    RaceSetup,
+    RoundDecided,
     StagesRecorded,
     SweepChanged,
     SweepClosed,
@@ -32,9 +34,9 @@ from tune.ledger import (
     Warned,
 )
 from tune.redact import redact
-from tune.tracking.notes import sweep_note, trial_note
+from tune.tracking.notes import race_note, sweep_note, trial_note
 
-__all__ = ["NOTE_TAG", "STATUS", "Projection", "RunUpdate"]
+__all__ = ["NOTE_TAG", "STATUS", "Projection", "RunUpdate", "own_run_name"]
 
 MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 5000
@@ -112,6 +114,8 @@ class Projection:
                 self._change()
             case SweepClosed():
                 self._closed(event)
+            case RoundDecided():
+                self._decided(event)
             case Warned():
                 self._sweep().tag("magtkd.warning", event.message)
 
@@ -128,6 +132,11 @@ class Projection:
                 update.tag("magtkd.state", "running")
                 for name, value in event.values.items():
                     update.param(name, value)
+                if event.seed is not None:
+                    update.param("seed", event.seed)
+                if self.state.race is not None:
+                    repeated = self.state.race.entry_of(trial.suggested).trial
+                    update.tag("magtkd.confirms", _trial_name(repeated))
             case StagesRecorded():
                 self._stages(trial, update, event)
             case TrialChanged():
@@ -141,18 +150,32 @@ class Projection:
     def _sweep(self) -> RunUpdate:
         """The update of the sweep's run."""
         state = self.state
-        return self.updates.setdefault(None, RunUpdate(None, state.name, state.opened_time))
+        name = own_run_name(state.name, state.race)
+        return self.updates.setdefault(None, RunUpdate(None, name, state.opened_time))
 
     def _trial(self, trial: TrialState) -> RunUpdate:
         """The update of a trial's run."""
-        update = RunUpdate(trial.number, _run_name(trial), trial.suggested_time)
+        update = RunUpdate(trial.number, self._run_name(trial), trial.suggested_time)
         return self.updates.setdefault(trial.number, update)
 
+    def _run_name(self, trial: TrialState) -> str:
+        race = self.state.race
+        if race is None:
+            return _trial_name(trial.number)
+        repeated = race.entry_of(trial.suggested).trial
+        return f"{race.name}/{_trial_name(repeated)}/seed-{trial.suggested.seed}"
+
     def _opened(self) -> None:
-        config, update = self.state.config, self._sweep()
+        config, update, race = self.state.config, self._sweep(), self.state.race
+        if race is not None:
+            update.param("trials", [entry.trial for entry in race.entries])
+            update.param("seeds", list(race.seeds))
+            update.param("confidence", race.confidence)
+            update.param("vary", race.vary)
         # Not the whole configuration as parameters: each name is a column of the table of runs,
         # and a hundred that never vary would hide the few that do.
-        searched = {name: config[name] for name in SEARCH_SECTIONS if name in config}
+        sections = SEARCH_SECTIONS if race is None else SEARCH_SECTIONS[:1]
+        searched = {name: config[name] for name in sections if name in config}
         for name, value in _flatten(searched):
             if value is not None:  # a limit that is not set
                 update.param(name, value)
@@ -169,8 +192,20 @@ class Projection:
     def _describe(self, update: RunUpdate) -> None:
         """The sweep as it is now."""
         config = self.state.config
-        update.tag(NOTE_TAG, sweep_note(self.state))
+        note = sweep_note if self.state.race is None else race_note
+        update.tag(NOTE_TAG, note(self.state))
         update.files["sweep.yaml"] = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+
+    def _decided(self, event: RoundDecided) -> None:
+        """The means so far as curves over the number of seeds, and what they come to."""
+        update = self._sweep()
+        for one in event.standings:
+            if one.mean is not None:
+                name = f"mean/{_trial_name(one.trial)}"
+                update.metric(name, one.mean, event.time, event.num_seeds)
+        if event.chosen is not None:
+            update.tag("magtkd.chosen", _trial_name(event.chosen))
+        update.tag(NOTE_TAG, race_note(self.state))
 
     def _resumed(self) -> None:
         """What an interruption had closed is open again."""
@@ -252,7 +287,7 @@ class Projection:
     def _follow_best(self, trial: TrialState, at: int) -> None:
         """The best so far over the completed trials, as a chart of the sweep's run."""
         objectives, value = self.state.objectives, trial.score
-        if len(objectives) > 1 or value is None:
+        if len(objectives) > 1 or value is None or self.state.race is not None:
             return
         # Among equals the lower number, as `magtkd best` has it.
         sign = objectives[0].sign
@@ -260,14 +295,19 @@ class Projection:
         update = self._sweep()
         if self._best is None or new > self._best:
             self._best = new
-            update.tag("magtkd.best", _run_name(trial))
+            update.tag("magtkd.best", self._run_name(trial))
         self._num_completed += 1
         best = sign * self._best[0]
         update.metric(f"best/{objectives[0].metric}", best, at, self._num_completed)
 
 
-def _run_name(trial: TrialState) -> str:
-    return f"trial-{trial.number:04d}"
+def own_run_name(name: str, race: RaceSetup | None) -> str:
+    """The name of the run of a sweep, or of one of its confirmations."""
+    return name if race is None else race.name
+
+
+def _trial_name(number: int) -> str:
+    return f"trial-{number:04d}"
 
 
 # --- what MLflow takes ------------------------------------------------------------------------

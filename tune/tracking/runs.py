@@ -2,7 +2,9 @@
 
 experiment                  named like the sweep, and found by its tag of the sweep
 └── run NAME                the sweep: how it searches as parameters, `sweep.yaml`
-    └── run trial-0007      values as parameters, reports as metrics, stage keys as tags
+    ├── run trial-0007      values as parameters, reports as metrics, stage keys as tags
+    └── run confirm         a confirmation: its trials as parameters, means as metrics
+        └── run confirm/trial-0007/seed-3
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from tune.redact import redact
 from tune.tracking.address import is_database
 from tune.tracking.moved import move_artifacts
 from tune.tracking.notes import sweep_headline
-from tune.tracking.projection import NOTE_TAG, RunUpdate
+from tune.tracking.projection import NOTE_TAG, RunUpdate, own_run_name
 from tune.tracking.refusals import NotMlflowError
 from tune.tracking.store import SWEEP_TAG, find_experiment, import_mlflow, open_client
 
@@ -42,9 +44,13 @@ class SweepRuns:
         self.uri, self._note = uri, note
         self.client, self._view = open_client(uri), import_mlflow().entities.ViewType.ALL
         self._sweep_id, self._name = opened.sweep_id, opened.name
+        self._own_name = own_run_name(opened.name, opened.race)
+        # The runs of a confirmation are in its sweep's experiment, below its sweep's run.
+        self._home_id = opened.sweep_id if opened.race is None else opened.race.sweep_id
         # A database has no place for artifacts; a server has its own.
         self._artifact_root = artifact_root.resolve() if is_database(uri) else None
         self._experiment_id = self._find_experiment(opened)
+        self._parent = None if opened.race is None else self._find_parent()
         self._ids: dict[int | None, str] = {}
         self._artifact_uris: dict[int | None, str] = {}
         self._cursor = self._find_runs(opened)
@@ -77,14 +83,14 @@ class SweepRuns:
         return bool(info.lifecycle_stage == "active")
 
     def _find_experiment(self, opened: SweepOpened) -> str:
-        found = find_experiment(self.client, opened.sweep_id)
+        found = find_experiment(self.client, self._home_id)
         if found is None:
             return self._make_experiment(opened)
         experiment_id = str(found.experiment_id)
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(experiment_id)
         if SWEEP_TAG not in found.tags:
-            self.client.set_experiment_tag(experiment_id, SWEEP_TAG, opened.sweep_id)
+            self.client.set_experiment_tag(experiment_id, SWEEP_TAG, self._home_id)
         if self._artifact_root is not None:
             before = str(found.artifact_location)
             move_artifacts(self.uri, experiment_id, before, self._artifact_root)
@@ -94,15 +100,15 @@ class SweepRuns:
         """An experiment of this sweep alone. Names are unique, also among deleted ones: one that
         another sweep has is not taken over."""
         tags = {
-            SWEEP_TAG: opened.sweep_id,
+            SWEEP_TAG: self._home_id,
             "mlflow.experimentKind": "custom_model_development",
             NOTE_TAG: redact(sweep_headline(fold([opened]))),
         }
         found = self.client.get_experiment_by_name(self._name)
-        if found is not None and found.tags.get(SWEEP_TAG) == opened.sweep_id:
+        if found is not None and found.tags.get(SWEEP_TAG) == self._home_id:
             return str(found.experiment_id)  # an earlier request has arrived after all
         is_taken = found is not None
-        name = f"{self._name}-{opened.sweep_id[:8]}" if is_taken else self._name
+        name = f"{self._name}-{self._home_id[:8]}" if is_taken else self._name
         location = None if self._artifact_root is None else self._artifact_root.as_uri()
         made = str(self.client.create_experiment(name, location, tags))
         if not made:
@@ -117,14 +123,16 @@ class SweepRuns:
     def _find_runs(self, opened: SweepOpened) -> int:
         """Learn the runs by trial; the cursor, which is zero where all must be sent again."""
         found: dict[int | None, list[Any]] = {}
-        for run in self._search():
+        for run in self._search(self._sweep_id):
             number = run.data.tags.get(TRIAL_TAG)
             found.setdefault(None if number is None else int(number), []).append(run)
         parents = [run for run in found.pop(None, []) if run.info.lifecycle_stage == "active"]
         for run in parents[:1]:
             self._know(None, run)
+            if self._parent is not None and run.data.tags.get(PARENT_TAG) != self._parent:
+                self.client.set_tag(run.info.run_id, PARENT_TAG, self._parent)
         if not parents:
-            self.create(RunUpdate(None, self._name, opened.time))
+            self.create(RunUpdate(None, self._own_name, opened.time))
         extra = parents[1:]
         for number, runs in found.items():
             active = [run for run in runs if run.info.lifecycle_stage == "active"]
@@ -140,9 +148,18 @@ class SweepRuns:
             return 0
         return int(parents[0].data.tags.get(CURSOR_TAG, "0")) if parents else 0
 
-    def _search(self) -> list[Any]:
-        """All runs of the sweep, in the same order for everyone."""
-        query, token, runs = f"tags.`{SWEEP_TAG}` = '{self._sweep_id}'", None, []
+    def _find_parent(self) -> str | None:
+        """The run of a confirmation's sweep; None where MLflow does not have it yet."""
+        own = (
+            run
+            for run in self._search(self._home_id)
+            if TRIAL_TAG not in run.data.tags and run.info.lifecycle_stage == "active"
+        )
+        return next((str(run.info.run_id) for run in own), None)
+
+    def _search(self, sweep_id: str) -> list[Any]:
+        """All runs of a sweep, in the same order for everyone."""
+        query, token, runs = f"tags.`{SWEEP_TAG}` = '{sweep_id}'", None, []
         while True:
             page = self.client.search_runs(
                 [self._experiment_id], query, run_view_type=self._view, page_token=token
@@ -179,6 +196,8 @@ class SweepRuns:
         }
         if update.number is not None:
             tags |= {TRIAL_TAG: str(update.number), PARENT_TAG: self._ids[None]}
+        elif self._parent is not None:
+            tags[PARENT_TAG] = self._parent
         run = self.client.create_run(
             self._experiment_id, start_time=update.start_time, tags=tags, run_name=update.name
         )

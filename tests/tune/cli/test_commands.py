@@ -12,7 +12,7 @@ from magtkd.config import load_config
 from magtkd.metrics import Scores
 from magtkd.pipeline import StageRecord
 from tune.cli import app
-from tune.cli.sweep import _check_alone
+from tune.cli.options import check_alone
 from tune.config import SweepConfig
 from tune.ledger import (
     StagesRecorded,
@@ -177,7 +177,7 @@ def test_the_second_best_can_be_exported(call, swept, folder):
 def test_help_lists_sweep_and_train_first(call):
     code, out, _ = call("--help")
     assert code == 0
-    names = ("sweep", "train", "trials", "best", "status", "sync", "doctor", "import", "data")
+    names = ("sweep", "train", "confirm", "trials", "best", "status", "sync", "doctor", "import")
     places = [out.index(f"│ {name} ") for name in names]
     assert places == sorted(places)
     assert "Example" in out
@@ -186,7 +186,7 @@ def test_help_lists_sweep_and_train_first(call):
 @pytest.mark.parametrize(
     "command",
     [
-        *("sweep", "train", "trials", "best", "status", "sync", "doctor", "import"),
+        *("sweep", "train", "confirm", "trials", "best", "status", "sync", "doctor", "import"),
         *("data inspect", "data convert", "data synth", "config show", "config schema"),
     ],
 )
@@ -362,6 +362,6 @@ def test_only_the_first_of_srun_s_tasks_drives(refused, monkeypatch):
     assert "srun: started this 3 times" in line
     assert "give srun -N1 -n1 --overlap" in line
     # A batch script is its job's task 0, and one task is no other's second.
-    _check_alone({"SLURM_NTASKS": "3", "SLURM_PROCID": "0"})
-    _check_alone({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"})
-    _check_alone({})
+    check_alone({"SLURM_NTASKS": "3", "SLURM_PROCID": "0"})
+    check_alone({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"})
+    check_alone({})

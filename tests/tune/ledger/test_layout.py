@@ -20,6 +20,25 @@ def test_everything_of_a_sweep_is_in_its_folder(tmp_path: Path) -> None:
     assert layout.tracking_lock("a") != layout.tracking_lock("b")
 
 
+def test_a_confirmation_has_a_folder_of_its_own_in_the_sweep_s(tmp_path: Path) -> None:
+    layout = SweepLayout(tmp_path, "mosi", "s3://bucket")
+    first, second = layout.confirmation(1), layout.confirmation(2)
+    assert first.folder == layout.folder / "confirm"
+    assert second.folder == layout.folder / "confirm-2"
+    assert (first.remote_folder, second.remote_folder) == (
+        "sweeps/mosi/confirm",
+        "sweeps/mosi/confirm-2",
+    )
+    for name in ("ledger", "lock", "live_file", "sweep_file", "uploads", "scratch", "owner_file"):
+        assert getattr(first, name) == first.folder / getattr(layout, name).name
+    # Its runs are in the sweep's experiment, and its artifacts among the others.
+    for name in ("mlflow_artifacts", "artifacts", "tracking_uri", "place"):
+        assert getattr(first, name) == getattr(layout, name)
+    first.ledger.parent.mkdir(parents=True)
+    first.ledger.write_bytes(b"{}\n")
+    assert layout.neighbours == []
+
+
 def test_ledgers_of_a_remote_storage_are_in_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

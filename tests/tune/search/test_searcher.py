@@ -10,7 +10,7 @@ from ray.tune.search import ConcurrencyLimiter, Searcher, SearchGenerator
 
 from tune.config import SweepConfig, check_sweep
 from tune.ledger import TrialEnded, TrialStatus, TrialSuggested
-from tune.search import OptunaSearcher, SweepStudy
+from tune.search import SweepSearcher, SweepStudy, Trainings
 from tune.space import Assignment, Candidate
 
 SPACE = {
@@ -27,14 +27,14 @@ def sweep_of(num_trials=5, **sections):
 
 def test_each_suggestion_is_made_known_before_it_is_returned():
     known = []
-    searcher = OptunaSearcher(SweepStudy(sweep_of()), lambda *asked: known.append(asked))
+    searcher = SweepSearcher(SweepStudy(sweep_of()), lambda *asked: known.append(asked))
     config = searcher.suggest("a7f3")
     number = config.pop("trial")
     assert known == [(number, Candidate(values=config))] == [(0, Candidate(values=config))]
 
 
 def test_there_are_never_more_trials_than_asked_for():
-    searcher = OptunaSearcher(SweepStudy(sweep_of(3)), lambda *_: None)
+    searcher = SweepSearcher(SweepStudy(sweep_of(3)), lambda *_: None)
     suggestions = [searcher.suggest(f"id{index}") for index in range(5)]
     assert [one["trial"] for one in suggestions[:3]] == [0, 1, 2]
     assert suggestions[3:] == [Searcher.FINISHED] * 2
@@ -42,7 +42,7 @@ def test_there_are_never_more_trials_than_asked_for():
 
 def test_trials_without_an_end_come_first_after_a_resume():
     sweep, events = sweep_of(5), []
-    first = OptunaSearcher(
+    first = SweepSearcher(
         SweepStudy(sweep),
         lambda number, one: events.append(TrialSuggested(trial=number, values=one.values)),
     )
@@ -50,9 +50,7 @@ def test_trials_without_an_end_come_first_after_a_resume():
     events.append(TrialEnded(trial=1, state=TrialStatus.FAILED))
     assigned = [Assignment.from_ray(before[index])[0] for index in (0, 2)]
     known, unfinished = [], [replace(assigned[0], epoch=3), assigned[1]]
-    again = OptunaSearcher(
-        SweepStudy(sweep, events), lambda *asked: known.append(asked), unfinished
-    )
+    again = SweepSearcher(SweepStudy(sweep, events), lambda *asked: known.append(asked), unfinished)
     after = [again.suggest(f"new{index}") for index in range(5)]
     assert [Assignment.from_ray(one)[0] for one in after[:2]] == unfinished
     assert [one["trial"] for one in after[2:4]] == [3, 4]
@@ -60,9 +58,35 @@ def test_trials_without_an_end_come_first_after_a_resume():
     assert after[4] == Searcher.FINISHED
 
 
+class Waiting(Trainings):
+    """Two trainings, and a third after both have ended."""
+
+    def wanted(self):
+        every = [Candidate(values={"fusion.depth": 1}, seed=seed) for seed in (3, 4, 5)]
+        return every[: 2 if self.running else 3]
+
+    @property
+    def has_more(self):
+        return self.num_trials < 3
+
+
+def test_what_is_not_known_yet_is_waited_for_while_something_runs():
+    trainings = Waiting()
+    searcher = SweepSearcher(trainings, lambda *_: None)
+    first, second, third = (searcher.suggest(f"id{index}") for index in range(3))
+    assert third is None
+    assigned, wanted = Assignment.from_ray(first)
+    assert (assigned.number, assigned.candidate.seed, wanted) == (0, 3, {"fusion.depth": 1})
+    assert Assignment.from_ray(second)[0].candidate.seed == 4
+    for number in (0, 1):
+        trainings.apply(TrialEnded(trial=number, state=TrialStatus.COMPLETED))
+    assert Assignment.from_ray(searcher.suggest("id4"))[0].candidate.seed == 5
+    assert searcher.suggest("id5") == Searcher.FINISHED
+
+
 def test_results_from_ray_change_nothing():
     study = SweepStudy(sweep_of())
-    searcher = OptunaSearcher(study, lambda *_: None)
+    searcher = SweepSearcher(study, lambda *_: None)
     searcher.suggest("id0")
     searcher.on_trial_result("id0", {METRIC: float("nan")})
     searcher.on_trial_complete("id0", None, error=True)
@@ -71,8 +95,8 @@ def test_results_from_ray_change_nothing():
 
 def test_ray_may_pickle_the_searcher_but_not_restore_from_it(tmp_path):
     with (tmp_path / "ledger").open("w") as file:
-        searcher = OptunaSearcher(SweepStudy(sweep_of()), lambda *asked: print(asked, file=file))
-        assert isinstance(pickle.loads(pickle.dumps(searcher)), OptunaSearcher)
+        searcher = SweepSearcher(SweepStudy(sweep_of()), lambda *asked: print(asked, file=file))
+        assert isinstance(pickle.loads(pickle.dumps(searcher)), SweepSearcher)
         searcher.save_to_dir(str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["ledger"]
     with pytest.raises(NotImplementedError, match="continues from its ledger"):
@@ -121,7 +145,7 @@ def test_ray_runs_all_trials_under_schedulers_that_pause(local_ray, tmp_path, ki
     sweep = sweep_of(4, scheduler=settings, fusion={"epochs": 9})
     check_sweep(sweep)
     known = []
-    searcher = OptunaSearcher(SweepStudy(sweep), lambda *asked: known.append(asked))
+    searcher = SweepSearcher(SweepStudy(sweep), lambda *asked: known.append(asked))
     results = ray_tune.Tuner(
         ray_tune.with_resources(Stub, {"CPU": 0.001}),
         tune_config=ray_tune.TuneConfig(
@@ -149,7 +173,7 @@ def test_ray_runs_all_trials_under_schedulers_that_pause(local_ray, tmp_path, ki
 
 def test_rays_generator_takes_flat_names(tmp_path):
     sweep = sweep_of(3)
-    searcher = OptunaSearcher(SweepStudy(sweep), lambda *_: None)
+    searcher = SweepSearcher(SweepStudy(sweep), lambda *_: None)
     generator = SearchGenerator(ConcurrencyLimiter(searcher, max_concurrent=2))
     ray_tune.register_trainable("stub", Stub)
     generator.add_configurations(

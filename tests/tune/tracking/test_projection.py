@@ -11,6 +11,10 @@ from magtkd.metrics import Scores
 from tune.ledger import (
     EpochReported,
     Event,
+    RaceEntry,
+    RaceSetup,
+    RoundDecided,
+    Standing,
     SweepChanged,
     SweepClosed,
     SweepEnd,
@@ -37,10 +41,11 @@ VALUES = {"fusion.depth": 2, "fusion.dropout": 0.1, "teacher.encoder": "tiny"}
 class Story:
     """Events with a clock, folded one after another."""
 
-    def __init__(self, config: dict[str, Any] = CONFIG) -> None:
+    def __init__(self, config: dict[str, Any] = CONFIG, race: RaceSetup | None = None) -> None:
         self.projection = Projection()
         self._time = 1000
-        self.apply(SweepOpened(name="mosi", config=config, sweep_id="1", fingerprint="1"))
+        opened = SweepOpened(name="mosi", config=config, sweep_id="1", fingerprint="1", race=race)
+        self.apply(opened)
 
     def apply(self, event: Event) -> None:
         self._time += 1
@@ -155,3 +160,53 @@ def test_names_that_mlflow_refuses_stay_distinct() -> None:
     assert len(set(sent)) == len(names)
     assert max(map(len, sent)) <= 250
     assert "ok/a.b" in sent
+
+
+# --- confirmations ----------------------------------------------------------------------------
+
+RACE = RaceSetup(
+    name="confirm-2",
+    sweep_id="7",
+    entries=(
+        RaceEntry(trial=12, values=VALUES, score=0.75),
+        RaceEntry(trial=3, values={"fusion.depth": 1}, score=0.5),
+    ),
+    seeds=(1, 4),
+)
+
+
+def test_runs_of_a_confirmation_are_named_by_configuration_and_seed() -> None:
+    story = Story(race=RACE)
+    story.apply(TrialSuggested(trial=0, values=VALUES, seed=4))
+    story.end(0, 0.6)
+    own, run = story.projection.updates[None], story.projection.updates[0]
+    assert own.name == "confirm-2"
+    assert own.params == {
+        "trials": "[12, 3]",
+        "seeds": "[1, 4]",
+        "confidence": "0.95",
+        "vary": "all",
+        "objective": '[{"metric": "dev/weighted_f1", "mode": "max"}]',
+    }
+    assert run.name == "confirm-2/trial-0012/seed-4"
+    assert run.params == {name: str(value) for name, value in VALUES.items()} | {"seed": "4"}
+    assert run.tags["magtkd.confirms"] == "trial-0012"
+    # The best of some seeds is nothing to look at.
+    assert (own.metrics, "magtkd.best" in own.tags) == ([], False)
+
+
+def test_what_a_round_decides_is_in_the_confirmation_s_run() -> None:
+    story = Story(race=RACE)
+    figures = {"deviation": 0.125, "low": 0.5, "high": 0.75, "gap": 0.0, "p": 1.0}
+    failed = Standing(trial=3, is_out=True, failed="diverged | with seed 1")
+    standings = [Standing(trial=12, mean=0.625, **figures), failed]
+    story.apply(RoundDecided(num_seeds=2, standings=standings, is_last=True, chosen=12))
+    own = story.projection.updates[None]
+    assert own.metrics == [("mean/trial-0012", 0.625, 1002, 2)]
+    assert own.tags["magtkd.chosen"] == "trial-0012"
+    lines = own.tags[NOTE_TAG].splitlines()
+    assert lines[1] == "chosen: trial 12"
+    assert lines[5:] == [
+        "| 12 | 0.6250 | 0.1250 | 0.5000 to 0.7500 | 2 |  |",
+        "| 3 | | | | | diverged \\| with seed 1 |",
+    ]
