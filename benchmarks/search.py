@@ -22,6 +22,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from fnmatch import fnmatch
 from typing import Any, NamedTuple, TypeAlias
 
 import common
@@ -157,6 +158,8 @@ class Task(NamedTuple):
     regime: str
     seed: int
     ripples: bool = False
+    wanted: str = "*"
+    """A pattern of the variants' names."""
 
     @property
     def problem(self) -> AnyProblem:
@@ -166,7 +169,8 @@ class Task(NamedTuple):
 
     @property
     def variants(self) -> Mapping[str, Variant]:
-        return VARIANTS | (OF_TABLES if self.regime in TABLE_REGIMES else OF_CHAINS)
+        every = VARIANTS | (OF_TABLES if self.regime in TABLE_REGIMES else OF_CHAINS)
+        return {name: one for name, one in every.items() if fnmatch(name, self.wanted)}
 
 
 def run(task: Task) -> dict[str, list[tuple[float, float]]]:
@@ -234,6 +238,9 @@ def rows_of(
         line = middle(found)
         cells: list[Any] = [float(np.interp(one, GRID, line)) for one in SHOWN]
         for reference in (REFERENCE, UNREUSED):
+            if reference not in scores:
+                cells.append("not run")
+                continue
             ratio = times_less(line, float(middle(scores[reference])[-1]))
             low, high = interval(found, scores[reference], middle)
             reached = "not reached" if math.isnan(ratio) else f"{ratio:.1f}"
@@ -247,6 +254,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=20)
     parser.add_argument("--regimes", nargs="+", choices=[*REGIMES, *TABLE_REGIMES])
     parser.add_argument("--table", action="store_true", help="replay the recorded table")
+    parser.add_argument("--variants", default="*", metavar="PATTERN", help="such as 'cost_aware*'")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     result: dict[str, Any] = {"machine": common.machine(), "problems": options.problems}
@@ -260,7 +268,9 @@ def main() -> None:
     middle = functools.partial(np.median if options.table else np.mean, axis=0)
     with ProcessPoolExecutor(options.processes) as pool:
         for regime, ripples in kinds:
-            tasks = [Task(regime, seed, ripples) for seed in range(options.problems)]
+            tasks = [
+                Task(regime, seed, ripples, options.variants) for seed in range(options.problems)
+            ]
             found = list(pool.map(run, tasks))
             title = f"{regime}{', with local optima' if ripples else ''}"
             result[title] = of_regime = rows_of(found, middle)
