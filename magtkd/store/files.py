@@ -92,6 +92,13 @@ class Files:
         found = self._filesystem.list(f"{self._root}/{folder}")
         return sorted(info.base_name for info in found if info.type == pafs.FileType.Directory)
 
+    def size_and_time(self, folder: str) -> tuple[int, float]:
+        """Bytes of all files in a folder under the root, and when the latest was written, as
+        seconds since 1970; 0 where nothing is known of it."""
+        found = self._filesystem.list(f"{self._root}/{folder}", recursive=True)
+        times = [info.mtime.timestamp() for info in found if info.mtime is not None]
+        return sum(info.size or 0 for info in found), max(times, default=0.0)
+
     def read_file(self, name: str) -> bytes:
         """A file under the root.
 

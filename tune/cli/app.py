@@ -9,6 +9,7 @@ from tune.cli.confirm import add_confirm
 from tune.cli.doctor import add_doctor
 from tune.cli.results import add_results
 from tune.cli.slurm import add_slurm
+from tune.cli.storage import add_storage
 from tune.cli.sweep import add_sweep
 from tune.config import SweepConfig
 
@@ -21,6 +22,7 @@ add_slurm(app)
 add_train(app)
 add_confirm(app)
 add_results(app)
+add_storage(app)
 add_doctor(app)
 add_import(app)
 app.add_typer(data_app, name="data")

@@ -1,4 +1,4 @@
-"""`magtkd trials`, `best`, `status` and `sync`: what came out of a sweep, or what it does now."""
+"""`magtkd trials`, `best`, `list`, `status` and `sync`: what came out of sweeps, and what they do."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ from tune.results import (
     exported_config,
     files_of,
     find_confirmation,
+    list_sweeps,
     mlflow_status,
     print_status,
+    print_sweeps,
     reveal_confirmed,
     reveal_test,
     sweep_status,
@@ -54,6 +56,7 @@ def add_results(app: typer.Typer) -> None:
         "magtkd best mosi --reveal-test",
     )
     app.command("best", epilog=shown)(soon(show_best))
+    app.command("list", epilog=examples("magtkd list --storage results"))(soon(show_list))
     app.command("status", epilog=examples("magtkd status mosi"))(soon(show_status))
     shown = examples("magtkd sync mosi --tracking-uri http://mlflow.lab:5000")
     app.command("sync", epilog=shown)(soon(sync_sweep))
@@ -201,9 +204,16 @@ def _send_to_mlflow(layout: SweepLayout) -> None:
 
 
 def show_status(
-    name: NameArgument, storage: StorageOption = "magtkd-results", as_json: JsonOption = False
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="The sweep's name; without, all of them.")
+    ] = None,
+    storage: StorageOption = "magtkd-results",
+    as_json: JsonOption = False,
 ) -> None:
     """Show what a sweep is doing: what runs, waits, failed, and what MLflow lacks."""
+    if name is None:
+        show_list(storage, as_json)
+        return
     layout = SweepLayout.of(storage, name)
     status = sweep_status(layout, storage)
     status = replace(status, mlflow=mlflow_status(layout, is_tracked=status.is_tracked))
@@ -211,6 +221,15 @@ def show_status(
         print(json.dumps(status.to_json(), indent=2))
     else:
         print_status(status, Console())
+
+
+def show_list(storage: StorageOption = "magtkd-results", as_json: JsonOption = False) -> None:
+    """List the sweeps of a storage, the latest first."""
+    lines = list_sweeps(storage)
+    if as_json:
+        print(json.dumps([line.to_json() for line in lines], indent=2))
+    else:
+        print_sweeps(lines, sys.stdout)
 
 
 def sync_sweep(

@@ -14,7 +14,8 @@ from tune.results.confirmation import (
 )
 from tune.results.costs import DeviceCost, StageCost, device_cost, sweep_cost
 from tune.results.display import Display
-from tune.results.formats import FORMATS, write_trials
+from tune.results.formats import FORMATS, print_table, write_trials
+from tune.results.listing import SweepLine, list_sweeps, names_in, print_sweeps
 from tune.results.rows import TrialRow, best, trial_rows
 from tune.results.selection import check_export, choose, exported_config, reveal_test
 from tune.results.stage_seconds import TRAINED, Seconds, StageSeconds
@@ -33,6 +34,7 @@ __all__ = [
     "StageCost",
     "StageSeconds",
     "Status",
+    "SweepLine",
     "TrialRow",
     "Verdict",
     "best",
@@ -47,9 +49,13 @@ __all__ = [
     "exported_config",
     "files_of",
     "find_confirmation",
+    "list_sweeps",
     "mlflow_status",
+    "names_in",
     "print_confirmation",
     "print_status",
+    "print_sweeps",
+    "print_table",
     "reveal_confirmed",
     "reveal_test",
     "sweep_cost",

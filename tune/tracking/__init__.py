@@ -2,6 +2,7 @@
 
 from tune.tracking.address import check_address, is_database, sqlite_file
 from tune.tracking.refusals import in_our_words
+from tune.tracking.runs import remove_runs
 from tune.tracking.schema import check_schema
 from tune.tracking.tracker import Tracker, check_store, num_behind, sync
 
@@ -13,6 +14,7 @@ __all__ = [
     "in_our_words",
     "is_database",
     "num_behind",
+    "remove_runs",
     "sqlite_file",
     "sync",
 ]

@@ -19,10 +19,10 @@ from tune.tracking.address import is_database
 from tune.tracking.moved import move_artifacts
 from tune.tracking.notes import sweep_headline
 from tune.tracking.projection import NOTE_TAG, RunUpdate, own_run_name
-from tune.tracking.refusals import NotMlflowError
+from tune.tracking.refusals import NotMlflowError, in_our_words
 from tune.tracking.store import SWEEP_TAG, find_experiment, import_mlflow, open_client
 
-__all__ = ["CURSOR_TAG", "SweepRuns"]
+__all__ = ["CURSOR_TAG", "SweepRuns", "remove_runs"]
 
 TRIAL_TAG, CURSOR_TAG = "magtkd.trial", "magtkd.cursor"
 PARENT_TAG = "mlflow.parentRunId"
@@ -202,3 +202,20 @@ class SweepRuns:
             self._experiment_id, start_time=update.start_time, tags=tags, run_name=update.name
         )
         self._know(update.number, run)
+
+
+def remove_runs(uri: str, sweep_id: str) -> bool:
+    """Delete a sweep's experiment with all its runs, confirmations included, as MLflow's own page
+    does: `mlflow gc` removes it for good. Whether there was one.
+
+    Raises:
+        TrackingError, StorageLostError: the store refuses, or is away.
+    """
+    try:
+        client = open_client(uri)
+        found = find_experiment(client, sweep_id)
+        if found is not None and found.lifecycle_stage != "deleted":
+            client.delete_experiment(found.experiment_id)
+    except Exception as error:
+        raise in_our_words(uri, error) from None
+    return found is not None
