@@ -7,7 +7,7 @@ The comparison of `magtkd confirm` (`tune.stats`) on made-up trainings: five con
 ten seeds each, 114 conversations of ten utterances on dev as MELD has them. A configuration is
 right at a rate that varies with the seed (1.5 points), with the conversation (10 points, the same
 for all configurations), and with both configuration and conversation (5 points). The other race
-decides as is often done: after each seed from the second on, by a bootstrap of 1,000 draws over
+decides as is often done: after each seed from the second on, by a bootstrap of 400 draws over
 seeds and conversations whose 95 % interval of the difference excludes 0, without a correction.
 """
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from tune.stats import FIRST_LOOK, Scored, behind, num_looks
 
-NUM_SEEDS, NUM_CONVERSATIONS, LENGTH, DRAWS = 10, 114, 10, 1000
+NUM_SEEDS, NUM_CONVERSATIONS, LENGTH, DRAWS = 10, 114, 10, 400
 OF_SEED, OF_CONVERSATION, OF_BOTH = 0.015, 0.1, 0.05
 LEVEL = 0.05
 GAPS = {
@@ -93,7 +93,7 @@ def race(right: Right, worse: Worse, first: int) -> tuple[bool, int, int]:
 
 def main() -> None:
     parser = common.arguments(__doc__)
-    parser.add_argument("--races", type=int, default=1000)
+    parser.add_argument("--races", type=int, default=300)
     options = parser.parse_args()
     result: dict[str, Any] = {"machine": common.machine(), "races": options.races}
     kinds: dict[str, tuple[Worse, int]] = {

@@ -16,7 +16,14 @@ import yaml
 from magtkd.store import Files
 from tests.cluster.object_store import CREDENTIALS, FailingProxy, MotoServer
 from tests.integration.conftest import *  # noqa: F403 (fixtures: sweeps and commands)
-from tune.ledger import EpochReported, SweepLayout, TrialEnded, TrialSuggested, read_events
+from tune.ledger import (
+    EpochReported,
+    StagesRecorded,
+    SweepLayout,
+    TrialEnded,
+    TrialSuggested,
+    read_events,
+)
 from tune.ledger.remote import RemoteLedger
 
 pytestmark = [
@@ -251,3 +258,35 @@ def test_what_lasts_is_not_waited_for(proxy, sweep_file, work, run_command):
     code, _, err = run_command("sweep", sweep_file, "--storage", nowhere, folder=work("there"))
     assert code == 2, err
     assert "'nowhere' not found" in err
+
+
+def test_a_confirmation_is_continued_on_another_machine(
+    proxy, sweep_file, work, start_command, run_command
+):
+    first, second, third = work("first"), work("second"), work("third")
+    storage = proxy.address("confirmed")
+    shorter = "search.num_trials=2", "fusion.epochs=5", "--no-tracking", "--storage", storage
+    code, _, err = run_command("sweep", sweep_file, *shorter, folder=first)
+    assert code == 0, err
+    arguments = "confirm", "toy", "--seeds", "3", "--no-tracking", "--storage", storage
+    process = start_command(*arguments, folder=first)
+    wait_for(process, lambda: num_of(local_events(first, "toy/confirm"), TrialEnded) >= 2)
+    process.kill()
+    process.communicate()
+    code, out, err = run_command(*arguments, folder=second)
+    assert code == 0, err
+    assert "chosen: trial " in out
+    events = local_events(second, "toy/confirm")
+    assert [event.trial for event in events if isinstance(event, TrialSuggested)] == list(range(6))
+    trained = Counter(
+        (stage, record.key)
+        for event in events
+        if isinstance(event, StagesRecorded)
+        for stage, record in event.stages.items()
+        if record.outcome == "trained"
+    )
+    assert set(trained.values()) == {1}
+    code, out, err = run_command("best", "toy", "--reveal-test", "--storage", storage, folder=third)
+    assert code == 0, err
+    assert "over 3 fresh seeds (1 to 3)" in out
+    assert "revealed, over the same seeds: test accuracy" in out

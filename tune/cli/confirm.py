@@ -23,7 +23,7 @@ from tune.cli.options import (
 )
 from tune.config import SweepOptions
 from tune.ledger import VARY, SweepEnd, SweepLayout, SweepState, read_sweep
-from tune.results import find_confirmation, print_confirmation
+from tune.results import confirmation_json, find_confirmation, print_confirmation
 
 __all__ = ["add_confirm"]
 
@@ -122,8 +122,9 @@ def _show(state: SweepState, storage: str, command: str, *, as_json: bool) -> No
     layout = SweepLayout.of(storage, state.name)
     sweep_state = read_sweep(layout)
     found = find_confirmation(layout, sweep_state) if state.chosen is not None else None
-    if as_json and found is not None:
-        print(json.dumps(found.to_json(), indent=2))
+    if as_json:
+        tree = confirmation_json(state) if found is None else found.to_json()
+        print(json.dumps(tree, indent=2))
         return
     print_confirmation(state, sys.stdout)
     if not state.is_confirmed:

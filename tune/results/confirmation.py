@@ -37,6 +37,7 @@ __all__ = [
     "ConfirmedRow",
     "Verdict",
     "best_lines",
+    "confirmation_json",
     "confirmation_lines",
     "confirmed_config",
     "confirmed_rows",
@@ -143,20 +144,29 @@ class Confirmation:
         return sweep_state.count()[TrialStatus.COMPLETED] - self.state.race.num_completed
 
     def to_json(self) -> dict[str, Any]:
-        """The confirmation as a JSON object."""
-        race = self.state.race
-        assert race is not None
-        return {
-            "sweep": self.state.name,
-            "confirmation": race.name,
-            "metric": self.state.objectives[0].metric,
-            "chosen": self.chosen,
-            "seeds": self.seeds,
-            "confidence": race.confidence,
-            "vary": race.vary,
-            "configurations": [asdict(row) for row in confirmed_rows(self.state)],
-            "test": self.test,
-        }
+        """The confirmation as a JSON object, with what was revealed."""
+        return confirmation_json(self.state) | {"test": self.test}
+
+
+def confirmation_json(state: SweepState) -> dict[str, Any]:
+    """A confirmation as a JSON object, over or not.
+
+    Args:
+        state: the confirmation's.
+    """
+    race = state.race
+    assert race is not None
+    return {
+        "sweep": state.name,
+        "confirmation": race.name,
+        "metric": state.objectives[0].metric,
+        "chosen": state.chosen,
+        "is_over": state.is_confirmed,
+        "seeds": list(race.seeds),
+        "confidence": race.confidence,
+        "vary": race.vary,
+        "configurations": [asdict(row) for row in confirmed_rows(state)],
+    }
 
 
 def find_confirmation(layout: SweepLayout, sweep_state: SweepState) -> Confirmation | None:

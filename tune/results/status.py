@@ -27,6 +27,7 @@ from tune.ledger import (
     TrialStatus,
     find_confirmations,
     find_opened,
+    first_event,
     read_owner,
     read_sweep,
 )
@@ -286,7 +287,8 @@ def mlflow_status(layout: SweepLayout, *, is_tracked: bool = True) -> MlflowStat
     opened = find_opened(layout)
     try:
         places = find_confirmations(layout, opened.sweep_id) if opened is not None else []
-        number = sum(num_behind(place, uri) for place in (layout, *places))
+        tracked = [one for one in places if getattr(first_event(one.ledger), "tracked", True)]
+        number = sum(num_behind(place, uri) for place in (layout, *tracked))
     except (StorageLostError, TrackingError) as error:
         if is_tracked:
             is_lost = isinstance(error, StorageLostError)

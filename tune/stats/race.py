@@ -12,9 +12,11 @@ The variance of a mean over seeds, or of the difference of two, is the sum of tw
   of Statistics 9, 1981), which leaves out one after another and takes a score that is no mean, such
   as weighted F1, as it is.
 
-Noise of single utterances is in both, so that their sum is a little too large, and never too small
-(Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1, 2007; Cameron, Gelbach and Miller,
-Robust inference with multiway clustering, JBES 29, 2011, whose third term would take it out).
+Noise of single utterances is in both, so that their sum is on average a little too large (Owen, The
+pigeonhole bootstrap, Annals of Applied Statistics 1, 2007). The third term of Cameron, Gelbach and
+Miller (Robust inference with multiway clustering, JBES 29, 2011) would take it out once, and is
+left out: with two or three seeds the rest is too small too often.
+
 Statistics over their standard error are compared with Student's t, with degrees of freedom after
 Satterthwaite (Biometrics Bulletin 2, 1946). A bootstrap is not used, since with two or three seeds
 it takes the variance over them for half or two thirds of what it is; nor a permutation of seeds,

@@ -455,6 +455,8 @@ def test_all_failed_is_said_and_is_no_success(call, write_sweep):
     assert code == 1
     assert "nothing is chosen: each configuration failed with a seed" in out
     assert out.count(f"failed: {why}") == 3
+    found = json.loads(call("confirm", "toy", "--json")[1])
+    assert (found["chosen"], found["is_over"]) == (None, True)
     assert call("best", "toy")[1].splitlines()[1].split()[0] == "1"
 
 
