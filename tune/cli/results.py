@@ -1,4 +1,4 @@
-"""`magtkd trials`, `best`, `list`, `status` and `sync`: what came out of sweeps, and what they do."""
+"""`magtkd trials`, `best`, `list`, `status`, `sync`: what came out of sweeps, and what they do."""
 
 from __future__ import annotations
 
