@@ -1,8 +1,8 @@
 """What came out of a sweep: its status, its trials as rows, the best of them, and what it cost."""
 
 from tune.results.costs import DeviceCost, StageCost, device_cost, sweep_cost
-from tune.results.display import Display
-from tune.results.formats import FORMATS, write_trials
+from tune.results.display import Display, duration, short_value
+from tune.results.formats import FORMATS, metric_header, table_columns, write_trials
 from tune.results.rows import TrialRow, best, trial_rows
 from tune.results.selection import check_export, choose, exported_config, reveal_test
 from tune.results.stage_seconds import TRAINED, Seconds, StageSeconds
@@ -24,13 +24,17 @@ __all__ = [
     "check_export",
     "choose",
     "device_cost",
+    "duration",
     "exported_config",
     "files_of",
+    "metric_header",
     "mlflow_status",
     "print_status",
     "reveal_test",
+    "short_value",
     "sweep_cost",
     "sweep_status",
+    "table_columns",
     "trial_rows",
     "write_trials",
 ]

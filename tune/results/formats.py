@@ -16,7 +16,7 @@ from rich.table import Table
 from magtkd.errors import StorageError, SweepError
 from tune.results.rows import TrialRow
 
-__all__ = ["FORMATS", "write_trials"]
+__all__ = ["FORMATS", "metric_header", "table_columns", "write_trials"]
 
 Format = Literal["table", "csv", "json", "parquet"]
 FORMATS: tuple[Format, ...] = ("table", "csv", "json", "parquet")
@@ -54,7 +54,7 @@ def write_trials(
 def _write_table(rows: Sequence[TrialRow], stream: IO[str]) -> None:
     is_terminal = stream.isatty()
     table = Table(box=None, pad_edge=False)
-    for header, cells in _table_columns(rows).items():
+    for header, cells in table_columns(rows).items():
         # On a terminal, wrap long names, so that no value is cut.
         folded = re.sub(r"( = |[ ._])", lambda found: found[0].rstrip() + "\n", header)
         table.add_column(
@@ -63,7 +63,7 @@ def _write_table(rows: Sequence[TrialRow], stream: IO[str]) -> None:
             min_width=max([4, *map(len, cells)]),
             overflow="fold",
         )
-    for line in zip(*_table_columns(rows).values(), strict=True):
+    for line in zip(*table_columns(rows).values(), strict=True):
         table.add_row(*line)
     console = Console(file=stream, markup=False, highlight=False)
     needed = console.measure(table, options=console.options.update(width=10**5))
@@ -72,17 +72,19 @@ def _write_table(rows: Sequence[TrialRow], stream: IO[str]) -> None:
     console.print(table)
 
 
-def _table_columns(rows: Sequence[TrialRow]) -> dict[str, list[str]]:
+def table_columns(rows: Sequence[TrialRow]) -> dict[str, list[str]]:
     """Headers and cells: what ranks the trials first."""
     columns = {"trial": [str(row.trial) for row in rows]}
     columns["state"] = [f"{row.state}{', changed' if row.changes else ''}" for row in rows]
     for metric in dict.fromkeys(metric for row in rows for metric in row.objectives):
-        columns[_header(metric)] = [_shown(metric, row.objectives.get(metric)) for row in rows]
+        columns[metric_header(metric)] = [
+            _shown(metric, row.objectives.get(metric)) for row in rows
+        ]
     for split in ("dev", "test") if any(row.test for row in rows) else ("dev",):
         for name in ("weighted_f1", "accuracy"):
             metric = f"{split}/{name}"
             cells = [_shown(metric, getattr(getattr(row, split), name, None)) for row in rows]
-            columns.setdefault(_header(metric), cells)
+            columns.setdefault(metric_header(metric), cells)
     columns["epoch"] = ["" if row.epoch is None else str(row.epoch) for row in rows]
     for names in _value_columns(rows):
         header = names[0] + "".join(f" = {_short(name, names[0])}" for name in names[1:])
@@ -90,7 +92,7 @@ def _table_columns(rows: Sequence[TrialRow]) -> dict[str, list[str]]:
     return columns
 
 
-def _header(metric: str) -> str:
+def metric_header(metric: str) -> str:
     """A metric as people write it: `dev weighted F1`, `dev F1 of joy`."""
     split, _, name = metric.partition("/")
     if name.startswith("f1/"):

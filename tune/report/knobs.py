@@ -1,0 +1,369 @@
+"""What the searched values did: importance, slices, pairs, parallel coordinates.
+
+The searched names are those of the space; tied names go with the first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tune.report.charts import Axis, Chart, Floats, Heat, Marks, Panel, joined
+from tune.report.palette import ACCENT, GREY, MAIN
+from tune.report.subject import Subject, close_axis, metric_title, thinned
+from tune.search import frozen_study
+from tune.space import Choice, Entry, Scalar
+
+__all__ = [
+    "Knob",
+    "importance_chart",
+    "importances",
+    "knobs_of",
+    "pair_charts",
+    "parallel_chart",
+    "slice_chart",
+]
+
+MOST_SLICED, MOST_LINES, MOST_FOR_FOREST = 600, 300, 500
+MOST_BINS, MOST_PAIRED = 7, 3
+GOLDEN = (5**0.5 - 1) / 2  # whose multiples fill an interval evenly
+ENOUGH = 10
+"""Completed trials for each searched name, below which importances are mostly noise."""
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A searched name, and where its values are on an axis."""
+
+    name: str
+    entry: Entry
+
+    @property
+    def is_log(self) -> bool:
+        """Whether the space has it on a logarithmic scale."""
+        return not isinstance(self.entry, Choice) and bool(getattr(self.entry, "log", False))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The values of a choice in the order of the axis: numbers by size; else none."""
+        return tuple(_word(value) for value in self._choices)
+
+    @property
+    def _choices(self) -> tuple[Scalar, ...]:
+        if not isinstance(self.entry, Choice):
+            return ()
+        values = self.entry.values
+        is_number = all(
+            isinstance(one, int | float) and not isinstance(one, bool) for one in values
+        )
+        return tuple(sorted(values, key=float)) if is_number else values  # type: ignore[arg-type]
+
+    def position(self, value: Scalar) -> float:
+        """Where a value is on the axis; NaN outside a choice."""
+        if isinstance(self.entry, Choice):
+            places = [place for place, one in enumerate(self._choices) if one == value]
+            return float(places[0]) if places else math.nan
+        return float(value) if isinstance(value, int | float) else math.nan
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The ends of the axis."""
+        if isinstance(self.entry, Choice):
+            return 0.0, max(1.0, float(len(self.entry.values) - 1))
+        probes = [float(value) for value in self.entry.probes() if isinstance(value, int | float)]
+        return min(probes), max(probes)
+
+    def share(self, position: float) -> float:
+        """A position as a share of the axis, from 0 to 1, where it is in the range."""
+        low, high = self.ends
+        if self.is_log and position > 0:
+            low, high, position = math.log(low), math.log(high), math.log(position)
+        return (position - low) / (high - low) if high > low else 0.5
+
+    def spread(self, numbers: Sequence[int]) -> Floats:
+        """How far each trial's point is moved, so that those of one choice are not on each other:
+        at most a quarter of the way to the next."""
+        if not self.words:
+            return np.zeros(len(numbers))
+        return 0.5 * ((np.array(numbers) * GOLDEN) % 1 - 0.5)
+
+    @property
+    def axis(self) -> Axis:
+        """The axis of its values."""
+        ends = (-0.5, len(self.words) - 0.5) if self.words else None
+        ticks = tuple(enumerate(self.words))
+        return Axis(title=self.name, log=self.is_log, ticks=ticks, range=ends)
+
+
+def _word(value: Scalar) -> str:
+    if isinstance(value, str):
+        return value if len(value) <= 24 else f"{value[:23]}…"
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
+
+
+def knobs_of(subject: Subject) -> list[Knob]:
+    """The searched names of a sweep, in the order of its file."""
+    return [Knob(name, entry) for name, entry in subject.state.sweep.search_space.entries]
+
+
+def importances(subject: Subject) -> dict[str, float]:
+    """The share of the objective's variance that each name explains by itself and with others
+    (fANOVA, Hutter et al. 2014), the largest first, over at most `MOST_FOR_FOREST` trials; empty
+    where there is nothing to compare. Names that some trials lack are left out."""
+    import optuna
+
+    study = frozen_study(subject.state)
+    whole = [one for one in study.trials if one.state == optuna.trial.TrialState.COMPLETE]
+    places = thinned(list(range(len(whole))), MOST_FOR_FOREST)
+    trials = [whole[place] for place in places]
+    if len(trials) < 2 or len({one.values[0] for one in trials}) < 2:
+        return {}
+    small = optuna.create_study(directions=study.directions)
+    small.add_trials(trials)
+    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=32, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = optuna.importance.get_param_importances(
+            small, evaluator=evaluator, target=lambda trial: trial.values[0]
+        )
+    return {name: float(share) for name, share in found.items() if math.isfinite(share)}
+
+
+def importance_chart(subject: Subject, shares: dict[str, float]) -> Chart:
+    """The importances as bars."""
+    number = len(subject.ranked)
+    caption = (
+        f"How much of the variance of {metric_title(subject.metric)} over {number:,} completed "
+        "trials each name explains (fANOVA): search the long bars finely, and fix the short ones."
+    )
+    if number > MOST_FOR_FOREST:
+        caption += f" Computed from {MOST_FOR_FOREST} of them, evenly."
+    if number < ENOUGH * len(shares):
+        caption += (
+            f" Caution: for {len(shares)} names, {number} trials are few, and the order may be "
+            "chance."
+        )
+    bars = Marks(
+        kind="bars",
+        x=100 * np.array(list(shares.values())),
+        y=np.arange(len(shares), dtype=np.float64),
+        color=MAIN,
+        labels=tuple(f"{name}: {100 * share:.1f} %" for name, share in shares.items()),
+    )
+    panel = Panel(
+        x=Axis(title="explained variance [%]"), y=Axis(names=tuple(shares)), marks=(bars,)
+    )
+    return Chart(
+        name="importance",
+        title="Importance of each name",
+        caption=caption,
+        panels=(panel,),
+        width=600,
+        height=110 + 26 * len(shares),
+    )
+
+
+def slice_chart(subject: Subject, knobs: Sequence[Knob]) -> Chart:
+    """The objective against each name alone."""
+    numbers = _drawn(subject, MOST_SLICED)
+    scores, best = subject.scores(numbers), subject.chosen
+    y, outside = close_axis(subject.state.objectives[0], scores)
+    panels = []
+    for knob in knobs:
+        x = _positions(subject, knob, numbers)
+        if not np.isfinite(x).any():
+            continue
+        labels = tuple(
+            f"trial {one}: {score:.4g}" for one, score in zip(numbers, scores, strict=True)
+        )
+        marks = [
+            Marks(
+                kind="points",
+                x=x + knob.spread(numbers),
+                y=scores,
+                color=MAIN,
+                opacity=0.5,
+                size=5,
+                scale=np.array(numbers, np.float64),
+                labels=labels,
+            )
+        ]
+        if best is not None:
+            at = _positions(subject, knob, [best.number]) + knob.spread([best.number])
+            marks.append(
+                Marks(
+                    kind="points",
+                    x=at,
+                    y=subject.scores([best.number]),
+                    color=ACCENT,
+                    shape="open",
+                    size=12,
+                )
+            )
+        panels.append(Panel(x=knob.axis, y=y, marks=tuple(marks)))
+    return Chart(
+        name="slices",
+        title="Each name alone",
+        caption=(
+            "A point is a completed trial, from the first (blue) to the last (red), the ring the "
+            "best: where the upper edge of the points rises towards an end of the range, widen it."
+            + _thinned(numbers, subject, MOST_SLICED)
+            + outside
+        ),
+        panels=tuple(panels),
+        height=270,
+        width=290,
+    )
+
+
+def pair_charts(subject: Subject, knobs: Sequence[Knob]) -> list[Chart]:
+    """The mean of the objective over two names at once, for the pairs of the first few."""
+    numbers = subject.ranked
+    scores = subject.scores(numbers)
+    panels = []
+    for one, other in itertools.combinations(knobs[:MOST_PAIRED], 2):
+        panel = _pair(subject, one, other, numbers, scores)
+        if panel is not None:
+            panels.append(panel)
+    if not panels:
+        return []
+    return [
+        Chart(
+            name="pairs",
+            title="Two names at once",
+            caption=(
+                f"Each cell is the mean of {metric_title(subject.metric)} of the trials there, of "
+                "the most important names: an empty cell was not tried, and a ridge along a "
+                "diagonal means that the two belong together."
+            ),
+            panels=tuple(panels),
+            height=340,
+            width=360,
+        )
+    ]
+
+
+def _pair(
+    subject: Subject, one: Knob, other: Knob, numbers: list[int], scores: Floats
+) -> Panel | None:
+    columns, x_names = _binned(one, _positions(subject, one, numbers))
+    rows, y_names = _binned(other, _positions(subject, other, numbers))
+    known = (columns >= 0) & (rows >= 0)
+    if not known.any():
+        return None
+    shape = (len(y_names), len(x_names))
+    total, count = np.zeros(shape), np.zeros(shape)
+    np.add.at(total, (rows[known], columns[known]), scores[known])
+    np.add.at(count, (rows[known], columns[known]), 1)
+    with np.errstate(invalid="ignore"):
+        mean = (total / count)[::-1]
+    texts = [["" if math.isnan(cell) else f"{cell:.3g}" for cell in row] for row in mean]
+    heat = Heat(values=mean, texts=tuple(map(tuple, texts)))
+    x = Axis(title=one.name, names=x_names)
+    y = Axis(title=other.name, names=y_names[::-1])
+    return Panel(x=x, y=y, heat=heat)
+
+
+def _binned(knob: Knob, positions: Floats) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The bin of each position, -1 where there is none, and the name of each bin."""
+    known = np.isfinite(positions)
+    distinct = np.unique(positions[known])
+    if knob.words or len(distinct) <= MOST_BINS:
+        if knob.words:
+            distinct = np.arange(len(knob.words), dtype=np.float64)
+        names = knob.words or tuple(f"{value:.3g}" for value in distinct)
+        bins = np.searchsorted(distinct, np.where(known, positions, -np.inf))
+        return np.where(known, bins, -1), names
+    low, high = knob.ends
+    space = np.geomspace if knob.is_log else np.linspace
+    edges = space(low, high, MOST_BINS + 1)
+    bins = np.clip(np.searchsorted(edges, positions, side="right") - 1, 0, MOST_BINS - 1)
+    middles = np.sqrt(edges[1:] * edges[:-1]) if knob.is_log else (edges[1:] + edges[:-1]) / 2
+    return np.where(known, bins, -1), tuple(f"{value:.2g}" for value in middles)
+
+
+def parallel_chart(subject: Subject, knobs: Sequence[Knob]) -> Chart:
+    """Parallel coordinates: a row for each name, a line for each trial from the objective down."""
+    numbers = _drawn(subject, MOST_LINES)
+    ranks = {number: rank for rank, number in enumerate(subject.ranked)}
+    metric, scores = subject.metric, subject.scores(numbers)
+    low, high = (np.min(scores), np.max(scores)) if len(scores) else (0.0, 1.0)
+    rows = [(scores - low) / (high - low) if high > low else np.full(len(scores), 0.5)]
+    for knob in knobs:
+        positions = _positions(subject, knob, numbers)
+        shares = np.array([knob.share(one) for one in positions])
+        rows.append(shares + 0.15 * knob.spread(numbers))
+    table = np.array(rows).T
+    groups = (
+        ("lower half", 0.5, 1.1, GREY, 0.2),
+        ("upper half", 0.1, 0.5, MAIN, 0.35),
+        ("best tenth", -1.0, 0.1, ACCENT, 0.8),
+    )
+    total = max(1, len(ranks))
+    marks = []
+    height = np.arange(len(rows), dtype=np.float64)
+    for name, above, to, color, opacity in groups:
+        lines = [
+            (line, height)
+            for line, number in zip(table, numbers, strict=True)
+            if above <= ranks[number] / total < to
+        ]
+        if lines:
+            x, y = joined(lines)
+            marks.append(
+                Marks(kind="line", x=x, y=y, name=name, color=color, opacity=opacity, size=1.3)
+            )
+    names = (f"{metric_title(metric)}\n{low:.4g} to {high:.4g}", *map(_row_name, knobs))
+    panel = Panel(
+        x=Axis(range=(-0.04, 1.04), ticks=((0.0, "low"), (1.0, "high"))),
+        y=Axis(names=names),
+        marks=tuple(marks),
+    )
+    return Chart(
+        name="parallel-coordinates",
+        title="Parallel coordinates",
+        caption=(
+            "Each line is a completed trial, at its value in each row: where the lines of the best "
+            "tenth meet in a row, that value matters." + _thinned(numbers, subject, MOST_LINES)
+        ),
+        panels=(panel,),
+        width=600,
+        height=110 + 44 * len(rows),
+    )
+
+
+def _row_name(knob: Knob) -> str:
+    if knob.words:
+        words = ", ".join(knob.words)
+        return f"{knob.name}\n{words if len(words) <= 30 else f'{len(knob.words)} choices'}"
+    low, high = knob.ends
+    return f"{knob.name}\n{low:.4g} to {high:.4g}{' (log)' if knob.is_log else ''}"
+
+
+def _positions(subject: Subject, knob: Knob, numbers: Sequence[int]) -> Floats:
+    """Where some trials' values are on a name's axis; NaN where they have none, or a value that
+    its scale does not have."""
+    found = []
+    for number in numbers:
+        values = subject.state.trials[number].values
+        at = knob.position(values[knob.name]) if knob.name in values else math.nan
+        found.append(math.nan if knob.is_log and at <= 0 else at)
+    return np.array(found, np.float64)
+
+
+def _drawn(subject: Subject, most: int) -> list[int]:
+    """The completed trials that are drawn, in order of number."""
+    return thinned(sorted(subject.ranked), most, keep=subject.ranked[: most // 5])
+
+
+def _thinned(numbers: list[int], subject: Subject, most: int) -> str:
+    whole = len(subject.ranked)
+    if len(numbers) == whole:
+        return ""
+    return f" Of {whole:,} trials, {len(numbers):,} are drawn: the best {most // 5}, others evenly."
