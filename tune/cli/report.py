@@ -82,10 +82,13 @@ def _send_to_mlflow(layout: SweepLayout, page: str) -> None:
         return
     from tune.tracking import attach
 
+    def note(line: str) -> None:
+        print(f"magtkd: {line}", file=sys.stderr)
+
     try:
-        attach(layout, layout.tracking_uri, "report.html", page)
+        attach(layout, layout.tracking_uri, "report.html", page, note)
     except (StorageLostError, TrackingError) as error:
-        print(f"magtkd: not sent to MLflow: {error}", file=sys.stderr)
+        note(f"not sent to MLflow: {error}")
     else:
         print(f"MLflow: {redact(layout.tracking_uri)}: report.html of the sweep's run")
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from magtkd.config import Config, dump_yaml, get_value
-from tune.redact import redact
 from tune.report.blocks import Block, Code, Section, Table
 from tune.report.knobs import Knob, knobs_of
 from tune.report.subject import Subject
@@ -28,7 +27,7 @@ def asked_section(subject: Subject) -> Section:
         ("looked for", sweep_headline(state)),
         ("search", _settings(search)),
         ("scheduler", _settings(scheduler)),
-        ("data", redact(_settings(data))),
+        ("data", _settings(data)),
         ("table's fingerprint", state.fingerprint[:16] or "not recorded"),
         ("training seed", str(sweep.seed)),
         ("versions", ", ".join(f"{name} {one}" for name, one in state.versions.items())),
@@ -43,7 +42,7 @@ def asked_section(subject: Subject) -> Section:
             "Tied names take the same value.",
         ),
         Code(_commands(subject)),
-        Code(redact(dump_yaml(sweep)), f"{state.name}.yaml: the whole sweep"),
+        Code(dump_yaml(sweep), f"{state.name}.yaml: the whole sweep"),
     ]
     return Section("What was asked", blocks)
 
@@ -65,8 +64,9 @@ def space_words(knob: Knob) -> str:
         words = ", ".join(knob.words)
     else:
         low, high = tree.get("float") or tree["int"]
-        more = [" log"] * bool(tree.get("log")) + [f" step {tree['step']}"] * ("step" in tree)
-        words = f"{short_value(low)} to {short_value(high)}{','.join(more)}"
+        words = f"{short_value(low)} to {short_value(high)}"
+        words += ", log" if tree.get("log") else ""
+        words += f", step {tree['step']}" if "step" in tree else ""
     when = tree.get("when", {})
     return words + "".join(f", where {name} is {value}" for name, value in when.items())
 
@@ -83,7 +83,7 @@ def default_of(name: str) -> str:
 
 
 def _commands(subject: Subject) -> str:
-    name, storage = subject.name, redact(subject.storage)
+    name, storage = subject.name, subject.storage
     lines = [
         ["magtkd", "sweep", f"{name}.yaml", "--storage", storage],
         ["magtkd", "best", name, "--storage", storage, "--export", "best.yaml"],

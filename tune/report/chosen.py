@@ -31,7 +31,7 @@ __all__ = [
     "read_dev",
 ]
 
-MOST_EMBEDDED, FEWEST_EMBEDDED = 1000, 50
+MOST_EMBEDDED, FEWEST_EMBEDDED = 800, 50
 NUM_ERRORS, NUM_AROUND = 8, 3
 NUM_BINS = 8
 
@@ -57,7 +57,7 @@ class Dev:
     @property
     def prediction(self) -> Ints:
         """[N] the class with the highest probability."""
-        return self.probabilities.argmax(axis=1).astype(np.int64)
+        return cast(Ints, self.probabilities.argmax(axis=1))
 
     @property
     def confidence(self) -> Floats:
@@ -251,6 +251,7 @@ def _embedded(features: Floats) -> tuple[Floats, str]:
     too few for neighbourhoods, or nothing that differs."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     count, width = features.shape
     components = min(30, count, width)
@@ -263,7 +264,9 @@ def _embedded(features: Floats) -> tuple[Floats, str]:
     if count < FEWEST_EMBEDDED:
         return reduced[:, :2], "PCA"
     embedded = TSNE(2, init="pca", random_state=0, perplexity=30 if count > 100 else 15)
-    return embedded.fit_transform(reduced).astype(np.float64), "t-SNE"
+    # Threads that wait for each other, beside a sweep that has the cores, take ten times as long.
+    with threadpool_limits(1):
+        return embedded.fit_transform(reduced).astype(np.float64), "t-SNE"
 
 
 # --- errors -----------------------------------------------------------------------------------

@@ -62,12 +62,11 @@ def _counted(number: int, what: str) -> str:
 
 def _last_gain(subject: Subject) -> Iterator[str]:
     found = progress_of(subject)
-    gains = np.flatnonzero(found.scores == found.best)
-    best = [int(place) for place in gains if found.best[place] == found.best[-1]]
-    if not best or not found.spent[-1]:
+    if not found.spent[-1]:
         return
-    share = 1 - found.spent[best[0]] / found.spent[-1]
-    after = len(found.numbers) - 1 - best[0]
+    last = int(np.flatnonzero(found.is_gain)[-1])
+    share = 1 - found.spent[last] / found.spent[-1]
+    after = len(found.numbers) - 1 - last
     if share > 0.4:
         yield (
             f"The last {_counted(after, 'trial')}, {100 * share:.0f} % of the compute, brought "

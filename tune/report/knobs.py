@@ -5,6 +5,7 @@ The searched names are those of the space; tied names go with the first.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tune.redact import redact
 from tune.report.charts import Axis, Chart, Floats, Heat, Marks, Panel, joined
 from tune.report.palette import ACCENT, GREY, MAIN
 from tune.report.subject import Subject, close_axis, metric_title, thinned
@@ -103,6 +105,7 @@ class Knob:
 
 def _word(value: Scalar) -> str:
     if isinstance(value, str):
+        value = redact(value)
         return value if len(value) <= 24 else f"{value[:23]}…"
     return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
 
@@ -127,12 +130,14 @@ def importances(subject: Subject) -> dict[str, float]:
     small = optuna.create_study(directions=study.directions)
     small.add_trials(trials)
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=32, seed=0)
-    with warnings.catch_warnings():
+    # It raises where no name varies, or none explains anything.
+    with warnings.catch_warnings(), contextlib.suppress(RuntimeError):
         warnings.simplefilter("ignore")
         found = optuna.importance.get_param_importances(
             small, evaluator=evaluator, target=lambda trial: trial.values[0]
         )
-    return {name: float(share) for name, share in found.items() if math.isfinite(share)}
+        return {name: float(share) for name, share in found.items() if math.isfinite(share)}
+    return {}
 
 
 def importance_chart(subject: Subject, shares: dict[str, float]) -> Chart:

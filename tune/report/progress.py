@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from magtkd.pipeline import Outcome
 from tune.ledger import TrialState
@@ -37,6 +38,12 @@ class Progress:
     """The objective as shown; NaN of those that did not complete."""
     best: Floats
     """The best so far; NaN before the first."""
+
+    @property
+    def is_gain(self) -> npt.NDArray[np.bool_]:
+        """Where the best so far is better than before."""
+        before: Floats = np.append(np.nan, self.best)[:-1]
+        return np.isfinite(self.best) & np.not_equal(before, self.best)
 
 
 def progress_of(subject: Subject) -> Progress:
@@ -130,8 +137,7 @@ def _left_out(drawn: Sequence[int], found: Progress) -> str:
 def _drawn(found: Progress) -> list[int]:
     """The places of the trials that are drawn as points."""
     whole = np.flatnonzero(np.isfinite(found.scores)).tolist()
-    gains = [place for place in whole if found.scores[place] == found.best[place]]
-    return thinned(whole, MOST_POINTS, keep=gains)
+    return thinned(whole, MOST_POINTS, keep=np.flatnonzero(found.is_gain).tolist())
 
 
 def _points(found: Progress, drawn: list[int], x: Floats) -> Marks:
@@ -149,10 +155,8 @@ def _points(found: Progress, drawn: list[int], x: Floats) -> Marks:
 
 def _steps(best: Floats, x: Floats, name: str, color: str, *, dashed: bool = False) -> Marks:
     """The line of the best so far, of which only the gains and the end are kept."""
-    is_gain = np.append(True, best[1:] != best[:-1]) if len(best) else np.array([], bool)
-    if len(best):
-        is_gain[-1] = True
-    kept = is_gain & np.isfinite(best)
+    kept = np.isfinite(best) & (np.append(np.nan, best)[:-1] != best)
+    kept[-1:] = np.isfinite(best[-1:])
     return Marks(
         kind="steps", x=x[kept], y=best[kept], name=name, color=color, dashed=dashed, size=2
     )

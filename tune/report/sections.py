@@ -9,7 +9,6 @@ from magtkd.config import get_value
 from magtkd.errors import ArtifactError, StorageLostError
 from magtkd.metrics import classification_metrics
 from tune.ledger import TrialState, TrialStatus
-from tune.redact import redact
 from tune.report.asked import asked_section, default_of, space_words
 from tune.report.blocks import Block, Excerpts, Figure, Notes, Part, Section, Table
 from tune.report.chosen import (
@@ -201,7 +200,7 @@ def _dev(subject: Subject) -> tuple[Dev | None, str]:
     try:
         return read_dev(trial, subject.store), ""
     except (ArtifactError, StorageLostError) as error:
-        return None, redact(error.args[0])
+        return None, error.reason
 
 
 def _chosen(subject: Subject, dev: Dev | None, missing: str) -> Section | None:
@@ -316,6 +315,6 @@ def _work(subject: Subject) -> Section:
     if failures:
         blocks.append(Table(("ended as", "trials", "message"), failures))
     if subject.status.warnings:
-        lines = [f"Warning: {redact(line)}" for line in subject.status.warnings[:NUM_LISTED]]
+        lines = [f"Warning: {line}" for line in subject.status.warnings[:NUM_LISTED]]
         blocks.append(Notes(lines))
     return Section("Who trained what when", blocks)

@@ -63,16 +63,14 @@ def _spans_of_trial(subject: Subject, trial: TrialState) -> list[Span]:
         record = trial.stages.get(stage)
         if record is None:
             continue
-        readers = [
-            starts[reader] for reader, read in READS.items() if stage in read & starts.keys()
-        ]
+        readers = [starts[one] for one, read in READS.items() if stage in read and one in starts]
         if stage == "fusion":
             end = subject.running(last)
         else:
             end = min(readers, default=subject.running(first))
         seconds = record.seconds if record.outcome in TRAINED else 0.0
         starts[stage] = max(begun, end - seconds)
-        if seconds and stage != "data":
+        if end > starts[stage] and stage != "data":
             spans.append(Span(stage, trial.number, _host(record), starts[stage], end))
     return spans
 

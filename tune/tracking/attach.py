@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+from collections.abc import Callable
 
 from magtkd.errors import TrackingError
 from tune.ledger import SweepLayout, first_event
 from tune.redact import redact
 from tune.tracking.refusals import in_our_words
-from tune.tracking.runs import CURSOR_TAG
-from tune.tracking.store import SWEEP_TAG, find_experiment, import_mlflow, open_client, read_tag
+from tune.tracking.runs import CURSOR_TAG, SweepRuns
+from tune.tracking.store import read_tag
 
 __all__ = ["attach"]
 
 
-def attach(layout: SweepLayout, tracking_uri: str, name: str, content: str) -> None:
+def attach(
+    layout: SweepLayout, tracking_uri: str, name: str, content: str, note: Callable[[str], None]
+) -> None:
     """Log a file with the run of a sweep; one of the same name is replaced.
 
     Args:
@@ -23,6 +24,7 @@ def attach(layout: SweepLayout, tracking_uri: str, name: str, content: str) -> N
         tracking_uri: the store's address.
         name: the artifact's.
         content: what is in it.
+        note: called with one line on what a person should know.
 
     Raises:
         SweepError: the ledger is missing or damaged.
@@ -34,7 +36,9 @@ def attach(layout: SweepLayout, tracking_uri: str, name: str, content: str) -> N
         # Nothing is made in a store that does not have the sweep.
         is_there = opened is not None and read_tag(tracking_uri, opened.sweep_id, CURSOR_TAG)
         if opened is not None and is_there:
-            _log(tracking_uri, opened.sweep_id, name, content)
+            # Which also makes the places of artifacts right, where the storage was moved.
+            runs = SweepRuns(tracking_uri, opened, layout.mlflow_artifacts, note)
+            runs.client.log_text(runs.id_of(None), content, name)
             return
     except Exception as error:
         raise in_our_words(tracking_uri, error) from None
@@ -42,15 +46,3 @@ def attach(layout: SweepLayout, tracking_uri: str, name: str, content: str) -> N
         f"tracking at {redact(tracking_uri)}: has no run of sweep {layout.name!r}",
         f"send it first: magtkd sync {layout.name}",
     )
-
-
-def _log(uri: str, sweep_id: str, name: str, content: str) -> None:
-    client, every = open_client(uri), import_mlflow().entities.ViewType.ALL
-    experiment = find_experiment(client, sweep_id)
-    query = f"tags.`{SWEEP_TAG}` = '{sweep_id}' AND tags.`{CURSOR_TAG}` != ''"
-    ids = [experiment.experiment_id]
-    (run,) = client.search_runs(ids, query, run_view_type=every, max_results=1)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, name)
-        path.write_text(content, encoding="utf-8")
-        client.log_artifact(run.info.run_id, str(path))
