@@ -54,6 +54,8 @@ def write_figures(charts: list[Chart], folder: Path) -> list[Path]:
         with rc_context(_STYLE):
             for chart in charts:
                 figure = _draw(chart)
+                figure.draw_without_rendering()
+                figure.set_layout_engine("none")  # done, and not to be done again for each format
                 for kind in FORMATS:
                     path = folder / f"{chart.name}.{kind}"
                     figure.savefig(path, metadata=_undated(kind))
