@@ -12,7 +12,6 @@ from tune.report.blocks import Block, Code, Section, Table
 from tune.report.knobs import Knob, knobs_of
 from tune.report.subject import Subject
 from tune.results import short_value
-from tune.tracking import sweep_headline
 
 __all__ = ["asked_section", "default_of", "space_words"]
 
@@ -21,10 +20,10 @@ def asked_section(subject: Subject) -> Section:
     """Objective, space, sampler, scheduler, data, versions, and the commands that repeat it."""
     state, sweep = subject.state, subject.state.sweep
     scheduler = sweep.scheduler.model_dump(mode="json", exclude_none=True)
-    search = sweep.search.model_dump(mode="json", exclude_defaults=True)
+    search = sweep.search.model_dump(mode="json", exclude_none=True)
     data = sweep.data.model_dump(mode="json", exclude_defaults=True)
     rows = [
-        ("looked for", sweep_headline(state)),
+        ("objective", _objectives(subject)),
         ("search", _settings(search)),
         ("scheduler", _settings(scheduler)),
         ("data", _settings(data)),
@@ -47,9 +46,15 @@ def asked_section(subject: Subject) -> Section:
     return Section("What was asked", blocks)
 
 
+def _objectives(subject: Subject) -> str:
+    return ", ".join(f"{one.mode} {one.metric}" for one in subject.state.objectives)
+
+
 def _settings(tree: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{name}: {one if isinstance(one, str) else json.dumps(one)}" for name, one in tree.items()
+        f"{name}: {one if isinstance(one, str) else json.dumps(one)}"
+        for name, one in tree.items()
+        if one != {}
     )
 
 

@@ -50,10 +50,12 @@ def _ties(subject: Subject, dev: Dev | None) -> Iterator[str]:
     error = 100 * math.sqrt(share * (1 - share) / max(number, 1))
     scores = subject.scores(subject.ranked)
     ties = int((np.abs(scores - scores[0]) <= error).sum()) - 1
-    yield (
-        f"Dev has {number:,} utterances, so a score there is known to about ±{error:.1f} points: "
+    told = (
         f"{_counted(ties, 'other trial')} of {len(scores) - 1:,} cannot be told from the best."
+        if ties
+        else "the best is ahead of all others by more than that."
     )
+    yield f"Dev has {number:,} utterances, and knows a score to about ±{error:.1f} points: {told}"
 
 
 def _counted(number: int, what: str) -> str:

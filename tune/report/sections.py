@@ -44,6 +44,7 @@ from tune.results import (
     sweep_cost,
     table_columns,
 )
+from tune.tracking import sweep_headline
 
 __all__ = ["comparison_part", "sweep_part"]
 
@@ -135,7 +136,8 @@ def _subtitle(subject: Subject) -> str:
     line = f"begun {opened:%Y-%m-%d %H:%M}, {how} {ended:%Y-%m-%d %H:%M}"
     if status.state == "running":
         line = f"running, {line}"
-    return f"{line}; ended by {status.why}" if status.why else line
+    line += f"; ended by {status.why}" if status.why else ""
+    return f"{sweep_headline(subject.state)}; {line}"
 
 
 def _tiles(subject: Subject) -> list[tuple[str, str]]:

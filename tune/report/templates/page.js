@@ -22,7 +22,7 @@ function sizeOf(panel, height) {
 function layoutOf(own, panel) {
   const { ink, line, paper } = colours();
   const axis = (one) => ({
-    automargin: true, gridcolor: line, linecolor: line, zeroline: false, ...one,
+    automargin: true, exponentformat: "power", gridcolor: line, linecolor: line, zeroline: false, ...one,
     title: { standoff: 8, ...one.title },
   });
   const long = Math.max(0, ...(own.yaxis.ticktext || []).map((words) => words.length));
@@ -51,25 +51,25 @@ function draw(panel) {
 }
 
 const panels = [...document.querySelectorAll(".panel")];
-const seen = new Set();
-const drawSeen = () => seen.forEach(draw);
+const FIRST = 1000;  // milliseconds in which all is drawn at once; the rest follows bit by bit
 
-// What is far below the window is drawn when the reader comes near.
-const observer = new IntersectionObserver((entries) => {
-  for (const { isIntersecting, target } of entries) {
-    if (isIntersecting && !seen.has(target)) { seen.add(target); draw(target); }
+async function drawAll() {
+  const begun = performance.now();
+  for (const panel of panels) {
+    draw(panel);
+    if (performance.now() - begun > FIRST) await new Promise((resume) => setTimeout(resume));
   }
-}, { rootMargin: "1200px" });
-panels.forEach((panel) => observer.observe(panel));
+}
+drawAll();
 
 let waiting;
-window.addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(drawSeen, 150); });
-dark.addEventListener("change", drawSeen);
+window.addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(drawAll, 150); });
+dark.addEventListener("change", drawAll);
 
 function drawForPrint(on) {
   printing = on;
   panels.forEach((panel) => { panel.style.height = on ? "auto" : panel.dataset.height; });
-  panels.forEach((panel) => { seen.add(panel); draw(panel); });
+  panels.forEach(draw);
 }
 window.addEventListener("beforeprint", () => drawForPrint(true));
 window.addEventListener("afterprint", () => drawForPrint(false));
