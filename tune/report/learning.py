@@ -26,8 +26,9 @@ ORDER = (
 OPACITY = {TrialStatus.STOPPED: 0.3, TrialStatus.COMPLETED: 0.35}
 
 
-def learning_chart(subject: Subject) -> Chart:
-    """The ranking metric of all trials by epoch, one colour a state, the stopped ones pale."""
+def learning_chart(subject: Subject) -> Chart | None:
+    """The ranking metric of all trials by epoch, one colour a state, the stopped ones pale;
+    None where no epoch was reported."""
     trials, metric = subject.state.trials, subject.metric
     reported = sorted(number for number, trial in trials.items() if trial.reports)
     drawn = thinned(reported, MOST_CURVES, keep=subject.ranked[:BEST_KEPT])
@@ -67,6 +68,8 @@ def learning_chart(subject: Subject) -> Chart:
         )
     drawn_values = np.concatenate([np.empty(0), *(one.y for one in marks)])
     y_axis, outside = close_axis(subject.state.objectives[0], drawn_values)
+    if not np.isfinite(drawn_values).any():
+        return None
     panel = Panel(x=EPOCH, y=y_axis, marks=tuple(marks))
     return Chart(
         name="learning-curves",

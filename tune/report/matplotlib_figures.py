@@ -81,11 +81,13 @@ def _draw(chart: Chart) -> Any:
     size = (width, rows * min(8.0, max(2.3, chart.height / 130)))
     figure = Figure(figsize=size, layout="constrained")
     for place, panel in enumerate(chart.panels, start=1):
-        _draw_panel(figure, figure.add_subplot(rows, columns, place), panel)
+        axes = figure.add_subplot(rows, columns, place)
+        _draw_panel(figure, axes, panel, num_names=4 if columns == 1 else 1)
     return figure
 
 
-def _draw_panel(figure: Any, axes: Any, panel: Panel) -> None:
+def _draw_panel(figure: Any, axes: Any, panel: Panel, *, num_names: int) -> None:
+    """Draw a panel, with so many names side by side in its legend."""
     if panel.heat is not None:
         _draw_heat(figure, axes, panel.heat)
     for marks in panel.marks:
@@ -99,7 +101,8 @@ def _draw_panel(figure: Any, axes: Any, panel: Panel) -> None:
     if panel.title:
         axes.set_title(_text(panel.title), fontsize=8)
     if any(one.name for one in panel.marks):
-        axes.legend(fontsize=6, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderpad=0)
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0}
+        axes.legend(fontsize=6, ncols=num_names, **place)
 
 
 def _draw_marks(axes: Any, marks: Marks) -> Any:

@@ -173,8 +173,9 @@ def _progress(subject: Subject) -> Section:
         if len(subject.state.objectives) > 1:
             blocks.append(Figure(pareto_chart(subject)))
         blocks.append(Figure(progress_chart(subject)))
-    if any(trial.reports for trial in subject.state.trials.values()):
-        blocks.append(Figure(learning_chart(subject)))
+    learning = learning_chart(subject)
+    if learning is not None:
+        blocks.append(Figure(learning))
     if subject.ranked:
         columns = table_columns(best(subject.state, NUM_LISTED))
         rows = list(zip(*columns.values(), strict=True))
