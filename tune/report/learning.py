@@ -23,7 +23,9 @@ ORDER = (
     TrialStatus.FAILED,
     TrialStatus.RUNNING,
 )
-OPACITY = {TrialStatus.STOPPED: 0.3, TrialStatus.COMPLETED: 0.35}
+FEW = 25
+PALE = {TrialStatus.STOPPED: 0.3, TrialStatus.COMPLETED: 0.35}
+CLEAR = {TrialStatus.STOPPED: 0.5}  # where few lines are drawn
 
 
 def learning_chart(subject: Subject) -> Chart | None:
@@ -47,7 +49,7 @@ def learning_chart(subject: Subject) -> Chart | None:
                 y=y,
                 name=shown,
                 color=STATES[state],
-                opacity=OPACITY.get(state, 0.8),
+                opacity=(CLEAR if len(drawn) <= FEW else PALE).get(state, 0.8),
                 size=1.2,
             )
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,8 +15,12 @@ __all__ = ["ADDRESS", "Pages", "make_server"]
 ADDRESS = "127.0.0.1"
 
 
+BUSY_SHARE = 0.1  # of the time, while a sweep has the cores
+
+
 class Pages:
-    """The page of some ledgers, made when it is asked for and they have changed.
+    """The page of some ledgers, made when it is asked for and they have changed; not so often that
+    making it takes more than a tenth of the time.
 
     Args:
         ledgers: the files that it is made of.
@@ -31,20 +36,30 @@ class Pages:
     ) -> None:
         self._ledgers, self._make, self._refresh = ledgers, make, refresh
         self._lock = threading.Lock()
-        self._made: tuple[str, str] | None = None
+        self._version, self._page = "", ""
+        self._due = 0.0
 
     def version(self) -> str:
-        """What changes with the ledgers."""
-        self._refresh()
-        return "-".join(str(path.stat().st_size) for path in self._ledgers)
+        """That of the page that would be shown now."""
+        with self._lock:
+            return self._next_version()
 
     def page(self) -> str:
         """The page as it is now; by one request at a time, as it takes seconds."""
         with self._lock:
-            version = self.version()
-            if self._made is None or self._made[0] != version:
-                self._made = version, self._make(version)
-            return self._made[1]
+            version = self._next_version()
+            if version != self._version:
+                begun = time.monotonic()
+                self._page = self._make(version)
+                self._version, ended = version, time.monotonic()
+                self._due = ended + (ended - begun) * (1 / BUSY_SHARE - 1)
+            return self._page
+
+    def _next_version(self) -> str:
+        if self._version and time.monotonic() < self._due:
+            return self._version
+        self._refresh()
+        return "-".join(str(path.stat().st_size) for path in self._ledgers)
 
 
 def make_server(pages: Pages, port: int) -> ThreadingHTTPServer:

@@ -3,6 +3,7 @@
 import threading
 import urllib.error
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,6 +48,25 @@ def test_the_page_follows_the_ledger(served):
     ledger.write_text("12")
     assert ask("/version") == "2"
     assert ask("/") == "page 2 of 2"
+
+
+def test_a_page_that_takes_long_is_made_less_often(tmp_path, monkeypatch):
+    monkeypatch.setattr("tune.report.watch.time", SimpleNamespace(monotonic=lambda: now[0]))
+    ledger, now, made = tmp_path / "ledger.jsonl", [0.0], []
+
+    def make(version):
+        now[0] += 2.0
+        made.append(version)
+        return version
+
+    ledger.write_text("1")
+    pages = Pages([ledger], make)
+    for _ in range(100):
+        ledger.write_text(ledger.read_text() + "1")
+        pages.page()
+        now[0] += 1.0
+    # A tenth of the time: once in 20 seconds.
+    assert 4 <= len(made) <= 7
 
 
 def test_it_answers_the_loopback_address_alone_and_nothing_else(served):
