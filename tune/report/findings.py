@@ -50,8 +50,10 @@ def _ties(subject: Subject, dev: Dev | None) -> Iterator[str]:
     error = 100 * math.sqrt(share * (1 - share) / max(number, 1))
     scores = subject.scores(subject.ranked)
     ties = int((np.abs(scores - scores[0]) <= error).sum()) - 1
+    are = "are" if ties > 1 else "is"
     told = (
-        f"{_counted(ties, 'other trial')} of {len(scores) - 1:,} cannot be told from the best."
+        f"{_counted(ties, 'other trial')} of {len(scores) - 1:,} {are} within that of the best, "
+        "which may be the best by luck."
         if ties
         else "the best is ahead of all others by more than that."
     )

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from magtkd.pipeline import Outcome
 from tune.ledger import TrialState
 from tune.report.charts import Axis, Chart, Floats, Marks, Panel
-from tune.report.palette import ACCENT, GREY, MAIN, emotion
-from tune.report.subject import Subject, close_axis, metric_title, thinned
+from tune.report.palette import ACCENT, GREY, MAIN
+from tune.report.subject import Subject, close_axis, thinned
 from tune.results import TRAINED
 
-__all__ = ["MOST_POINTS", "Progress", "compared", "progress_chart", "progress_of"]
+__all__ = ["Progress", "best_line", "in_unit", "progress_chart", "progress_of"]
 
 MOST_POINTS = 1000
 """Trials that are drawn as points at most."""
@@ -99,10 +99,10 @@ def progress_chart(subject: Subject) -> Chart:
     y, outside = close_axis(subject.state.objectives[0], found.scores)
     panels = []
     for title, x in x_axes.items():
-        marks = [_points(found, drawn, x), _steps(found.best, x, "best so far", ACCENT)]
+        marks = [_points(found, drawn, x), best_line(found.best, x, "best so far", ACCENT)]
         if title.startswith("compute") and found.saved.any():
             alone = (found.spent + found.saved) / compute
-            without = _steps(found.best, alone, "the same without reuse", GREY, dashed=True)
+            without = best_line(found.best, alone, "the same without reuse", GREY, dashed=True)
             marks.append(without)
         panels.append(Panel(x=Axis(title=title), y=y, marks=tuple(marks)))
     return Chart(
@@ -153,38 +153,10 @@ def _points(found: Progress, drawn: list[int], x: Floats) -> Marks:
     )
 
 
-def _steps(best: Floats, x: Floats, name: str, color: str, *, dashed: bool = False) -> Marks:
+def best_line(best: Floats, x: Floats, name: str, color: str, *, dashed: bool = False) -> Marks:
     """The line of the best so far, of which only the gains and the end are kept."""
     kept = np.isfinite(best) & (np.append(np.nan, best)[:-1] != best)
     kept[-1:] = np.isfinite(best[-1:])
     return Marks(
         kind="steps", x=x[kept], y=best[kept], name=name, color=color, dashed=dashed, size=2
-    )
-
-
-def compared(subjects: Sequence[Subject]) -> Chart:
-    """The best so far of several sweeps against compute, on one axis."""
-    every = [progress_of(subject) for subject in subjects]
-    compute, of = in_unit(max((one.spent[-1] for one in every if len(one.spent)), default=0.0))
-    marks = tuple(
-        _steps(one.best, one.spent / compute, subject.name, emotion(place)[0])
-        for place, (subject, one) in enumerate(zip(subjects, every, strict=True))
-    )
-    metric = subjects[0].metric
-    same = all(subject.metric == metric for subject in subjects)
-    caption = (
-        "At equal compute, the higher line is the better search"
-        if same
-        else ("The sweeps have different objectives, so the heights of their lines do not compare")
-    )
-    if same and metric.endswith("/loss"):
-        caption = "At equal compute, the lower line is the better search"
-    y = Axis(title=metric_title(metric) if same else "each sweep's objective")
-    return Chart(
-        name="compared",
-        title="Best so far against compute",
-        caption=f"{caption}; compute is what training took, of all stages together.",
-        panels=(Panel(x=Axis(title=f"compute [stage-{of}]"), y=y, marks=marks),),
-        width=600,
-        height=400,
     )

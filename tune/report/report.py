@@ -8,9 +8,10 @@ from pathlib import Path
 
 from magtkd.errors import SweepError
 from tune.report.blocks import Part
+from tune.report.comparison import comparison_part
 from tune.report.matplotlib_figures import write_figures
 from tune.report.page import MARK, render
-from tune.report.sections import comparison_part, sweep_part
+from tune.report.sections import sweep_part
 from tune.report.subject import Subject
 
 __all__ = ["check_output", "make_parts", "page_of", "write_all_figures"]

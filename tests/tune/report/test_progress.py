@@ -5,7 +5,8 @@ import pytest
 
 from magtkd.pipeline import StageRecord
 from tune.ledger import SweepResumed
-from tune.report.progress import compared, in_unit, progress_chart, progress_of
+from tune.report.comparison import compared
+from tune.report.progress import in_unit, progress_chart, progress_of
 
 RATE = {"fusion.learning_rate": 1e-3}
 
