@@ -9,7 +9,7 @@ from typing import Any
 
 from magtkd.config import Config, dump_yaml, get_value
 from tune.report.blocks import Block, Code, Section, Table
-from tune.report.knobs import Knob, knobs_of
+from tune.report.knob import Knob, knobs_of
 from tune.report.subject import Subject
 from tune.results import short_value
 

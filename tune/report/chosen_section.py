@@ -17,7 +17,7 @@ from tune.report.chosen import (
     per_class_chart,
     read_dev,
 )
-from tune.report.knobs import knobs_of
+from tune.report.knob import knobs_of
 from tune.report.learning import trial_chart
 from tune.report.subject import Subject
 from tune.results import short_value

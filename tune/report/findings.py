@@ -9,7 +9,7 @@ import numpy as np
 
 from tune.ledger import TrialStatus
 from tune.report.chosen import Dev
-from tune.report.knobs import Knob
+from tune.report.knob import Knob
 from tune.report.progress import progress_of
 from tune.report.subject import Subject, metric_title
 from tune.space import Choice

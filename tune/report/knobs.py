@@ -1,177 +1,22 @@
-"""What the searched values did: importance, slices, pairs, parallel coordinates.
-
-The searched names are those of the space; tied names go with the first.
-"""
+"""The objective over the searched values: each name alone, two at once, and all together."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
 import math
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from tune.redact import redact
 from tune.report.charts import Axis, Chart, Floats, Heat, Marks, Panel, joined
+from tune.report.knob import Knob
 from tune.report.palette import ACCENT, GREY, MAIN
 from tune.report.subject import Subject, close_axis, metric_title, thinned
-from tune.search import frozen_study
-from tune.space import Choice, Entry, Scalar
 
-__all__ = [
-    "Knob",
-    "importance_chart",
-    "importances",
-    "knobs_of",
-    "pair_charts",
-    "parallel_chart",
-    "slice_chart",
-]
+__all__ = ["pair_charts", "parallel_chart", "slice_chart"]
 
-MOST_SLICED, MOST_LINES, MOST_FOR_FOREST = 600, 300, 500
+MOST_SLICED, MOST_LINES = 600, 300
 MOST_BINS, MOST_PAIRED = 7, 3
-GOLDEN = (5**0.5 - 1) / 2  # whose multiples fill an interval evenly
-ENOUGH = 10
-"""Completed trials for each searched name, below which importances are mostly noise."""
-
-
-@dataclass(frozen=True)
-class Knob:
-    """A searched name, and where its values are on an axis."""
-
-    name: str
-    entry: Entry
-
-    @property
-    def is_log(self) -> bool:
-        """Whether the space has it on a logarithmic scale."""
-        return not isinstance(self.entry, Choice) and bool(getattr(self.entry, "log", False))
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The values of a choice in the order of the axis: numbers by size; else none."""
-        return tuple(_word(value) for value in self._choices)
-
-    @property
-    def _choices(self) -> tuple[Scalar, ...]:
-        if not isinstance(self.entry, Choice):
-            return ()
-        values = self.entry.values
-        is_number = all(
-            isinstance(one, int | float) and not isinstance(one, bool) for one in values
-        )
-        return tuple(sorted(values, key=float)) if is_number else values  # type: ignore[arg-type]
-
-    def position(self, value: Scalar) -> float:
-        """Where a value is on the axis; NaN outside a choice."""
-        if isinstance(self.entry, Choice):
-            places = [place for place, one in enumerate(self._choices) if one == value]
-            return float(places[0]) if places else math.nan
-        return float(value) if isinstance(value, int | float) else math.nan
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The ends of the axis."""
-        if isinstance(self.entry, Choice):
-            return 0.0, max(1.0, float(len(self.entry.values) - 1))
-        probes = [float(value) for value in self.entry.probes() if isinstance(value, int | float)]
-        return min(probes), max(probes)
-
-    def share(self, position: float) -> float:
-        """A position as a share of the axis, from 0 to 1, where it is in the range."""
-        low, high = self.ends
-        if self.is_log and position > 0:
-            low, high, position = math.log(low), math.log(high), math.log(position)
-        return (position - low) / (high - low) if high > low else 0.5
-
-    def spread(self, numbers: Sequence[int]) -> Floats:
-        """How far each trial's point is moved, so that those of one choice are not on each other:
-        at most a quarter of the way to the next."""
-        if not self.words:
-            return np.zeros(len(numbers))
-        return 0.5 * ((np.array(numbers) * GOLDEN) % 1 - 0.5)
-
-    @property
-    def axis(self) -> Axis:
-        """The axis of its values."""
-        ends = (-0.5, len(self.words) - 0.5) if self.words else None
-        ticks = tuple(enumerate(self.words))
-        return Axis(title=self.name, log=self.is_log, ticks=ticks, range=ends)
-
-
-def _word(value: Scalar) -> str:
-    if isinstance(value, str):
-        value = redact(value)
-        return value if len(value) <= 24 else f"{value[:23]}…"
-    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
-
-
-def knobs_of(subject: Subject) -> list[Knob]:
-    """The searched names of a sweep, in the order of its file."""
-    return [Knob(name, entry) for name, entry in subject.state.sweep.search_space.entries]
-
-
-def importances(subject: Subject) -> dict[str, float]:
-    """The share of the objective's variance that each name explains by itself and with others
-    (fANOVA, Hutter et al. 2014), the largest first, over at most `MOST_FOR_FOREST` trials; empty
-    where there is nothing to compare. Names that some trials lack are left out."""
-    import optuna
-
-    study = frozen_study(subject.state)
-    whole = [one for one in study.trials if one.state == optuna.trial.TrialState.COMPLETE]
-    places = thinned(list(range(len(whole))), MOST_FOR_FOREST)
-    trials = [whole[place] for place in places]
-    if len(trials) < 2 or len({one.values[0] for one in trials}) < 2:
-        return {}
-    small = optuna.create_study(directions=study.directions)
-    small.add_trials(trials)
-    evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=32, seed=0)
-    # It raises where no name varies, or none explains anything.
-    with warnings.catch_warnings(), contextlib.suppress(RuntimeError):
-        warnings.simplefilter("ignore")
-        found = optuna.importance.get_param_importances(
-            small, evaluator=evaluator, target=lambda trial: trial.values[0]
-        )
-        return {name: float(share) for name, share in found.items() if math.isfinite(share)}
-    return {}
-
-
-def importance_chart(subject: Subject, shares: dict[str, float]) -> Chart:
-    """The importances as bars."""
-    number = len(subject.ranked)
-    caption = (
-        f"How much of the variance of {metric_title(subject.metric)} over {number:,} completed "
-        "trials each name explains (fANOVA): search the long bars finely, and fix the short ones."
-    )
-    if number > MOST_FOR_FOREST:
-        caption += f" Computed from {MOST_FOR_FOREST} of them, evenly."
-    if number < ENOUGH * len(shares):
-        caption += (
-            f" Caution: for {len(shares)} names, {number} trials are few, and the order may be "
-            "chance."
-        )
-    bars = Marks(
-        kind="bars",
-        x=100 * np.array(list(shares.values())),
-        y=np.arange(len(shares), dtype=np.float64),
-        color=MAIN,
-        labels=tuple(f"{name}: {100 * share:.1f} %" for name, share in shares.items()),
-    )
-    panel = Panel(
-        x=Axis(title="explained variance [%]"), y=Axis(names=tuple(shares)), marks=(bars,)
-    )
-    return Chart(
-        name="importance",
-        title="Importance of each name",
-        caption=caption,
-        panels=(panel,),
-        width=600,
-        height=110 + 26 * len(shares),
-    )
 
 
 def slice_chart(subject: Subject, knobs: Sequence[Knob]) -> Chart:

@@ -11,15 +11,9 @@ from tune.report.blocks import Block, Figure, Notes, Part, Section, Table
 from tune.report.chosen_section import chosen_section, dev_of
 from tune.report.confirmation import Confirmation, confirmation_section
 from tune.report.findings import findings
-from tune.report.knobs import (
-    Knob,
-    importance_chart,
-    importances,
-    knobs_of,
-    pair_charts,
-    parallel_chart,
-    slice_chart,
-)
+from tune.report.importance import importance_chart, importances
+from tune.report.knob import Knob, knobs_of
+from tune.report.knobs import pair_charts, parallel_chart, slice_chart
 from tune.report.learning import learning_chart
 from tune.report.pareto import pareto_chart
 from tune.report.progress import progress_chart, progress_of

@@ -5,15 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from tune.report.knobs import (
-    Knob,
-    importance_chart,
-    importances,
-    knobs_of,
-    pair_charts,
-    parallel_chart,
-    slice_chart,
-)
+from tune.report.importance import importance_chart, importances
+from tune.report.knob import Knob, knobs_of
+from tune.report.knobs import pair_charts, parallel_chart, slice_chart
 from tune.report.subject import close_axis
 from tune.space import Objective, parse_entry
 
