@@ -66,7 +66,7 @@ def _counted(number: int, what: str) -> str:
 
 def _last_gain(subject: Subject) -> Iterator[str]:
     found = progress_of(subject)
-    if not found.spent[-1]:
+    if not found.spent[-1] or not found.is_gain.any():
         return
     last = int(np.flatnonzero(found.is_gain)[-1])
     share = 1 - found.spent[last] / found.spent[-1]

@@ -27,7 +27,8 @@ def importances(subject: Subject) -> dict[str, float]:
     import optuna
 
     study = frozen_study(subject.state)
-    whole = [one for one in study.trials if one.state == optuna.trial.TrialState.COMPLETE]
+    drawable = set(subject.ranked)
+    whole = [one for one in study.trials if one.values is not None and one.number in drawable]
     places = thinned(list(range(len(whole))), MOST_FOR_FOREST)
     trials = [whole[place] for place in places]
     if len(trials) < 2 or len({one.values[0] for one in trials}) < 2:

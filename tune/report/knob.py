@@ -14,7 +14,7 @@ import numpy as np
 
 from tune.redact import redact
 from tune.report.charts import Axis, Floats
-from tune.report.subject import Subject
+from tune.report.subject import MOST_SHOWN, Subject
 from tune.space import Choice, Entry, Scalar
 
 __all__ = ["Knob", "knobs_of"]
@@ -50,11 +50,12 @@ class Knob:
         return tuple(sorted(values, key=float)) if is_number else values  # type: ignore[arg-type]
 
     def position(self, value: Scalar) -> float:
-        """Where a value is on the axis; NaN outside a choice."""
+        """Where a value is on the axis; NaN where it has no place there."""
         if isinstance(self.entry, Choice):
             places = [place for place, one in enumerate(self._choices) if one == value]
             return float(places[0]) if places else math.nan
-        return float(value) if isinstance(value, int | float) else math.nan
+        is_number = isinstance(value, int | float) and abs(value) < MOST_SHOWN
+        return float(value) if is_number else math.nan  # type: ignore[arg-type]
 
     @property
     def ends(self) -> tuple[float, float]:

@@ -6,6 +6,8 @@ import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from magtkd.errors import SweepError
 from tune.report.blocks import Part
 from tune.report.comparison import comparison_part
@@ -28,8 +30,10 @@ def make_parts(storage: str, names: Sequence[str]) -> list[Part]:
         if names.count(name) > 1:
             raise SweepError(f"sweep {name!r}: given twice; name each once")
     subjects = [Subject.read(storage, name) for name in names]
-    parts = [sweep_part(subject) for subject in subjects]
-    return [comparison_part(subjects), *parts] if len(subjects) > 1 else parts
+    # Numbers that only a damaged ledger has are no reason for warnings on the terminal.
+    with np.errstate(all="ignore"):
+        parts = [sweep_part(subject) for subject in subjects]
+        return [comparison_part(subjects), *parts] if len(subjects) > 1 else parts
 
 
 def page_of(parts: Sequence[Part], watched: str | None = None) -> str:

@@ -111,7 +111,7 @@ def _progress(subject: Subject) -> Section:
     learning = learning_chart(subject)
     if learning is not None:
         blocks.append(Figure(learning))
-    if subject.ranked:
+    if subject.front:
         columns = table_columns(best(subject.state, NUM_LISTED))
         rows = list(zip(*columns.values(), strict=True))
         blocks.append(Table(tuple(columns), rows, "The best trials, as magtkd best lists them."))

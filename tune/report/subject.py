@@ -14,13 +14,16 @@ from tune.report.charts import Axis, Floats
 from tune.results import Status, TrialRow, best, metric_header, sweep_status, trial_rows
 from tune.space import Objective
 
-__all__ = ["Subject", "as_shown", "axis_of", "close_axis", "metric_title", "thinned"]
+__all__ = ["MOST_SHOWN", "Subject", "as_shown", "axis_of", "close_axis", "metric_title", "thinned"]
+
+MOST_SHOWN = 1e30
+"""The largest number that is drawn: squares of larger ones are too large for what draws them."""
 
 
 def as_shown(metric: str, value: float | None) -> float:
     """A metric's value as the figures have it: a loss as it is, anything else in points; NaN where
-    there is none."""
-    if value is None:
+    there is none that could be drawn."""
+    if value is None or not abs(value) < MOST_SHOWN:
         return float("nan")
     return value if metric.endswith("/loss") else 100 * value
 
@@ -120,12 +123,13 @@ class Subject:
 
     @cached_property
     def ranked(self) -> list[int]:
-        """The completed trials with a score, the best by the first objective first."""
+        """The completed trials with a score that can be drawn, the best by the first objective
+        first."""
         sign = self.state.objectives[0].sign
         scores = {
             number: sign * trial.score
             for number, trial in self.state.trials.items()
-            if trial.score is not None
+            if trial.score is not None and abs(trial.score) < MOST_SHOWN
         }
         return sorted(scores, key=lambda number: (-scores[number], number))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -13,7 +14,7 @@ import plotly.graph_objects as go
 import pytest
 
 from magtkd.metrics import Scores
-from magtkd.pipeline import StageRecord
+from magtkd.pipeline import Outcome, StageRecord
 from tests.tracked import write_story
 from tune.ledger import SweepLayout, TestRevealed
 from tune.report import Confirmation, Confirmed, make_parts, page_of, write_all_figures
@@ -126,6 +127,39 @@ def test_several_objectives(new_story: Any, read: Callable[..., Any]) -> None:
     (front,) = [chart for chart in part.charts if chart.name == "pareto-front"]
     assert [panel.y.title for panel in front.panels] == ["dev loss", "dev macro F1 [points]"]
     assert set(subject.front) >= {0, 11}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_numbers_at_their_edges(seed: int, new_story: Any, read: Any) -> None:
+    """Of a ledger that was damaged, or of values outside the space."""
+    draw = random.Random(seed).choice
+    objective: Any = {"metric": draw(["dev/weighted_f1", "dev/loss"])}
+    if seed % 3 == 2:
+        objective = [{"metric": "dev/weighted_f1"}, {"metric": "dev/loss"}]
+    story = new_story(objective=objective)
+    scores = (0.0, 0.25, 0.5, 1.0, -3.0, 1e-300, 1e300, -1e308, None)
+    for number in range(draw([3, 14, 30])):
+        values = {
+            "fusion.dropout": draw([0.0, 0.3, 0.9, 5.0]),
+            "fusion.learning_rate": draw([1e-5, 1e-3, 0.0, -1.0, 1e300]),
+            "fusion.depth": draw([1, 2, 10**15]),
+            "fusion.model": draw(["magt", "concat", "other", None]),
+        }
+        stages = {
+            stage: StageRecord(
+                f"{stage}{draw([1, 2])}",
+                draw([Outcome.TRAINED, Outcome.REUSED, Outcome.STOPPED, Outcome.RECOVERED]),
+                draw([0.0, 1.0, 1e300, -1.0]),
+                draw([None, 2.0]),
+                host=draw([None, "h1"]),
+            )
+            for stage in ("data", "teacher", "fusion", "a stage of another version")
+        }
+        reports = [draw(scores) for _ in range(3)]
+        state = draw(["completed", "completed", "completed", "stopped", "diverged", "running"])
+        found = [draw(scores) for _ in range(1 + (seed % 3 == 2))]
+        story.trial(number, values, reports, state=state, objectives=found, **stages)
+    check([sweep_part(read(story))])
 
 
 def test_everything_that_can_happen_in_a_sweep(tmp_path: Path) -> None:
