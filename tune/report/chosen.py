@@ -108,8 +108,13 @@ def per_class_chart(dev: Dev) -> Chart:
 
     support = [scores[label]["support"] for label in dev.labels]
     names = tuple(f"{label} ({number})" for label, number in zip(dev.labels, support, strict=True))
+    f1 = values("f1")
+    bars = [
+        Marks(kind="bars", x=f1[[row]], y=places[[row]], color=emotion(row)[0])
+        for row in range(len(dev.labels))
+    ]
     marks = (
-        Marks(kind="bars", x=values("f1"), y=places, name="F1", color=MAIN),
+        *bars,
         Marks(
             kind="points",
             x=values("precision"),
@@ -134,8 +139,9 @@ def per_class_chart(dev: Dev) -> Chart:
         name="per-class",
         title="Scores of each class",
         caption=(
-            "Precision left of recall: the class is predicted too often; right of it: too "
-            "rarely. Behind each class is its number of utterances in dev."
+            "A bar is the F1 of a class, whose number of utterances in dev is behind its name: "
+            "precision left of recall means that the class is predicted too often, right of it "
+            "too rarely."
         ),
         panels=(Panel(x=x, y=Axis(names=names), marks=marks),),
         height=120 + 36 * len(dev.labels),

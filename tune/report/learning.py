@@ -11,7 +11,7 @@ from tune.report.charts import Axis, Chart, Marks, Panel, joined
 from tune.report.palette import ACCENT, GREY, MAIN, STATES
 from tune.report.subject import Subject, as_shown, axis_of, close_axis, thinned
 
-__all__ = ["MOST_CURVES", "learning_chart", "trial_chart"]
+__all__ = ["early_chart", "learning_chart", "trial_chart"]
 
 MOST_CURVES = 250
 BEST_KEPT = 50
@@ -24,6 +24,7 @@ ORDER = (
     TrialStatus.RUNNING,
 )
 FEW = 25
+FEWEST = 8
 PALE = {TrialStatus.STOPPED: 0.3, TrialStatus.COMPLETED: 0.35}
 CLEAR = {TrialStatus.STOPPED: 0.5}  # where few lines are drawn
 
@@ -80,6 +81,41 @@ def learning_chart(subject: Subject) -> Chart | None:
         panels=(panel,),
         width=600,
         height=400,
+    )
+
+
+def early_chart(subject: Subject) -> Chart | None:
+    """How well the score at each epoch predicts the order of the completed trials in the end, as
+    Spearman's rank correlation; None where there are too few to compare."""
+    from scipy.stats import spearmanr
+
+    trials = [subject.state.trials[number] for number in subject.ranked]
+    final = subject.scores(subject.ranked)
+    curves = [dict(zip(*_curve(trial, subject.metric), strict=True)) for trial in trials]
+    epochs = sorted({epoch for curve in curves for epoch in curve})
+    found = []
+    for epoch in epochs:
+        early = np.array([curve.get(epoch, np.nan) for curve in curves])
+        known = np.isfinite(early)
+        differs = known.sum() >= FEWEST and np.ptp(early[known]) and np.ptp(final[known])
+        if differs:
+            found.append((epoch, float(spearmanr(early[known], final[known]).statistic)))
+    if len(found) < 2:
+        return None
+    x, y = np.array(found).T
+    marks = Marks(kind="line", x=x, y=y, color=MAIN)
+    panel = Panel(x=EPOCH, y=Axis(title="rank correlation with the end"), marks=(marks,))
+    return Chart(
+        name="early-scores",
+        title="How early the order is known",
+        caption=(
+            "Each point says how well the scores at an epoch order the completed trials as in the "
+            "end (1 is the same order): a scheduler may stop trials from where the line is high "
+            "(scheduler.grace_period)."
+        ),
+        panels=(panel,),
+        width=420,
+        height=300,
     )
 
 

@@ -47,6 +47,7 @@ def _figure(panel: Panel, height: int) -> dict[str, Any]:
         "xaxis": _axis(panel.x),
         "yaxis": _axis(panel.y) | ({"autorange": "reversed"} if panel.y.names else {}),
         "showlegend": has_legend,
+        "barmode": "overlay",
     }
     if panel.title:
         layout["title"] = {"text": _text(panel.title)}

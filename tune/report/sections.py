@@ -14,7 +14,7 @@ from tune.report.findings import findings
 from tune.report.importance import importance_chart, importances
 from tune.report.knob import Knob, knobs_of
 from tune.report.knobs import pair_charts, parallel_chart, slice_chart
-from tune.report.learning import learning_chart
+from tune.report.learning import early_chart, learning_chart
 from tune.report.pareto import pareto_chart
 from tune.report.progress import progress_chart, progress_of
 from tune.report.subject import Subject, as_shown, metric_title
@@ -111,6 +111,9 @@ def _progress(subject: Subject) -> Section:
     learning = learning_chart(subject)
     if learning is not None:
         blocks.append(Figure(learning))
+    early = early_chart(subject)
+    if early is not None:
+        blocks.append(Figure(early))
     if subject.front:
         columns = table_columns(best(subject.state, NUM_LISTED))
         rows = list(zip(*columns.values(), strict=True))
