@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from tune.ledger import TrialStatus
 from tune.report.charts import Axis, Chart, Floats, Heat, Marks, Panel, joined
 from tune.report.knob import Knob
 from tune.report.palette import ACCENT, GREY, MAIN
@@ -20,56 +22,53 @@ MOST_BINS, MOST_PAIRED = 7, 3
 
 
 def slice_chart(subject: Subject, knobs: Sequence[Knob]) -> Chart:
-    """The objective against each name alone."""
-    numbers = _drawn(subject, MOST_SLICED)
-    scores, best = subject.scores(numbers), subject.chosen
-    y, outside = close_axis(subject.state.objectives[0], scores)
+    """The objective against each name alone; of trials that were stopped, the best so far."""
+    numbers, stopped = _drawn(subject, MOST_SLICED), _stopped(subject)
+    scores, reached = subject.scores(numbers), subject.reached(stopped)
+    y, outside = close_axis(subject.state.objectives[0], np.concatenate([scores, reached]))
+    best = [] if subject.chosen is None else [subject.chosen.number]
     panels = []
     for knob in knobs:
-        x = _positions(subject, knob, numbers)
-        if not np.isfinite(x).any():
-            continue
-        labels = tuple(
-            f"trial {one}: {score:.4g}" for one, score in zip(numbers, scores, strict=True)
-        )
-        marks = [
-            Marks(
-                kind="points",
-                x=x + knob.spread(numbers),
-                y=scores,
-                color=MAIN,
-                opacity=0.5,
-                size=5,
-                scale=np.array(numbers, np.float64),
-                labels=labels,
-            )
+        kinds: list[dict[str, Any]] = [
+            {"numbers": stopped, "y": reached, "color": GREY, "opacity": 0.35, "size": 4},
+            {"numbers": numbers, "y": scores, "color": MAIN, "opacity": 0.5, "size": 5},
+            {"numbers": best, "y": subject.scores(best), "color": ACCENT, "size": 12},
         ]
-        if best is not None:
-            at = _positions(subject, knob, [best.number]) + knob.spread([best.number])
-            marks.append(
-                Marks(
-                    kind="points",
-                    x=at,
-                    y=subject.scores([best.number]),
-                    color=ACCENT,
-                    shape="open",
-                    size=12,
-                )
-            )
-        panels.append(Panel(x=knob.axis, y=y, marks=tuple(marks)))
+        kinds[1]["scale"] = np.array(numbers, np.float64)
+        kinds[2]["shape"] = "open"
+        marks = [_slice(subject, knob, **kind) for kind in kinds if kind["numbers"]]
+        if any(np.isfinite(one.x).any() for one in marks):
+            panels.append(Panel(x=knob.axis, y=y, marks=tuple(marks)))
+    caption = (
+        "A point is a completed trial, from the first (blue) to the last (red), the ring the best: "
+        "where the upper edge of the points rises towards an end of the range, widen it."
+    )
+    if stopped:
+        caption += " The grey ones were stopped, and are at the best that they reached"
+        every = subject.state.count()[TrialStatus.STOPPED]
+        more = f"; {len(stopped):,} of {every:,} are drawn, evenly" if len(stopped) < every else ""
+        caption += f"{more}."
     return Chart(
         name="slices",
         title="Each name alone",
-        caption=(
-            "A point is a completed trial, from the first (blue) to the last (red), the ring the "
-            "best: where the upper edge of the points rises towards an end of the range, widen it."
-            + _thinned(numbers, subject, MOST_SLICED)
-            + outside
-        ),
+        caption=caption + _thinned(numbers, subject, MOST_SLICED) + outside,
         panels=tuple(panels),
         height=270,
         width=290,
     )
+
+
+def _slice(subject: Subject, knob: Knob, *, numbers: list[int], y: Floats, **style: Any) -> Marks:
+    x = _positions(subject, knob, numbers) + knob.spread(numbers)
+    labels = tuple(f"trial {one}: {score:.4g}" for one, score in zip(numbers, y, strict=True))
+    return Marks(kind="points", x=x, y=y, labels=labels, **style)
+
+
+def _stopped(subject: Subject) -> list[int]:
+    """The stopped trials that are drawn, in order of number."""
+    trials = subject.state.trials.values()
+    every = sorted(one.number for one in trials if one.state == TrialStatus.STOPPED)
+    return thinned(every, MOST_SLICED // 2)
 
 
 def pair_charts(subject: Subject, knobs: Sequence[Knob]) -> list[Chart]:

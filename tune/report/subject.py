@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -159,4 +160,15 @@ class Subject:
             is_whole = trial.state == TrialStatus.COMPLETED
             values = trial.objectives if is_whole else None
             found.append(as_shown(wanted, values[place] if values else None))
+        return np.array(found, np.float64)
+
+    def reached(self, numbers: list[int]) -> Floats:
+        """The best that some trials have reported of the first objective, as the figures show it;
+        NaN for those that reported none."""
+        sign, found = self.state.objectives[0].sign, []
+        for number in numbers:
+            reports = self.state.trials[number].reports
+            shown = (as_shown(self.metric, one.metrics.get(self.metric)) for one in reports)
+            signed = [sign * value for value in shown if math.isfinite(value)]
+            found.append(sign * max(signed, default=math.nan))
         return np.array(found, np.float64)

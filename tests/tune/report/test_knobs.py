@@ -66,8 +66,13 @@ def test_every_completed_trial_is_in_every_slice(searched, read):
     chart = slice_chart(subject, knobs_of(subject))
     assert [panel.x.title for panel in chart.panels] == list(searched.space)
     for panel in chart.panels:
-        assert len(panel.marks[0].x) == len(subject.ranked)
-        assert np.isfinite(panel.marks[0].x).all()
+        stopped, completed, best = panel.marks
+        assert len(completed.x) == len(subject.ranked)
+        assert np.isfinite(completed.x).all()
+        assert len(best.x) == 1
+        assert len(stopped.x) == 5
+        assert stopped.y.max() <= 80  # the best of their reports
+    assert "The grey ones were stopped" in chart.caption
 
 
 def test_parallel_lines_are_in_the_range_and_in_one_group(searched, read):
