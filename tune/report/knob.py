@@ -15,10 +15,11 @@ import numpy as np
 from tune.redact import redact
 from tune.report.charts import Axis, Floats
 from tune.report.subject import MOST_SHOWN, Subject
-from tune.space import Choice, Entry, Scalar
+from tune.space import Choice, Entry, IntRange, Scalar
 
 __all__ = ["Knob", "knobs_of"]
 
+MOST_TICKS = 10
 GOLDEN = (5**0.5 - 1) / 2  # whose multiples fill an interval evenly
 
 
@@ -83,8 +84,10 @@ class Knob:
     def axis(self) -> Axis:
         """The axis of its values."""
         ends = (-0.5, len(self.words) - 0.5) if self.words else None
-        ticks = tuple(enumerate(self.words))
-        return Axis(title=self.name, log=self.is_log, ticks=ticks, range=ends)
+        ticks = [(float(place), word) for place, word in enumerate(self.words)]
+        if isinstance(self.entry, IntRange) and len(self.entry.points()) <= MOST_TICKS:
+            ticks = [(float(value), str(value)) for value in self.entry.points()]
+        return Axis(title=self.name, log=self.is_log, ticks=tuple(ticks), range=ends)
 
 
 def _word(value: Scalar) -> str:
