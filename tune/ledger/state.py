@@ -100,6 +100,10 @@ class SweepState:
         self.closed: SweepEnd | None = None
         self.why_closed: str | None = None
         self.num_resumed = 0
+        self.last_time = 0
+        """Of the latest event."""
+        self.pauses: list[tuple[int, int]] = []
+        """When no driver ran, from the last event of one to the resume by the next."""
         self.is_tracked = True
         self.warnings: list[str] = []
         self.race: RaceSetup | None = None
@@ -152,6 +156,7 @@ class SweepState:
         Raises:
             SweepError: the event does not fit those before it.
         """
+        before, self.last_time = self.last_time, event.time
         match event:
             case TrialSuggested():
                 self._suggest(event)
@@ -162,6 +167,7 @@ class SweepState:
             case SweepResumed():
                 self.closed = self.closed_time = self.why_closed = None
                 self.num_resumed += 1
+                self.pauses.append((before, event.time))
                 self.format = max(self.format, event.format)
             case SweepChanged():
                 self._change(event)

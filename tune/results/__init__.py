@@ -14,8 +14,14 @@ from tune.results.confirmation import (
     reveal_confirmed,
 )
 from tune.results.costs import DeviceCost, StageCost, device_cost, sweep_cost
-from tune.results.display import Display
-from tune.results.formats import FORMATS, print_table, write_trials
+from tune.results.display import Display, duration, short_value
+from tune.results.formats import (
+    FORMATS,
+    metric_header,
+    print_table,
+    table_columns,
+    write_trials,
+)
 from tune.results.listing import SweepLine, list_sweeps, names_in, print_sweeps
 from tune.results.rows import TrialRow, best, trial_rows
 from tune.results.selection import check_export, choose, exported_config, reveal_test
@@ -48,10 +54,12 @@ __all__ = [
     "confirmed_rows",
     "device_cost",
     "driver_of",
+    "duration",
     "exported_config",
     "files_of",
     "find_confirmation",
     "list_sweeps",
+    "metric_header",
     "mlflow_status",
     "names_in",
     "print_confirmation",
@@ -60,8 +68,10 @@ __all__ = [
     "print_table",
     "reveal_confirmed",
     "reveal_test",
+    "short_value",
     "sweep_cost",
     "sweep_status",
+    "table_columns",
     "trial_rows",
     "write_trials",
 ]

@@ -16,7 +16,14 @@ from rich.table import Table
 from magtkd.errors import StorageError, SweepError
 from tune.results.rows import TrialRow
 
-__all__ = ["FORMATS", "metric_header", "print_table", "shown_score", "write_trials"]
+__all__ = [
+    "FORMATS",
+    "metric_header",
+    "print_table",
+    "shown_score",
+    "table_columns",
+    "write_trials",
+]
 
 Format = Literal["table", "csv", "json", "parquet"]
 FORMATS: tuple[Format, ...] = ("table", "csv", "json", "parquet")
@@ -54,7 +61,7 @@ def write_trials(
 def _write_table(rows: Sequence[TrialRow], stream: IO[str]) -> None:
     is_terminal = stream.isatty()
     table = Table(box=None, pad_edge=False)
-    for header, cells in _table_columns(rows).items():
+    for header, cells in table_columns(rows).items():
         # On a terminal, wrap long names, so that no value is cut.
         folded = re.sub(r"( = |[ ._])", lambda found: found[0].rstrip() + "\n", header)
         table.add_column(
@@ -63,7 +70,7 @@ def _write_table(rows: Sequence[TrialRow], stream: IO[str]) -> None:
             min_width=max([4, *map(len, cells)]),
             overflow="fold",
         )
-    for line in zip(*_table_columns(rows).values(), strict=True):
+    for line in zip(*table_columns(rows).values(), strict=True):
         table.add_row(*line)
     print_table(table, stream)
 
@@ -83,7 +90,7 @@ def print_table(table: Table, stream: IO[str]) -> None:
     console.print(table)
 
 
-def _table_columns(rows: Sequence[TrialRow]) -> dict[str, list[str]]:
+def table_columns(rows: Sequence[TrialRow]) -> dict[str, list[str]]:
     """Headers and cells: what ranks the trials first."""
     columns = {"trial": [str(row.trial) for row in rows]}
     columns["state"] = [f"{row.state}{', changed' if row.changes else ''}" for row in rows]

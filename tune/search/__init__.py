@@ -1,6 +1,7 @@
 """The search at work: the Optuna study, or what takes its place where a sweep is confirmed; what
 Ray Tune asks of it; and the scheduler's past."""
 
+from tune.search.frozen import frozen_study
 from tune.search.race import Race
 from tune.search.replay import replay
 from tune.search.searcher import Proposer, SweepSearcher
@@ -15,5 +16,6 @@ __all__ = [
     "SweepStudy",
     "Trainings",
     "fresh_seeds",
+    "frozen_study",
     "replay",
 ]

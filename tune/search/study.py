@@ -33,7 +33,7 @@ from tune.search.joint import make_sampler
 from tune.search.seconds import LearnedSeconds
 from tune.space import Candidate, Values
 
-__all__ = ["OPTUNA_STATES", "SweepStudy"]
+__all__ = ["OPTUNA_STATES", "SweepStudy", "final_state"]
 
 # The ledger has what Optuna would log, and the display shows it.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -57,7 +57,7 @@ READS = {
 """The stages that a stage reads, where nothing else is known."""
 
 
-def _final_state(state: TrialStatus, objectives: Sequence[float | None] | None) -> OptunaState:
+def final_state(state: TrialStatus, objectives: Sequence[float | None] | None) -> OptunaState:
     """Optuna's state of a trial that ended; without finite objectives none is complete."""
     final = OPTUNA_STATES[state]
     values = objectives or [None]
@@ -229,7 +229,7 @@ class SweepStudy:
         del self.running[number]
         for epoch, value in sorted(self._reports[number].items()):
             trial.report(value, epoch)
-        final = _final_state(state, objectives)
+        final = final_state(state, objectives)
         if self._search is not None:
             self._search.end(number, has_failed=final == OptunaState.FAIL)
         if number in self._outside:

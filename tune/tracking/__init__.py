@@ -1,6 +1,8 @@
 """MLflow as a projection of the ledger. MLflow itself is imported where a store is opened."""
 
 from tune.tracking.address import check_address, is_database, sqlite_file
+from tune.tracking.attach import attach
+from tune.tracking.notes import sweep_headline
 from tune.tracking.refusals import in_our_words
 from tune.tracking.runs import remove_runs
 from tune.tracking.schema import check_schema
@@ -8,6 +10,7 @@ from tune.tracking.tracker import Tracker, check_store, num_behind, sync
 
 __all__ = [
     "Tracker",
+    "attach",
     "check_address",
     "check_schema",
     "check_store",
@@ -16,5 +19,6 @@ __all__ = [
     "num_behind",
     "remove_runs",
     "sqlite_file",
+    "sweep_headline",
     "sync",
 ]

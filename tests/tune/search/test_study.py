@@ -26,7 +26,7 @@ from tune.ledger import (
     fold,
 )
 from tune.samplers import SAMPLERS, EarlierTrial
-from tune.search import OPTUNA_STATES, SweepStudy
+from tune.search import OPTUNA_STATES, SweepStudy, frozen_study
 from tune.search.joint import distributions
 from tune.search.study import section_plan
 from tune.space import Candidate
@@ -375,3 +375,31 @@ def test_optuna_stays_quiet(capfd):
     SweepStudy(sweep_of("tpe", 5)).ask()
     assert capfd.readouterr() == ("", "")
     assert optuna.logging.get_verbosity() == optuna.logging.ERROR
+
+
+# --- a study to look at -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_objectives", [1, 2])
+def test_a_frozen_study_has_the_same_trials(num_objectives):
+    sweep, study, events, _ = whole_run("random", num_objectives)
+    opened = SweepOpened(time=1, name="toy", config=sweep.model_dump(mode="json"), sweep_id="i")
+    found = frozen_study(fold([opened, *events]))
+    assert found.directions == study.study.directions
+    for one, other in zip(found.trials, study.study.trials, strict=True):
+        for name in ("number", "state", "params", "distributions"):
+            assert getattr(one, name) == getattr(other, name)
+        if one.state == TrialState.COMPLETE:  # Optuna gives a pruned one its last report, too
+            assert one.values == other.values
+        if one.state.is_finished():
+            assert one.intermediate_values == other.intermediate_values
+
+
+def test_a_trial_outside_the_space_has_failed_in_a_frozen_study():
+    sweep = sweep_of("random", 2)
+    config = sweep.model_dump(mode="json")
+    values = {"teacher.hidden_dim": 48, "fusion.depth": 1}
+    ended = TrialEnded(time=3, trial=0, state=TrialStatus.COMPLETED, objectives=[0.5])
+    events = [TrialSuggested(time=2, trial=0, values=values), ended]
+    (trial,) = frozen_study(fold([SweepOpened(time=1, name="toy", config=config), *events])).trials
+    assert (trial.state, trial.params) == (TrialState.FAIL, {})

@@ -17,7 +17,15 @@ import pytest
 from magtkd.errors import MagtkdError, StorageLostError, TrackingError
 from tests.tracked import rows, write_story
 from tune.ledger import SweepLayout, read_events, sqlite_uri
-from tune.tracking import Tracker, check_store, num_behind, sqlite_file, sync, tracker
+from tune.tracking import (
+    Tracker,
+    attach,
+    check_store,
+    num_behind,
+    sqlite_file,
+    sync,
+    tracker,
+)
 from tune.tracking.refusals import in_our_words
 from tune.tracking.store import import_mlflow, open_client
 
@@ -352,3 +360,28 @@ def test_artifacts_of_a_moved_storage_are_where_the_storage_is(
     assert sync(moved, uri) == num_events(moved)
     assert [one.path for one in client.list_artifacts(runs["mosi"].run_id)] == ["sweep.yaml"]
     assert [path for path in sorted(tmp_path.rglob("*")) if path.suffix != ".lock"] == before
+
+
+# --- a file with the sweep's run --------------------------------------------------------------
+
+
+def test_a_file_is_logged_with_the_sweep_s_run_alone_and_replaced(storage: Path) -> None:
+    layout = write_story(SweepLayout(storage, "mosi"))
+    uri = layout.tracking_uri
+    with pytest.raises(TrackingError, match=r"has no run of sweep 'mosi'; .* magtkd sync mosi"):
+        attach(layout, uri, "report.html", "one", print)
+    sync(layout, uri)
+    for content in ("one", "two"):
+        attach(layout, uri, "report.html", content, print)
+    (path,) = layout.mlflow_artifacts.rglob("report.html")
+    assert path.read_text() == "two"
+    assert (path.parent / "sweep.yaml").is_file()
+    assert num_behind(layout, uri) == 0
+
+
+def test_a_file_needs_a_store_that_is_there(tmp_path: Path) -> None:
+    layout = write_story(SweepLayout(tmp_path, "mosi"))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(TrackingError, match="has no run of sweep"):
+        attach(layout, sqlite_uri(tmp_path / "none.db"), "report.html", "one", print)
+    assert sorted(tmp_path.rglob("*")) == before
