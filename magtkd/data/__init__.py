@@ -10,6 +10,7 @@ from magtkd.data.columns import (
     feature_widths,
     list_matrix,
 )
+from magtkd.data.new import prepare_new
 from magtkd.data.parquet import read_parquet, write_parquet
 from magtkd.data.prepare import Metadata, prepare, read_metadata
 from magtkd.data.reading import media_root, read_corpus, read_path
@@ -32,6 +33,7 @@ __all__ = [
     "make_synthetic",
     "media_root",
     "prepare",
+    "prepare_new",
     "read_corpus",
     "read_metadata",
     "read_parquet",

@@ -20,7 +20,7 @@ from magtkd.data.columns import (
 )
 from magtkd.errors import DataError, and_more, shorten
 
-__all__ = ["check_content"]
+__all__ = ["check_content", "check_new"]
 
 
 def check_content(table: pa.Table, source: str) -> None:
@@ -37,6 +37,19 @@ def check_content(table: pa.Table, source: str) -> None:
     _check_modalities(table, source)
     _check_features(table, source)
     _check_labels(table, source)
+
+
+def check_new(table: pa.Table, source: str) -> None:
+    """Check conversations without splits and labels, which a trained chain gets.
+
+    Raises:
+        DataError: the first rule that the table breaks.
+    """
+    _check_not_empty(table, source)
+    _check_nothing_missing(table, source)
+    _check_duplicates(table, source)
+    _check_modalities(table, source)
+    _check_features(table, source)
 
 
 def _place(table: pa.Table, row: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ from magtkd.data.speakers import number_speakers
 from magtkd.data.table import Corpus, sort_table
 from magtkd.errors import DataError
 
-__all__ = ["Metadata", "prepare", "read_metadata"]
+__all__ = ["Metadata", "prepare", "read_metadata", "standardise"]
 
 METADATA_KEY = b"magtkd"
 # Conversations that are compared for each place in dev: many stratify better, fewer vary more.
@@ -34,12 +35,15 @@ CONSTANT_SPREAD = 1e-6
 @dataclass(frozen=True)
 class Metadata:
     """What a prepared table has in its metadata: `labels` by their index, the number of distinct
-    speaker indices, the modalities that can be used, and the width of those with features."""
+    speaker indices, the modalities that can be used, the width of those with features, and where
+    these were standardised, what was subtracted from each column and what it was divided by."""
 
     labels: tuple[str, ...]
     num_speakers: int
     modalities: tuple[str, ...]
     features: dict[str, int]
+    scales: dict[str, tuple[list[float], list[float]]] | None = None
+    """None where an earlier version has prepared the table."""
 
 
 def read_metadata(table: pa.Table) -> Metadata:
@@ -50,6 +54,7 @@ def read_metadata(table: pa.Table) -> Metadata:
         num_speakers=tree["num_speakers"],
         modalities=tuple(tree["modalities"]),
         features=dict(tree["features"]),
+        scales=tree.get("scales"),
     )
 
 
@@ -82,14 +87,16 @@ def prepare(corpus: Corpus, config: DataConfig, seed: int) -> pa.Table:
     columns["speaker_index"] = pa.array(speaker_index, pa.int32())
     widths = feature_widths(table)
     is_train = pc.equal(table["split"], "train").to_numpy()
+    scales: dict[str, tuple[list[float], list[float]]] = {}
     for modality in widths:
         values = feature_matrix(table, modality)
         if config.standardise:
-            values = _standardise(values, is_train)
+            mean, deviation = scales[modality] = _scale(values, is_train)
+            values = standardise(values, mean, deviation)
         columns[FEATURES[modality]] = features_column(values)
     if any(table[name].null_count < len(table) for name in _paths(table)):
         columns |= {name: table[name] for name in (*_paths(table), *_times(table))}
-    metadata = Metadata(corpus.labels, num_speakers, _modalities(table), widths)
+    metadata = Metadata(corpus.labels, num_speakers, _modalities(table), widths, scales)
     return pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(asdict(metadata))})
 
 
@@ -107,15 +114,24 @@ def _modalities(table: pa.Table) -> tuple[str, ...]:
     return tuple(name for name in FEATURES if name in widths or (name == "text" and has_text))
 
 
-def _standardise(
+def _scale(
     values: npt.NDArray[np.float32], is_train: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float32]:
-    """Columns to mean 0 and standard deviation 1 on train; those constant there to 0."""
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each column on train; 0 where it is constant there."""
     wide = values.astype(np.float64)
     mean = wide[is_train].mean(axis=0)
     deviation = wide[is_train].std(axis=0)
     is_constant = deviation <= CONSTANT_SPREAD * np.abs(wide).max(axis=0)
-    scaled = (wide - mean) / np.where(is_constant, 1.0, deviation)
+    return mean.tolist(), np.where(is_constant, 0.0, deviation).tolist()
+
+
+def standardise(
+    values: npt.NDArray[np.float32], mean: Sequence[float], deviation: Sequence[float]
+) -> npt.NDArray[np.float32]:
+    """Columns [N, F] to mean 0 and standard deviation 1 on train; those constant there to 0."""
+    divisor = np.array(deviation)
+    is_constant = divisor == 0
+    scaled = (values.astype(np.float64) - np.array(mean)) / np.where(is_constant, 1.0, divisor)
     return np.where(is_constant, 0.0, scaled).astype(np.float32)
 
 

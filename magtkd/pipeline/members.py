@@ -23,6 +23,7 @@ from magtkd.reading import Given
 from magtkd.store import Artifact
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import torch
 
     from magtkd.stages.inputs import Inputs
@@ -106,19 +107,37 @@ class MediaStage(UntrainedStage):
         """What a clip is decoded to."""
 
     def build(self, work: Work) -> Artifact:
-        section: Any = self.section(work.config)
-        resources = self.resources(work.config)
+        return self.build_for(
+            work.config,
+            work.upstream[DATA.name].table,
+            key=work.key,
+            described=work.described,
+            scratch=work.scratch,
+        )
+
+    def build_for(
+        self,
+        config: Config,
+        table: pa.Table,
+        *,
+        key: str,
+        described: dict[str, Any],
+        scratch: Path | None,
+    ) -> Artifact:
+        """The clips of a prepared table."""
+        section: Any = self.section(config)
+        resources = self.resources(config)
         assert resources is not None, f"resources has no {self.name}"
         return make_media(
             self.name,
-            work.key,
+            key,
             section,
-            self.clip_format(work.config),
-            work.upstream[DATA.name].table,
-            root=media_root(work.config.data),
+            self.clip_format(config),
+            table,
+            root=media_root(config.data),
             threads=resources.num_threads,
-            described=work.described,
-            scratch=work.scratch,
+            described=described,
+            scratch=scratch,
         )
 
 

@@ -8,7 +8,7 @@ random_state.py  a seed for each epoch, and the global random state
 """
 
 from magtkd.metrics import Report
-from magtkd.training.evaluation import dev_metrics, predict_table
+from magtkd.training.evaluation import dev_metrics, predict, predict_table
 from magtkd.training.loop import ReportCallback, Session, TrainResult
 from magtkd.training.random_state import derive_seed
 from magtkd.training.task import Outputs, Task
@@ -22,5 +22,6 @@ __all__ = [
     "TrainResult",
     "derive_seed",
     "dev_metrics",
+    "predict",
     "predict_table",
 ]

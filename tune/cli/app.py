@@ -7,6 +7,7 @@ import sys
 from magtkd.cli import add_import, add_train, data_app, make_config_app, new_app, run_app
 from tune.cli.confirm import add_confirm
 from tune.cli.doctor import add_doctor
+from tune.cli.predict import add_predict
 from tune.cli.report import add_report
 from tune.cli.results import add_results
 from tune.cli.slurm import add_slurm
@@ -24,6 +25,7 @@ add_train(app)
 add_confirm(app)
 add_results(app)
 add_report(app)
+add_predict(app)
 add_storage(app)
 add_doctor(app)
 add_import(app)

@@ -39,7 +39,10 @@ def test_columns_and_metadata(make_table: MakeTable) -> None:
     ]
     types = [table.schema.field(name).type for name in ("utterance_id", "label", "speaker_index")]
     assert types == [pa.int32()] * 3
-    assert read_metadata(table) == Metadata(("anger", "joy"), 2, ("text",), {"text": 7})
+    known = read_metadata(table)
+    assert known == Metadata(("anger", "joy"), 2, ("text",), {"text": 7}, known.scales)
+    assert known.scales is not None
+    assert [len(one) for one in known.scales["text"]] == [7, 7]
     assert table["label"].to_pylist()[:3] == [1, 0, 1]
 
 
