@@ -58,6 +58,10 @@ def add_results(app: typer.Typer) -> None:
     app.command("best", epilog=shown)(soon(show_best))
     app.command("list", epilog=examples("magtkd list --storage results"))(soon(show_list))
     app.command("status", epilog=examples("magtkd status mosi"))(soon(show_status))
+    shown = examples(
+        "magtkd study mosi --out sqlite:///study.db", "optuna-dashboard sqlite:///study.db"
+    )
+    app.command("study", epilog=shown)(soon(write_optuna))
     shown = examples("magtkd sync mosi --tracking-uri http://mlflow.lab:5000")
     app.command("sync", epilog=shown)(soon(sync_sweep))
 
@@ -230,6 +234,20 @@ def show_list(storage: StorageOption = "magtkd-results", as_json: JsonOption = F
         print(json.dumps([line.to_json() for line in lines], indent=2))
     else:
         print_sweeps(lines, sys.stdout)
+
+
+def write_optuna(
+    name: NameArgument,
+    out: Annotated[
+        str, typer.Option(metavar="URL", help="A database, such as sqlite:///study.db.")
+    ],
+    storage: StorageOption = "magtkd-results",
+) -> None:
+    """Write a sweep's trials as an Optuna study into a database, for optuna-dashboard."""
+    from tune.search import write_study
+
+    number = write_study(read_sweep(SweepLayout.of(storage, name)), out)
+    print(f"{redact(out)}: study {name!r}, {number} trials")
 
 
 def sync_sweep(

@@ -1,7 +1,7 @@
 """The search at work: the Optuna study, or what takes its place where a sweep is confirmed; what
 Ray Tune asks of it; and the scheduler's past."""
 
-from tune.search.frozen import frozen_study
+from tune.search.frozen import frozen_study, write_study
 from tune.search.race import Race
 from tune.search.replay import replay
 from tune.search.searcher import Proposer, SweepSearcher
@@ -18,4 +18,5 @@ __all__ = [
     "fresh_seeds",
     "frozen_study",
     "replay",
+    "write_study",
 ]

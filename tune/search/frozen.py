@@ -16,12 +16,13 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
+from magtkd.errors import SweepError, first_line
 from tune.ledger import SweepState, TrialState
 from tune.search.joint import distributions
 from tune.search.study import final_state
 from tune.space import Values
 
-__all__ = ["frozen_study"]
+__all__ = ["frozen_study", "write_study"]
 
 
 def frozen_study(state: SweepState) -> optuna.Study:
@@ -43,6 +44,32 @@ def frozen_study(state: SweepState) -> optuna.Study:
         values = space.own_values(trial.values) if space.has(trial.values) else None
         study.add_trial(_frozen(trial, values, known, metric))
     return study
+
+
+def write_study(state: SweepState, url: str) -> int:
+    """Write the study into a database of Optuna's, for optuna-dashboard; how many trials it has.
+
+    Args:
+        state: the sweep's.
+        url: such as `sqlite:///study.db`.
+
+    Raises:
+        SweepError: the database has a study of this name, or cannot be written.
+    """
+    study = frozen_study(state)
+    try:
+        storage = optuna.storages.get_storage(url)
+        copied = optuna.create_study(
+            study_name=state.name, storage=storage, directions=study.directions
+        )
+        copied.add_trials(study.trials)
+    except optuna.exceptions.DuplicatedStudyError:
+        raise SweepError(
+            f"--out {url}: has a study {state.name!r} already; name another database"
+        ) from None
+    except Exception as error:
+        raise SweepError(f"--out {url}: {first_line(error)}; write sqlite:///FILE") from None
+    return len(study.trials)
 
 
 def _frozen(
