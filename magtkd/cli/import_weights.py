@@ -95,5 +95,6 @@ def _table(result: dict[str, Any]) -> Table:
     for split in ("dev", "test"):
         if split in result:
             scores = result[split]
-            table.add_row(split, f"{scores['accuracy']:.4f}", f"{scores['weighted_f1']:.4f}")
+            shown = (f"{100 * scores[name]:.2f}" for name in ("accuracy", "weighted_f1"))
+            table.add_row(split, *shown)
     return table

@@ -90,7 +90,7 @@ class _progress:  # noqa: N801 (used as a function)
         return self._tasks[stage]
 
     def _report(self, stage: str, report: Any) -> None:
-        score = f"dev weighted F1 {report.metrics['dev/weighted_f1']:.4f}"
+        score = f"dev weighted F1 {100 * report.metrics['dev/weighted_f1']:.2f}"
         self._progress.update(self._task(stage), completed=report.epoch, score=score)
 
     def _finish(self, stage: str) -> None:
@@ -108,6 +108,7 @@ def _result(
         "name": config.name,
         "dev": Scores.of_dev(chosen["metrics"]).to_json(),
         "epoch": metrics["epoch"],
+        "artifact": f"artifacts/fusion/{records['fusion'].key}",
         "stages": {stage: record.key for stage, record in records.items()},
         "outcomes": {stage: record.outcome for stage, record in records.items()},
     }
@@ -130,7 +131,7 @@ def _result_table(artifacts: dict[str, Artifact], records: dict[str, StageRecord
             record.outcome,
             f"{record.seconds:.1f}",
             str(metrics.get("epoch", "")),
-            f"{scores['accuracy']:.4f}" if scores else "",
-            f"{scores['weighted_f1']:.4f}" if scores else "",
+            f"{100 * scores['accuracy']:.2f}" if scores else "",
+            f"{100 * scores['weighted_f1']:.2f}" if scores else "",
         )
     return table

@@ -25,6 +25,7 @@ from tune.ledger import (
 )
 from tune.results.confirmation import round_lines
 from tune.results.costs import sweep_cost
+from tune.results.formats import metric_header, shown_score
 from tune.results.time_left import TimeLeft
 
 __all__ = ["Display", "duration", "node_line", "short_value"]
@@ -169,7 +170,8 @@ class Display:
             return "none yet"
         metric = self._state.objectives[0].metric
         values = ", ".join(f"{k}={short_value(v)}" for k, v in self._best.candidate.current.items())
-        return f"{self._state.title(self._best)}: {metric} {self._best.score:.4f} ({values})"
+        score = f"{metric_header(metric)} {shown_score(metric, self._best.score)}"
+        return f"{self._state.title(self._best)}: {score} ({values})"
 
     def _panel(self) -> Group:
         grid = Table.grid(padding=(0, 2))
@@ -187,7 +189,9 @@ class Display:
     def _line(self, trial: TrialState, is_best: bool) -> str:
         metric = self._state.objectives[0].metric
         value = trial.objectives[0] if trial.objectives else None
-        shown = f"{metric} {value:.4f}" if value is not None else trial.message or ""
+        shown = trial.message or ""
+        if value is not None:
+            shown = f"{metric_header(metric)} {shown_score(metric, value)}"
         # With one seed more or less, the best trial of a confirmation means nothing.
         star = " (best so far)" if is_best and self._state.race is None else ""
         return (

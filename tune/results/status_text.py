@@ -12,6 +12,7 @@ from rich.text import Text
 from magtkd.errors import and_more
 from tune.ledger import TrialStatus
 from tune.results.display import duration, node_line
+from tune.results.formats import metric_header, shown_score
 from tune.results.status import (
     KILLED,
     RUNNING,
@@ -92,17 +93,17 @@ def _workers(status: Status) -> str:
 
 
 def _trial_table(trials: list[RunningTrial], *, is_running: bool) -> Table:
-    # The ledger hears of a trial's stages with its first epoch.
+    # A trial's stages are recorded with its first epoch.
     nothing = "has not reported yet" if is_running else "no epoch yet; finished stages are kept"
     table = Table(box=None, pad_edge=False)
     table.add_column("trial", justify="right")
     table.add_column("epoch", justify="right")
-    table.add_column(trials[0].metric, justify="right")
+    table.add_column(metric_header(trials[0].metric), justify="right")
     table.add_column("now" if any(trial.now for trial in trials) else "stages", overflow="fold")
     for trial in trials:
         epoch = "" if trial.epoch is None else str(trial.epoch)
         of = f"/{trial.num_epochs}" if epoch and trial.num_epochs else ""
-        value = "" if trial.value is None else f"{trial.value:.4f}"
+        value = shown_score(trial.metric, trial.value)
         known = ", ".join(f"{stage} {outcome}" for stage, outcome in trial.stages.items())
         now = trial.now or known or nothing
         if trial.now and trial.last_report is not None:

@@ -82,8 +82,8 @@ def test_a_pipe_gets_a_line_for_each_trial_that_ends():
         shown.run_trial(3, "running")
     lines = shown.text.splitlines()
     assert len(lines) == 3
-    assert lines[0].startswith("trial 0 completed: dev/accuracy 0.5000 (best so far); 1/5 trials")
-    assert lines[1].startswith("trial 1 completed: dev/accuracy 0.2500; 2/5 trials, 2 completed")
+    assert lines[0].startswith("trial 0 completed: dev accuracy 50.00 (best so far); 1/5 trials")
+    assert lines[1].startswith("trial 1 completed: dev accuracy 25.00; 2/5 trials, 2 completed")
     assert lines[2].startswith("trial 2 diverged: fusion: diverged: [loss] was nan; 3/5 trials")
     assert "\x1b" not in shown.text
 
@@ -126,7 +126,7 @@ def test_a_terminal_gets_a_panel_with_everything(monkeypatch):
     for state in STATES:
         assert f"1 {state}" in panel
     assert "4/7 trials" in panel
-    assert "trial 1: dev/accuracy 0.5000 (fusion.dropout=0.1235)" in panel
+    assert "trial 1: dev accuracy 50.00 (fusion.dropout=0.1235)" in panel
     assert "teacher 1+4" in panel
     assert "left" in panel
 

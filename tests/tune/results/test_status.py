@@ -272,10 +272,10 @@ def test_status_for_people(
     assert lines[1] == "5/9 trials ended, 3 running, 1 completed, 1 diverged, 3 failed"
     assert lines[2] == "workers: 1 training, 2 holding; engine: up"
     assert [" ".join(line.split()) for line in lines[3:7]] == [
-        "trial epoch dev/weighted_f1 now",
+        "trial epoch dev weighted F1 now",
         "5 waits for teacher 3f2a91c0 (training for 41 s)",
         "6 has not reported yet",
-        "7 2/5 0.5000 trains fusion",
+        "7 2/5 50.00 trains fusion",
     ]
     assert lines[7:] == [
         "failed: trials 1, 3: teacher: cannot load 'x' in two lines",
