@@ -26,8 +26,11 @@ contracts: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+# Two test files at a time, as most of them wait for processes; a folder with a short name, since
+# messages cut long paths.
 unit: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	folder=$$(mktemp -d) && $(BIN)/python -m pytest -n 2 --dist loadfile --basetemp $$folder $(PYTEST_ARGS) \
+	  && rm -rf $$folder
 
 # What lasts long and needs servers beside the sweep.
 test-cluster: $(VENV)/.installed-dev

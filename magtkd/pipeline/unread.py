@@ -79,10 +79,14 @@ def unread_names(config: Config, source: Source | None = None) -> dict[str, str]
             unread |= {f"{name}.{inner}": why for inner, why in found.items()}
         else:
             why = f"there is no stage {name}: the chain is {', '.join(chain)}"
-            names = [known for known in names_of() if known.startswith(f"{name}.")]
+            seed = f"seeds.{name}"
+            names = [one for one in names_of() if one.startswith(f"{name}.") or one == seed]
             if _misses_features(name, config, table):
                 names.remove(f"{name}.encoder")  # another one would make the stage
             unread |= dict.fromkeys(names, why)
+    own = [getattr(config.seeds, name, None) for name in chain if hasattr(config.seeds, name)]
+    if None not in own:
+        unread["seed"] = "seeds has one for each stage"
     return unread
 
 
