@@ -11,6 +11,7 @@ from tune.cli.results import add_results
 from tune.cli.slurm import add_slurm
 from tune.cli.storage import add_storage
 from tune.cli.sweep import add_sweep
+from tune.cli.table import add_table
 from tune.config import SweepConfig
 
 __all__ = ["app", "main"]
@@ -21,6 +22,7 @@ add_sweep(app)
 add_slurm(app)
 add_train(app)
 add_confirm(app)
+add_table(app)
 add_results(app)
 add_storage(app)
 add_doctor(app)

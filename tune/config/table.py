@@ -141,6 +141,8 @@ class TableSpec(Section):
     for each label."""
     rows: tuple[TableRow, ...]
     """The rows, in their order."""
+    max_concurrent: Annotated[int, Field(ge=1, lt=2**31)] = 2
+    """Trainings at the same time."""
 
     @field_validator("seeds", mode="before", json_schema_input_type=int | tuple[Seed, ...])
     @classmethod
