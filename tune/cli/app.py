@@ -12,7 +12,7 @@ from tune.cli.slurm import add_slurm
 from tune.cli.storage import add_storage
 from tune.cli.sweep import add_sweep
 from tune.cli.table import add_table
-from tune.config import SweepConfig
+from tune.config import SweepConfig, TableSpec
 
 __all__ = ["app", "main"]
 
@@ -28,7 +28,7 @@ add_storage(app)
 add_doctor(app)
 add_import(app)
 app.add_typer(data_app, name="data")
-app.add_typer(make_config_app(SweepConfig), name="config")
+app.add_typer(make_config_app(SweepConfig, TableSpec), name="config")
 
 
 def main() -> None:

@@ -169,7 +169,7 @@ class TableSpec(Section):
                 raise ValueError(f"{seed} is duplicated; keep one")
         return seeds
 
-    @field_validator("data", mode="before")
+    @field_validator("data", mode="before", json_schema_input_type=dict[str, str | dict[str, Any]])
     @classmethod
     def _paths(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
@@ -305,7 +305,7 @@ def _resolve_data(tree: dict[str, Any], folder: Path) -> None:
         return
     for name, one in data.items():
         if isinstance(one, str):
-            data[name] = _absolute(folder, one)
+            data[name] = {"path": _absolute(folder, one)}
         elif isinstance(one, dict):
             for key in ("path", "media"):
                 if isinstance(one.get(key), str):

@@ -121,7 +121,7 @@ def build_table(
         ResumableError: as for `run_sweep`.
     """
     console = console or Console(stderr=True)
-    rows = _Rows(spec, options.storage)
+    rows = Rows(spec, options.storage)
     groups = [_group(spec, data, rows, options) for data in spec.data]
     for group in groups:
         check_tracking(group.layout, options)
@@ -153,7 +153,7 @@ def build_table(
 # --- rows as configurations -------------------------------------------------------------------
 
 
-class _Rows:
+class Rows:
     """The configurations of a table's rows, and where they are from.
 
     Args:
@@ -238,7 +238,7 @@ def _data_values(section: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _group(spec: TableSpec, data: str, rows: _Rows, options: SweepOptions) -> _Group:
+def _group(spec: TableSpec, data: str, rows: Rows, options: SweepOptions) -> _Group:
     """Check all rows of a data set, and plan their trainings.
 
     Raises:
@@ -572,7 +572,7 @@ def _reveals(layout: SweepLayout) -> Iterator[TestRevealed]:
         yield from (event for event in found if isinstance(event, TestRevealed))
 
 
-def _revealed_lines(groups: Sequence[_Group], rows: _Rows) -> Iterator[str]:
+def _revealed_lines(groups: Sequence[_Group], rows: Rows) -> Iterator[str]:
     """How many configurations were tried on dev, and how many were revealed on test, and when."""
     tried = {}
     places = [group.layout for group in groups]

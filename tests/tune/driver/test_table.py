@@ -15,7 +15,7 @@ from magtkd.store import Store
 from tune.cli import app
 from tune.config import SweepConfig, SweepOptions, load_table
 from tune.driver import build_table
-from tune.driver.table import _group, _Rows
+from tune.driver.table import Rows, _group
 from tune.ledger import (
     StagesRecorded,
     SweepClosed,
@@ -84,7 +84,7 @@ def refused(capsys):
 
 
 def group_of(spec, data="SYN"):
-    return _group(spec, data, _Rows(spec, "magtkd-results"), SweepOptions())
+    return _group(spec, data, Rows(spec, "magtkd-results"), SweepOptions())
 
 
 def write_ledger(group, table="paper", state=TrialStatus.COMPLETED):
@@ -167,7 +167,7 @@ def write_sweep(name="search", scores=(0.5, 0.75)):
 def test_a_sweep_that_was_not_confirmed_is_its_best_on_dev_and_that_is_said(write):
     write_sweep()
     spec = write(rows=[{"name": "MAGT", "sweep": "search"}, TREE["rows"][1]])
-    rows = _Rows(spec, "magtkd-results")
+    rows = Rows(spec, "magtkd-results")
     group = _group(spec, "SYN", rows, SweepOptions())
     assert group.sweep.base.fusion.depth == 2
     assert rows.origins == ["trial 1 of sweep search, its best on dev; it was not confirmed."]
