@@ -14,18 +14,21 @@ import yaml
 from magtkd.cli import run_app
 from magtkd.config import Config, load_config
 from tune.cli import app
-from tune.config import SweepConfig, load_sweep
+from tune.config import SweepConfig, load_sweep, load_table
+from tune.driver.table import Rows
 
 ROOT = Path(__file__).parents[1]
 SCHEMAS = ROOT / "docs" / "schemas"
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
-OPTIONS = {"config": (), "sweep": ("--sweep",)}
+OPTIONS = {"config": (), "sweep": ("--sweep",), "table": ("--table",)}
 MODELINE = re.compile(r"# yaml-language-server: \$schema=(\S+)\n")
 
 every_experiment = pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 
 
 def kind_of(path: Path) -> str:
+    if path.stem.startswith("paper_"):
+        return "table"
     return "sweep" if path.stem.endswith("_sweep") else "config"
 
 
@@ -33,8 +36,19 @@ def kind_of(path: Path) -> str:
 def test_an_experiment_is_accepted(path: Path) -> None:
     if kind_of(path) == "sweep":
         assert load_sweep(path).search_space
+    elif kind_of(path) == "table":
+        check_rows(path)
     else:
         assert isinstance(load_config(path), Config)
+
+
+def check_rows(path: Path) -> None:
+    """Each row that is trained is a configuration."""
+    spec = load_table(path)
+    rows = Rows(spec, "nowhere")
+    for row in spec.rows:
+        found = [rows.config(row, data) for data in spec.data]
+        assert row.published or any(isinstance(one, Config) for one in found)
 
 
 @every_experiment

@@ -28,8 +28,11 @@ from magtkd.errors import ConfigError, shorten
 __all__ = ["make_config_app"]
 
 
-def make_config_app(sweep_model: type[Config] | None = None) -> typer.Typer:
-    """The commands `schema` and `show`; with a model of sweeps, for sweep files too."""
+def make_config_app(
+    sweep_model: type[Config] | None = None, table_model: type[Section] | None = None
+) -> typer.Typer:
+    """The commands `schema` and `show`; with a model of sweeps, for sweep files too, and `schema`
+    for files of tables with a model of these."""
     app = typer.Typer(
         no_args_is_help=True,
         help="Print the configuration schema, or what a file resolves to.",
@@ -41,9 +44,16 @@ def make_config_app(sweep_model: type[Config] | None = None) -> typer.Typer:
         sweep: Annotated[
             bool, typer.Option("--sweep", help="Schema of a sweep file instead.")
         ] = False,
+        table: Annotated[
+            bool, typer.Option("--table", help="Schema of the file of a paper's table instead.")
+        ] = False,
     ) -> None:
         """Print the JSON schema of a configuration file, for editors."""
-        model = sweep_model if sweep and sweep_model is not None else Config
+        model: type[Section] = Config
+        if sweep and sweep_model is not None:
+            model = sweep_model
+        elif table and table_model is not None:
+            model = table_model
         print(json.dumps(file_schema(model), indent=2))
 
     @app.command(

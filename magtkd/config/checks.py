@@ -15,10 +15,11 @@ from magtkd.errors import ConfigError, and_more, shorten
 
 __all__ = ["validate", "with_values"]
 
+ModelT = TypeVar("ModelT", bound=BaseModel)
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
-def validate(model: type[ConfigT], tree: Mapping[str, Any], source: str) -> ConfigT:
+def validate(model: type[ModelT], tree: Mapping[str, Any], source: str) -> ModelT:
     """Validate a tree of plain values; `source` leads the error message, where there is one.
 
     Raises:

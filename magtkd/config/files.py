@@ -107,7 +107,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return typing.cast(dict[str, Any], tree)
 
 
-def file_schema(model: type[Config]) -> dict[str, Any]:
+def file_schema(model: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema of a file: that of its model, and `extends`."""
     schema = model.model_json_schema()
     extends = {

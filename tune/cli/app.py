@@ -13,7 +13,8 @@ from tune.cli.results import add_results
 from tune.cli.slurm import add_slurm
 from tune.cli.storage import add_storage
 from tune.cli.sweep import add_sweep
-from tune.config import SweepConfig
+from tune.cli.table import add_table
+from tune.config import SweepConfig, TableSpec
 
 __all__ = ["app", "main"]
 
@@ -23,6 +24,7 @@ add_sweep(app)
 add_slurm(app)
 add_train(app)
 add_confirm(app)
+add_table(app)
 add_results(app)
 add_report(app)
 add_predict(app)
@@ -30,7 +32,7 @@ add_storage(app)
 add_doctor(app)
 add_import(app)
 app.add_typer(data_app, name="data")
-app.add_typer(make_config_app(SweepConfig), name="config")
+app.add_typer(make_config_app(SweepConfig, TableSpec), name="config")
 
 
 def main() -> None:

@@ -115,6 +115,11 @@ def show_best(
     """
     layout = SweepLayout.of(storage, name)
     state = read_sweep(layout)
+    if state.table is not None and (reveal or export is not None):
+        raise SweepError(
+            f"sweep {name!r}: has the trainings of table {state.table!r}, of which none is "
+            "selected; magtkd table reveals all rows with all seeds, and its file has what they are"
+        )
     rows = best(state, top)
     if number is not None and export is None and not reveal:
         raise SweepError(

@@ -5,10 +5,12 @@ from tune.driver.housekeeping import end_driver, remove_sweep, remove_unused, un
 from tune.driver.preview import Preview, preview_sweep
 from tune.driver.preview_text import preview_lines
 from tune.driver.sweep import is_to_resume, resume_sweep, run_sweep
+from tune.driver.table import build_table
 
 __all__ = [
     "ConfirmRequest",
     "Preview",
+    "build_table",
     "confirm_sweep",
     "end_driver",
     "is_to_resume",

@@ -123,6 +123,11 @@ def confirm_sweep(
     layout = SweepLayout.of(options.storage, name)
     driver = driver_of(layout)
     state = read_sweep(layout)
+    if state.table is not None:
+        raise SweepError(
+            f"sweep {name!r}: has the trainings of table {state.table!r}, with its seeds already; "
+            "confirm a sweep"
+        )
     if driver is not None:
         raise SweepError(
             f"sweep {name!r}: {driver} is running it; wait for its end, or interrupt it, and "

@@ -172,6 +172,7 @@ def open_and_drive(
     study: StudyOf,
     *,
     race: RaceSetup | None = None,
+    table: str | None = None,
     learned: Sequence[TrialsLearned] = (),
     notes: Sequence[str] = (),
     console: Console | None,
@@ -186,6 +187,7 @@ def open_and_drive(
         options: how it is run.
         study: makes what decides which trials there are.
         race: what is confirmed, where that is what is run.
+        table: the name of the table whose trainings these are, where that is what is run.
         learned: earlier sweeps from which it starts.
         notes: lines for people, for the ledger.
         console: where to show it; None for stderr.
@@ -203,6 +205,7 @@ def open_and_drive(
             versions={name: importlib.metadata.version(name) for name in VERSIONS},
             format=FORMAT,
             race=race,
+            table=table,
         )
         # First what people read: with its first event the sweep is begun, and its folder whole.
         _write_for_people(layout, dump_yaml(sweep))
@@ -260,6 +263,11 @@ def resume_sweep(
     with open_ledger(layout, resume=True) as ledger:
         events = list(read_events(ledger.path))
         state = fold(events)
+        if state.table is not None:
+            raise SweepError(
+                f"sweep {name!r}: has the trainings of table {state.table!r}; continue it with "
+                "magtkd table and its file"
+            )
         sweep, changes = changed_sweep(state.sweep, overrides)
         if changes:
             _check_not_reached(

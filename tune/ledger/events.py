@@ -45,10 +45,10 @@ __all__ = [
     "encode_event",
 ]
 
-FORMAT = 4
+FORMAT = 5
 """The format of ledgers that this version writes. A later one has what an earlier version would
-misread without a word: 3 brought `SweepChanged`, 4 `TrialsLearned`. In format 1, which had no
-number, keys were made of more settings."""
+misread without a word: 3 brought `SweepChanged`, 4 `TrialsLearned`, 5 ledgers of tables, which are
+no search. In format 1, which had no number, keys were made of more settings."""
 
 
 LATEST = 10**14
@@ -110,6 +110,8 @@ class SweepOpened(SweepEvent, frozen=True, kw_only=True, tag="sweep_opened"):
     """The format of the ledger; see `FORMAT`."""
     race: RaceSetup | None = None
     """Where the ledger is that of a confirmation: what it confirms."""
+    table: str | None = None
+    """Where the ledger is that of a table's trainings: the table's name."""
 
 
 class SweepResumed(SweepEvent, frozen=True, kw_only=True, tag="sweep_resumed"):
@@ -240,6 +242,8 @@ class TestRevealed(TrialEvent, frozen=True, kw_only=True, tag="test_revealed"):
     __test__ = False  # nothing for pytest
 
     test: Scores
+    row: str | None = None
+    """The row of a table for which they were; None for a trial that was selected."""
 
 
 class UnknownEvent(Event, frozen=True, kw_only=True, tag="unknown"):

@@ -109,6 +109,8 @@ class SweepState:
         self.race: RaceSetup | None = None
         """What is confirmed, where this is the state of a confirmation."""
         self.rounds: list[RoundDecided] = []
+        self.table: str | None = None
+        """The table whose trainings these are, where they are no search."""
 
     @cached_property
     def sweep(self) -> SweepConfig:
@@ -188,7 +190,7 @@ class SweepState:
         self.sweep_id, self.name, self.config = event.sweep_id, event.name, event.config
         self.fingerprint, self.format = event.fingerprint, event.format
         self.versions, self.opened_time = event.versions, event.time
-        self.is_tracked, self.race = event.tracked, event.race
+        self.is_tracked, self.race, self.table = event.tracked, event.race, event.table
         if event.race is not None and not (event.race.entries and len(event.race.seeds) > 1):
             raise SweepError(
                 f"ledger of {event.race.name}: has no configurations or fewer than 2 seeds; "

@@ -28,20 +28,25 @@ from tune.results.selection import check_export, choose, exported_config, reveal
 from tune.results.stage_seconds import TRAINED, Seconds, StageSeconds
 from tune.results.status import Status, driver_of, mlflow_status, sweep_status
 from tune.results.status_text import print_status
+from tune.results.table import PaperTable, Trained, make_paper_table
+from tune.results.table_text import TABLE_FORMATS, footnotes
 from tune.results.trial_files import files_of
 
 __all__ = [
     "FORMATS",
+    "TABLE_FORMATS",
     "TRAINED",
     "Confirmation",
     "ConfirmedRow",
     "DeviceCost",
     "Display",
+    "PaperTable",
     "Seconds",
     "StageCost",
     "StageSeconds",
     "Status",
     "SweepLine",
+    "Trained",
     "TrialRow",
     "Verdict",
     "best",
@@ -58,7 +63,9 @@ __all__ = [
     "exported_config",
     "files_of",
     "find_confirmation",
+    "footnotes",
     "list_sweeps",
+    "make_paper_table",
     "metric_header",
     "mlflow_status",
     "names_in",
