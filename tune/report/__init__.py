@@ -4,14 +4,11 @@ What a figure shows is computed once, as a `Chart`, from the ledger and the arti
 it in the page, and matplotlib in files.
 """
 
-from tune.report.confirmation import Confirmation, Confirmed
 from tune.report.report import check_output, make_parts, page_of, write_all_figures
 from tune.report.watch import ADDRESS, Pages, make_server
 
 __all__ = [
     "ADDRESS",
-    "Confirmation",
-    "Confirmed",
     "Pages",
     "check_output",
     "make_parts",

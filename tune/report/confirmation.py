@@ -1,85 +1,72 @@
-"""The best again on fresh seeds, and what choosing on few seeds, or on test, would have claimed.
-
-Scores here are in points, as they are shown.
-"""
+"""The best again on fresh seeds, and what choosing on few seeds, or on test, would have claimed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import statistics
 
 import numpy as np
 
+from magtkd.errors import ArtifactError, DataError, StorageLostError
+from magtkd.scoring import score_split
+from magtkd.store import Store
+from tune.ledger import TrialState, TrialStatus
 from tune.report.blocks import Block, Figure, Notes, Section, Table
 from tune.report.charts import Axis, Chart, Marks, Panel, joined
 from tune.report.palette import ACCENT, GREY, MAIN
+from tune.report.subject import as_shown, metric_title
+from tune.results import Confirmation, confirmation_lines, confirmed_rows
 
-__all__ = ["Confirmation", "Confirmed", "confirmation_section"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Confirmed:
-    """One configuration, trained with fresh seeds."""
-
-    trial: int
-    """The trial of the sweep that had it."""
-    scores: Sequence[float]
-    """On dev, one a seed."""
-    low: float
-    high: float
-    """The ends of the confidence interval of their mean."""
-    in_sweep: float
-    """Its dev score in the sweep, by which it was found."""
-    is_tied: bool = False
-    """Whether it could not be told from the chosen one."""
-
-    @property
-    def mean(self) -> float:
-        """Over seeds."""
-        return float(np.mean(self.scores))
+__all__ = ["confirmation_section"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Confirmation:
-    """What `confirm` found, the chosen configuration first, then by mean."""
+def confirmation_section(found: Confirmation, store: Store) -> Section:
+    """Means and intervals, who could not be told apart, and the audit.
 
-    metric: str
-    """With its unit, as on an axis."""
-    confidence: float
-    """Of the intervals, such as 0.95."""
-    candidates: Sequence[Confirmed]
-    test: float | None = None
-    """The chosen configuration's mean over seeds on test; None while that is sealed."""
-    test_by_epoch: float | None = None
-    """What choosing its epoch on test would have claimed."""
-    test_by_configuration: float | None = None
-    """What choosing the configuration, too, on test would have claimed."""
-
-
-def confirmation_section(found: Confirmation) -> Section:
-    """Means and intervals, who could not be told apart, and the audit."""
-    tied = [str(one.trial) for one in found.candidates[1:] if one.is_tied]
-    chosen = found.candidates[0]
-    line = f"Trial {chosen.trial} is the choice"
-    if tied:
-        line += f"; it cannot be told from trial{'s' * (len(tied) > 1)} {', '.join(tied)}"
-    blocks: list[Block] = [Notes([f"{line}."]), Figure(_chart(found)), _audit(found)]
+    Args:
+        found: the confirmation.
+        store: where its artifacts are.
+    """
+    lines = [f"{line[0].upper()}{line[1:]}." for line in confirmation_lines(found.state)]
+    failed = [row for row in confirmed_rows(found.state) if row.mean is None]
+    lines += [f"Trial {row.trial} failed: {row.message}." for row in failed]
+    blocks: list[Block] = [Notes(lines), Figure(_chart(found)), _audit(found, store)]
     return Section("Confirmation on fresh seeds", blocks)
 
 
+def _trials_of(found: Confirmation, number: int) -> list[TrialState]:
+    """The completed trainings of a configuration, which the sweep's trial of a number had."""
+    race = found.state.race
+    assert race is not None
+    return [
+        trial
+        for trial in found.state.trials.values()
+        if trial.state == TrialStatus.COMPLETED and race.entry_of(trial.suggested).trial == number
+    ]
+
+
 def _chart(found: Confirmation) -> Chart:
-    rows = np.arange(len(found.candidates), dtype=np.float64)
+    race, metric = found.state.race, found.state.objectives[0].metric
+    assert race is not None
+    every = [row for row in confirmed_rows(found.state) if row.mean is not None]
+    rows = np.arange(len(every), dtype=np.float64)
+
+    def shown(values: list[float | None]) -> list[float]:
+        return [as_shown(metric, value) for value in values]
+
     of_seeds = [
-        (score, row)
-        for row, one in zip(rows, found.candidates, strict=True)
-        for score in one.scores
+        (as_shown(metric, trial.score), place)
+        for place, row in zip(rows, every, strict=True)
+        for trial in _trials_of(found, row.trial)
     ]
     x, y = joined(
-        [([one.low, one.high], [row, row]) for row, one in zip(rows, found.candidates, strict=True)]
+        [
+            (shown([row.low, row.high]), [place, place])
+            for place, row in zip(rows, every, strict=True)
+        ]
     )
     seeds = np.array(of_seeds)
-    means = np.array([one.mean for one in found.candidates])
-    before = np.array([one.in_sweep for one in found.candidates])
+    means = np.array(shown([row.mean for row in every]))
+    before = np.array(shown([row.in_sweep for row in every]))
     marks = (
         Marks(kind="points", x=seeds[:, 0], y=seeds[:, 1], name="a seed", color=GREY, size=5),
         Marks(kind="line", x=x, y=y, name="interval", color=MAIN, size=3),
@@ -94,41 +81,80 @@ def _chart(found: Confirmation) -> Chart:
             size=10,
         ),
     )
-    names = tuple(f"trial {one.trial}" for one in found.candidates)
+    names = tuple(f"trial {row.trial}" for row in every)
     return Chart(
         name="confirmation",
         title="Means over fresh seeds",
         caption=(
-            f"Each interval has the mean over seeds with {100 * found.confidence:.0f} % "
-            "confidence: the further a ring lies right of its interval, the more its score in "
+            f"Each interval has the mean over seeds with {100 * race.confidence:g} % "
+            "confidence: the further a ring lies beyond its interval, the more its score in "
             "the sweep was luck."
         ),
-        panels=(Panel(x=Axis(title=found.metric), y=Axis(names=names), marks=marks),),
+        panels=(Panel(x=Axis(title=metric_title(metric)), y=Axis(names=names), marks=marks),),
         width=600,
         height=130 + 34 * len(names),
     )
 
 
-def _audit(found: Confirmation) -> Table:
-    chosen = found.candidates[0]
-    optimism = chosen.in_sweep - chosen.mean
+def _audit(found: Confirmation, store: Store) -> Table:
+    metric, row = found.state.objectives[0].metric, found.row
     rows = [
-        ("dev in the sweep, by which it was found", f"{chosen.in_sweep:.2f}", f"{optimism:+.2f}"),
-        ("dev, mean on fresh seeds", f"{chosen.mean:.2f}", ""),
+        (
+            "dev in the sweep, by which it was found",
+            _points(metric, row.in_sweep),
+            _points(metric, row.optimism, signed=True),
+        ),
+        ("dev, mean on fresh seeds", _points(metric, row.mean), ""),
     ]
-    if found.test is not None:
-        rows.append(("test, mean on the same seeds", f"{found.test:.2f}", ""))
-        claims = {
-            "test, had the epoch been chosen there": found.test_by_epoch,
-            "test, had the configuration been chosen there, too": found.test_by_configuration,
-        }
-        rows += [
-            (words, f"{claim:.2f}", f"{claim - found.test:+.2f}")
-            for words, claim in claims.items()
-            if claim is not None
-        ]
-    return Table(
-        ("audit", found.metric, "optimism"),
-        rows,
-        "Optimism is by how much a figure flatters the choice, against the mean of the same split.",
+    caption = (
+        "Optimism is by how much a figure flatters the choice, against the mean of the same split."
     )
+    name = metric.removeprefix("dev/")
+    # Of a loss there is nothing on test; before it is revealed, nothing of test is shown.
+    if found.test is not None and name in found.test:
+        honest = found.test[name]["mean"]
+        rows.append(("test, mean on the same seeds", _points(metric, honest), ""))
+        luckiest = max(getattr(trial.test, name) for trial in found.trials)
+        claims = {"test, had the seed been chosen there": luckiest}
+        best = _best_on_test(found, store, name)
+        if best is not None:
+            claims["test, had the configuration been chosen there, of those confirmed"] = best
+        rows += [
+            (words, _points(metric, claim), _points(metric, claim - honest, signed=True))
+            for words, claim in claims.items()
+        ]
+        caption += (
+            " What choosing the epoch on test would have claimed is not known: the artifacts have "
+            "the predictions of the epoch that dev chose, alone."
+        )
+    return Table(("audit", metric_title(metric), "optimism"), rows, caption)
+
+
+def _points(metric: str, value: float | None, *, signed: bool = False) -> str:
+    return f"{as_shown(metric, value):{'+' if signed else ''}.2f}"
+
+
+def _best_on_test(found: Confirmation, store: Store, name: str) -> float | None:
+    """The highest mean on test of a confirmed configuration, over the seeds that it was given; None
+    where an artifact is not here."""
+    means = []
+    try:
+        for row in confirmed_rows(found.state):
+            if row.mean is not None:
+                scores = [_on_test(trial, store, name) for trial in _trials_of(found, row.trial)]
+                means.append(statistics.fmean(scores))
+    except (ArtifactError, DataError, StorageLostError):
+        return None
+    return max(means)
+
+
+def _on_test(trial: TrialState, store: Store, name: str) -> float:
+    """A score on test: as it was revealed, or else from the artifacts."""
+    scores = trial.test
+    if scores is None:
+        if not {"data", "fusion"} <= trial.stages.keys():
+            raise ArtifactError("no artifact of this trial is recorded")
+        data = store.read("data", trial.stages["data"].key).table
+        fusion = store.read("fusion", trial.stages["fusion"].key, weights=False).table
+        scores = score_split(data, fusion, "test")
+    return float(getattr(scores, name))

@@ -56,7 +56,7 @@ def learning_chart(subject: Subject) -> Chart | None:
         )
     if subject.chosen is not None:
         x, y = joined([_curve(subject.chosen, metric)])
-        name = f"trial {subject.chosen.number}, the best"
+        name = f"trial {subject.chosen.number}, the chosen one"
         marks.append(Marks(kind="line", x=x, y=y, name=name, color=ACCENT, size=3))
     caption = (
         "Each line is a trial: those that the scheduler stopped are pale, and should lie low where "

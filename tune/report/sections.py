@@ -9,7 +9,7 @@ from tune.ledger import TrialStatus
 from tune.report.asked import asked_section
 from tune.report.blocks import Block, Figure, Notes, Part, Section, Table
 from tune.report.chosen_section import chosen_section, dev_of
-from tune.report.confirmation import Confirmation, confirmation_section
+from tune.report.confirmation import confirmation_section
 from tune.report.findings import findings
 from tune.report.importance import importance_chart, importances
 from tune.report.knob import Knob, knobs_of
@@ -28,23 +28,23 @@ NUM_LISTED = 15
 MOST_SLICES = 12
 
 
-def sweep_part(subject: Subject, confirmation: Confirmation | None = None) -> Part:
+def sweep_part(subject: Subject) -> Part:
     """All of a page about one sweep.
 
     Args:
         subject: the sweep.
-        confirmation: its best trials on fresh seeds, where they were confirmed.
     """
     knobs, shares = knobs_of(subject), importances(subject)
     order = {name: place for place, name in enumerate(shares)}
     knobs = sorted(knobs, key=lambda knob: order.get(knob.name, len(order)))
     dev, missing = dev_of(subject)
+    confirmation = subject.confirmation
     sections = [
         Section("What to read from it", [Notes(findings(subject, knobs, dev))]),
         _progress(subject),
         _search(subject, knobs, shares),
         chosen_section(subject, dev, missing),
-        None if confirmation is None else confirmation_section(confirmation),
+        None if confirmation is None else confirmation_section(confirmation, subject.store),
         _work(subject),
         asked_section(subject),
     ]
@@ -80,7 +80,16 @@ def _tiles(subject: Subject) -> list[tuple[str, str]]:
     tiles = []
     if chosen is not None:
         shown = f"{as_shown(subject.metric, chosen.score):.4g}"
-        tiles.append((f"best {metric_title(subject.metric)}, trial {chosen.number}", shown))
+        confirmation = subject.confirmation
+        if confirmation is None:
+            tiles.append((f"best {metric_title(subject.metric)}, trial {chosen.number}", shown))
+        else:
+            mean = f"{as_shown(subject.metric, confirmation.row.mean):.4g}"
+            seeds = len(confirmation.seeds)
+            title = (
+                f"{metric_title(subject.metric)}, trial {chosen.number}, mean over {seeds} seeds"
+            )
+            tiles += [(title, mean), ("the same in the sweep", shown)]
         if chosen.test is not None and chosen.test.weighted_f1 is not None:
             tiles.append(
                 ("test weighted F1 [points], revealed", f"{100 * chosen.test.weighted_f1:.4g}")

@@ -12,7 +12,16 @@ from magtkd.errors import NoneCompletedError
 from magtkd.store import Store
 from tune.ledger import SweepLayout, SweepState, TrialState, TrialStatus, read_sweep
 from tune.report.charts import Axis, Floats
-from tune.results import Status, TrialRow, best, metric_header, sweep_status, trial_rows
+from tune.results import (
+    Confirmation,
+    Status,
+    TrialRow,
+    best,
+    find_confirmation,
+    metric_header,
+    sweep_status,
+    trial_rows,
+)
 from tune.space import Objective
 
 __all__ = ["MOST_SHOWN", "Subject", "as_shown", "axis_of", "close_axis", "metric_title", "thinned"]
@@ -142,10 +151,22 @@ class Subject:
         except NoneCompletedError:
             return []
 
+    @cached_property
+    def confirmation(self) -> Confirmation | None:
+        """The latest confirmation that has a choice.
+
+        Raises:
+            SweepError: the ledger of one is damaged.
+            StorageLostError: an object store does not answer or refuses.
+        """
+        return find_confirmation(self.layout, self.state)
+
     @property
     def chosen(self) -> TrialState | None:
-        """The trial that `magtkd best` selects; of several objectives, that of the front which is
-        best in the first. None where none has completed."""
+        """The trial that `magtkd best` selects: the confirmed one; else, of several objectives,
+        that of the front which is best in the first. None where none has completed."""
+        if self.confirmation is not None and self.confirmation.chosen in self.state.trials:
+            return self.state.trials[self.confirmation.chosen]
         number = next((one for one in self.ranked if one in self.front), None)
         return None if number is None else self.state.trials[number]
 

@@ -15,6 +15,7 @@ from tune.redact import redact
 from tune.tracking.projection import Projection
 from tune.tracking.runs import SweepRuns
 from tune.tracking.sender import ArtifactsOf, Sender
+from tune.tracking.views import views_of
 
 __all__ = ["Follower", "num_events_after"]
 
@@ -82,6 +83,7 @@ class Follower:
             assert self._runs is not None
             more = bool(self._projection.updates) or self._read()
             self._sender.send(self._runs, self._projection.updates)
+            self._runs.set_views(views_of(self._projection.state))
             self._runs.set_cursor(self._offset)
         except Exception:
             # A request may have arrived though its answer was lost: look again what is there.

@@ -36,7 +36,7 @@ from tune.ledger import (
 from tune.redact import redact
 from tune.tracking.notes import race_note, sweep_note, trial_note
 
-__all__ = ["NOTE_TAG", "STATUS", "Projection", "RunUpdate", "own_run_name"]
+__all__ = ["NOTE_TAG", "STATUS", "Projection", "RunUpdate", "legal_name", "own_run_name"]
 
 MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 5000
@@ -75,15 +75,17 @@ class RunUpdate:
 
     def param(self, name: str, value: Any) -> None:
         """Add a parameter."""
-        self.params[_legal(name)] = _text(value, MAX_PARAM_LENGTH)
+        self.params[legal_name(name)] = _text(value, MAX_PARAM_LENGTH)
 
     def tag(self, name: str, value: Any) -> None:
         """Add a tag, or change it."""
-        self.tags[_legal(name)] = _text(value, MAX_TAG_LENGTH)
+        self.tags[legal_name(name)] = _text(value, MAX_TAG_LENGTH)
 
     def metric(self, name: str, value: float | None, at: int, step: int) -> None:
         """Add a point; None is not a number, and MLflow keeps it as that."""
-        self.metrics.append((_legal(name), math.nan if value is None else float(value), at, step))
+        self.metrics.append(
+            (legal_name(name), math.nan if value is None else float(value), at, step)
+        )
 
     def close(self, status: str, end_time: int | None) -> None:
         """Set the status, and the end where there is one."""
@@ -313,7 +315,7 @@ def _trial_name(number: int) -> str:
 # --- what MLflow takes ------------------------------------------------------------------------
 
 
-def _legal(name: str) -> str:
+def legal_name(name: str) -> str:
     """The name as MLflow takes it; one that had to change carries a checksum, to stay distinct."""
     parts = [re.sub(r"[^\w.\- ]", "_", part) for part in name.split("/")]
     clean = "/".join("_" if part in ("", ".", "..") else part for part in parts)

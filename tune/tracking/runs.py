@@ -9,7 +9,9 @@ experiment                  named like the sweep, and found by its tag of the sw
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,12 @@ from tune.tracking.notes import sweep_headline
 from tune.tracking.projection import NOTE_TAG, RunUpdate, own_run_name
 from tune.tracking.refusals import NotMlflowError, in_our_words
 from tune.tracking.store import SWEEP_TAG, find_experiment, import_mlflow, open_client
+from tune.tracking.views import is_ours
 
 __all__ = ["CURSOR_TAG", "SweepRuns", "remove_runs"]
 
 TRIAL_TAG, CURSOR_TAG = "magtkd.trial", "magtkd.cursor"
+VIEWS_TAG = "magtkd.views"
 PARENT_TAG = "mlflow.parentRunId"
 
 
@@ -53,6 +57,7 @@ class SweepRuns:
         self._parent = None if opened.race is None else self._find_parent()
         self._ids: dict[int | None, str] = {}
         self._artifact_uris: dict[int | None, str] = {}
+        self._views = ""
         self._cursor = self._find_runs(opened)
 
     @property
@@ -65,6 +70,26 @@ class SweepRuns:
         if offset != self._cursor:
             self.client.set_tag(self._ids[None], CURSOR_TAG, str(offset))
             self._cursor = offset
+
+    def set_views(self, views: Mapping[str, str]) -> None:
+        """Write views to the experiment, once: one that a person has changed or deleted since
+        stays as it is."""
+        if not views:
+            return
+        mark = f"{zlib.crc32(json.dumps(views, sort_keys=True).encode()):08x}"
+        if self._views == mark:
+            return
+        there = self.client.get_experiment(self._experiment_id).tags
+        for name, value in views.items():
+            if name not in there or (there[name] != value and is_ours(there[name])):
+                self.client.set_experiment_tag(self._experiment_id, name, value)
+        self.client.set_tag(self._ids[None], VIEWS_TAG, mark)
+        self._views = mark
+
+    @property
+    def experiment_id(self) -> str:
+        """The experiment that has the runs."""
+        return self._experiment_id
 
     def __contains__(self, number: int | None) -> bool:
         return number in self._ids
@@ -129,6 +154,7 @@ class SweepRuns:
         parents = [run for run in found.pop(None, []) if run.info.lifecycle_stage == "active"]
         for run in parents[:1]:
             self._know(None, run)
+            self._views = run.data.tags.get(VIEWS_TAG, "")
             if self._parent is not None and run.data.tags.get(PARENT_TAG) != self._parent:
                 self.client.set_tag(run.info.run_id, PARENT_TAG, self._parent)
         if not parents:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +16,16 @@ from tune.config import SweepConfig
 from tune.ledger import (
     EpochReported,
     Event,
+    RaceEntry,
+    RaceSetup,
+    RoundDecided,
     StagesRecorded,
+    Standing,
     SweepClosed,
     SweepEnd,
     SweepLayout,
     SweepOpened,
+    TestRevealed,
     TrialEnded,
     TrialStatus,
     TrialSuggested,
@@ -145,3 +151,50 @@ def searched(new_story: type[Story]) -> Story:
         )
     story.close()
     return story
+
+
+@pytest.fixture
+def confirm() -> Callable[..., None]:
+    """Writes the ledger of a sweep's confirmation, which chose the first of some configurations."""
+    return _confirm
+
+
+def _confirm(
+    subject: Subject,
+    configurations: Sequence[tuple[int, Sequence[float]]],
+    test: Sequence[float] | None = None,
+) -> None:
+    """Each configuration is the sweep's trial that had it, with its score for each seed; `test` has
+    the revealed ones of the chosen, for each seed."""
+    state = subject.state
+    entries = tuple(
+        RaceEntry(trial=number, values=trial.values, score=trial.objectives[0])
+        for number, _ in configurations
+        if (trial := state.trials[number]).objectives and trial.objectives[0] is not None
+    )
+    seeds = tuple(range(1, 1 + len(configurations[0][1])))
+    race = RaceSetup(name="confirm", sweep_id=state.sweep_id, entries=entries, seeds=seeds)
+    sweep: Any = {"name": "toy", "config": state.config, "sweep_id": "c", "race": race}
+    events: list[Event] = [SweepOpened(time=1, **sweep)]
+    place = 0
+    for entry, (_, scores) in zip(entries, configurations, strict=True):
+        for index, (seed, score) in enumerate(zip(seeds, scores, strict=True)):
+            events.append(TrialSuggested(time=2, trial=place, values=entry.values, seed=seed))
+            ended: Any = {"state": TrialStatus.COMPLETED, "objectives": [score]}
+            events.append(TrialEnded(time=3, trial=place, **ended))
+            if test is not None and entry is entries[0]:
+                revealed = Scores(test[index], test[index])
+                events.append(TestRevealed(time=5, trial=place, test=revealed))
+            place += 1
+    standings = [
+        Standing(trial=number, mean=mean, deviation=0.01, low=mean - 0.02, high=mean + 0.02, p=1.0)
+        for number, scores in configurations
+        if (mean := statistics.fmean(scores))
+    ]
+    chosen, num_seeds = configurations[0][0], len(seeds)
+    decided: Any = {"standings": standings, "is_last": True, "chosen": chosen}
+    events.append(RoundDecided(time=4, num_seeds=num_seeds, **decided))
+    events.append(SweepClosed(time=6, reason=SweepEnd.FINISHED))
+    layout = subject.layout.confirmation(1)
+    layout.folder.mkdir(parents=True, exist_ok=True)
+    layout.ledger.write_bytes(b"".join(map(encode_event, events)))

@@ -35,7 +35,7 @@ def test_a_few_trials_have_no_order(new_story, read):
 def test_each_trial_is_a_line_of_its_state(story, read):
     (panel,) = learning_chart(read(story)).panels
     lines = {marks.name: int(np.isnan(marks.x).sum()) + 1 for marks in panel.marks}
-    assert lines == {"stopped": 1, "completed": 12, "diverged": 1, "trial 11, the best": 1}
+    assert lines == {"stopped": 1, "completed": 12, "diverged": 1, "trial 11, the chosen one": 1}
     stopped, completed = panel.marks[:2]
     assert stopped.opacity < completed.opacity
 

@@ -17,7 +17,7 @@ from magtkd.metrics import Scores
 from magtkd.pipeline import Outcome, StageRecord
 from tests.tracked import write_story
 from tune.ledger import SweepLayout, TestRevealed
-from tune.report import Confirmation, Confirmed, make_parts, page_of, write_all_figures
+from tune.report import make_parts, page_of, write_all_figures
 from tune.report.blocks import Figure, Part, Section
 from tune.report.sections import sweep_part
 
@@ -205,23 +205,25 @@ def test_several_sweeps(searched: Any, new_story: Any, tmp_path: Path) -> None:
     assert "their lines do not compare" in found.text
 
 
-def test_a_confirmation_has_its_place(searched: Any, read: Any) -> None:
-    candidates = [
-        Confirmed(trial=3, scores=[60.0, 62.0], low=59.0, high=63.0, in_sweep=66.0),
-        Confirmed(trial=9, scores=[59.0, 61.0], low=58.0, high=62.0, in_sweep=67.0, is_tied=True),
-    ]
-    metric = "dev weighted F1 [points]"
-    sealed = Confirmation(metric=metric, confidence=0.95, candidates=candidates)
-    found = check([sweep_part(read(searched), sealed)])
-    assert "Trial 3 is the choice; it cannot be told from trial 9." in found.text
-    assert "+5.00" in found.text
-    assert "test" not in found.text.lower()
-    shown = Confirmation(
-        metric=metric, confidence=0.95, candidates=candidates, test=55.0, test_by_epoch=57.5
-    )
-    text = check([sweep_part(read(searched), shown)]).text
-    assert "test, had the epoch been chosen there" in text
-    assert "+2.50" in text
+def test_a_confirmation_has_its_place(searched: Any, read: Any, confirm: Any) -> None:
+    subject = read(searched)
+    best, other = subject.ranked[:2]
+    confirm(subject, [(other, (0.61, 0.63)), (best, (0.60, 0.62))])
+    found = check([sweep_part(read(searched))])
+    assert f"Chosen: trial {other}, " in found.text
+    assert f"Cannot be distinguished from it: trial {best}." in found.text
+    assert f"The chosen trial: {other}" in found.text
+    in_sweep = 100 * subject.state.trials[other].score
+    assert f"{in_sweep - 62:+.2f}" in found.text
+    audit = found.text[found.text.index("Confirmation on fresh seeds") :]
+    assert "on test" not in audit
+    assert "test, " not in audit
+    confirm(subject, [(other, (0.61, 0.63)), (best, (0.60, 0.62))], test=(0.5, 0.6))
+    found = check([sweep_part(read(searched))])
+    assert "test, mean on the same seeds55.00" in found.text
+    assert "had the seed been chosen there60.00+5.00" in found.text
+    # The artifacts are not there, so that nothing can be said of the others on test.
+    assert "had the configuration been chosen there" not in found.text
 
 
 def test_every_figure_is_written_as_pdf_and_svg(searched: Any, read: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import sqlite3
@@ -28,6 +29,7 @@ from tune.tracking import (
 )
 from tune.tracking.refusals import in_our_words
 from tune.tracking.store import import_mlflow, open_client
+from tune.tracking.views import VIEW_TAG
 
 # MLflow's own: it uses an option of SQLAlchemy that is going away.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -385,3 +387,40 @@ def test_a_file_needs_a_store_that_is_there(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="has no run of sweep"):
         attach(layout, sqlite_uri(tmp_path / "none.db"), "report.html", "one", print)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+# --- views ------------------------------------------------------------------------------------
+
+
+def test_views_are_written_once_and_never_over_a_person_s(storage: Path) -> None:
+    layout = SweepLayout(storage, "toy")
+    write_story(layout)
+    uri = layout.tracking_uri
+    sync(layout, uri)
+
+    def tags() -> dict[str, str]:
+        return dict(experiments(uri)["toy"].tags)
+
+    written = {name: value for name, value in tags().items() if VIEW_TAG in name}
+    assert [name.removeprefix(VIEW_TAG) for name in sorted(written)] == [
+        "magtkd-best-first",
+        "magtkd-curves",
+        "magtkd-values",
+    ]
+    client, experiment = client_of(uri), experiments(uri)["toy"].experiment_id
+    first, curves, values = (
+        f"{VIEW_TAG}magtkd-{key}" for key in ("best-first", "curves", "values")
+    )
+    changed = json.dumps(json.loads(written[first]) | {"name": "Mine", "updatedAt": 9})
+    client.set_experiment_tag(experiment, first, changed)
+    client.set_experiment_tag(experiment, f"{VIEW_TAG}x1", "a person's")
+    client.delete_experiment_tag(experiment, curves)
+    before = tags()
+    sync(layout, uri)
+    assert tags() == before
+    # What an older magtkd wrote is brought up to date, and what a person has stays.
+    (own,) = client.search_runs([experiment], "tags.`magtkd.views` != ''")
+    client.set_tag(own.info.run_id, "magtkd.views", "older")
+    client.set_experiment_tag(experiment, values, written[curves])
+    sync(layout, uri)
+    assert tags() == before | {curves: written[curves], values: written[values]}
