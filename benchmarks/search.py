@@ -29,7 +29,7 @@ import common
 import numpy as np
 from search_problems import REGIMES, Chain
 from search_simulation import learned_from, simulate
-from search_table import HISTORY, TABLE_REGIMES, Recorded
+from search_table import HISTORY, TABLE, TABLE_REGIMES, Recorded
 
 from magtkd.config import get_value
 from tune.config import SweepConfig
@@ -257,6 +257,8 @@ def main() -> None:
     parser.add_argument("--variants", default="*", metavar="PATTERN", help="such as 'cost_aware*'")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
+    if options.table and not TABLE.is_file():
+        raise SystemExit(f"--table: {TABLE} is not there; search_table.py makes it from a sweep")
     result: dict[str, Any] = {"machine": common.machine(), "problems": options.problems}
     columns = ["sampler", *(f"at {one}" for one in SHOWN)]
     columns += [f"times less than {one}" for one in ("with reuse", "without")]
