@@ -18,6 +18,7 @@ from rich.text import Text
 
 from magtkd.data.columns import REQUIRED
 from magtkd.data.describe import describe, render
+from magtkd.data.formats.compm import find_compm, read_compm
 from magtkd.data.formats.conversion import (
     Conversion,
     Options,
@@ -31,6 +32,7 @@ from magtkd.data.formats.erc_json import find_erc_json, read_erc_json
 from magtkd.data.formats.feature_pickles import find_features, read_features
 from magtkd.data.formats.iemocap import find_iemocap, read_iemocap
 from magtkd.data.formats.labels import IEMOCAP_FOUR
+from magtkd.data.formats.m3ed import find_m3ed, read_m3ed
 from magtkd.data.formats.media_csv import find_media_csv, read_media_csv
 from magtkd.data.formats.meld_raw import find_meld, read_meld_raw
 from magtkd.data.formats.tabular import find_table, read_table
@@ -77,6 +79,18 @@ FORMATS = {
         find_dailydialog,
         read_dailydialog,
         frozenset(),
+    ),
+    "compm": Format(
+        "a folder with MELD_train.txt, EMORY_train.txt, iemocap_train.txt or dailydialog_train.txt",
+        find_compm,
+        read_compm,
+        frozenset(),
+    ),
+    "m3ed": Format(
+        "a folder with annotation.json and splitInfo",
+        find_m3ed,
+        read_m3ed,
+        frozenset({"unlabelled"}),
     ),
     "features": Format(
         "a pickle of features, or a folder with first_stage_train_features.pkl",

@@ -30,6 +30,7 @@ MARKS = {
     "emorynlp": "emorynlp_train_final.csv",
     "erc-json": "train_data.json",
     "dailydialog": "train/dialogues_train.txt",
+    "compm": "MELD_train.txt",
     "features": "first_stage_train_features.pkl",
 }
 
