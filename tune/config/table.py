@@ -63,26 +63,53 @@ def baseline_values(name: str, model: str) -> dict[str, Any]:
     return _WITHOUT_HEADS[model]
 
 
+_OneOrEach = str | dict[str, str] | None
+_Figures = dict[str, Score | dict[str, Score]] | None
+
+
 class TableRow(Section):
     """A row: one of `sweep`, `config`, `baseline` and `published` says what it is."""
 
     name: Name
     """As the table shows it."""
-    sweep: str | dict[str, str] | None = None
+    sweep: _OneOrEach = None
     """A sweep, whose confirmed choice is the row, and without a confirmation its best trial on dev;
     or one for each data set, by its name."""
-    config: str | dict[str, str] | None = None
+    config: _OneOrEach = None
     """The file of a configuration; or one for each data set."""
     baseline: str | None = None
     """A baseline of the row `of`, such as `no_distillation`."""
     of: Name | None = None
     """Of which row the baseline is; by default of the reference."""
-    published: dict[str, Score | dict[str, Score]] | None = None
+    published: _Figures = None
     """Figures as a paper prints them, in percent, by metric; or those of each data set."""
     source: str | None = None
     """Where these are from."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Values by dotted name, which replace those of the configuration."""
+
+    @field_validator("sweep", "config", mode="before", json_schema_input_type=_OneOrEach)
+    @classmethod
+    def _one_or_each(cls, given: Any) -> Any:
+        each = given.values() if isinstance(given, Mapping) and given else [given]
+        if given is not None and not all(isinstance(one, str) for one in each):
+            raise ValueError(
+                f"must be a string, or one for each data set such as {{MELD: a}}, got "
+                f"{shorten(repr(given))}"
+            )
+        return given
+
+    @field_validator("published", mode="before", json_schema_input_type=_Figures)
+    @classmethod
+    def _numbers(cls, given: Any) -> Any:
+        for one in given.values() if isinstance(given, Mapping) else ():
+            for figure in one.values() if isinstance(one, Mapping) else [one]:
+                is_number = isinstance(figure, int | float) and not isinstance(figure, bool)
+                if not (is_number and 0 <= figure <= 100):
+                    raise ValueError(
+                        f"must be numbers between 0 and 100, got {shorten(repr(figure))}"
+                    )
+        return given
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

@@ -27,7 +27,7 @@ from magtkd.errors import (
     shorten,
 )
 from magtkd.metrics import Scores, classification_metrics
-from magtkd.pipeline import Source, make_plan, source_of
+from magtkd.pipeline import Plan, Source, source_of
 from magtkd.scoring import Predictions, split_predictions
 from magtkd.store import Store
 from tune.config import (
@@ -85,6 +85,8 @@ class _Group:
     source: Source
     candidates: dict[tuple[str, int], Candidate]
     """By row and seed."""
+    warnings: tuple[str, ...] = ()
+    """Lines on rows that are the same."""
 
     @property
     def rows(self) -> list[str]:
@@ -125,6 +127,8 @@ def build_table(
     groups = [_group(spec, data, rows, options) for data in spec.data]
     for group in groups:
         check_tracking(group.layout, options)
+        for line in group.warnings:
+            _note(console, f"{group.data}: {line}")
     store = Store(options.storage)
     store.check_writable()
     for group in groups:
@@ -278,16 +282,43 @@ def _group(spec: TableSpec, data: str, rows: Rows, options: SweepOptions) -> _Gr
     candidates = {}
     for seed in spec.seeds:
         for name, config in configs.items():
-            candidate = _candidate(name, config, base, seed)
-            try:
-                make_plan(candidate.config(base), source)
-            except InputError as error:
-                raise type(error)(f"row {shorten(name)!r}, {data}: {error}") from None
-            candidates[name, seed] = candidate
+            candidates[name, seed] = _candidate(name, _on(base.data.path, config), base, seed)
+    plans = {}
+    for name in configs:
+        try:
+            plans[name] = candidates[name, spec.seeds[0]].plan(base, source)
+        except InputError as error:
+            raise type(error)(f"row {shorten(name)!r}, {data}: {error}") from None
     resources = configs[spec.reference].resources
     number = len({one.name for one in candidates.values()})
     sweep = _sweep_of(spec, layout.name, base.model_copy(update={"resources": resources}), number)
-    return _Group(data=data, layout=layout, sweep=sweep, source=source, candidates=candidates)
+    return _Group(
+        data=data,
+        layout=layout,
+        sweep=sweep,
+        source=source,
+        candidates=candidates,
+        warnings=tuple(_alike(plans)),
+    )
+
+
+def _on(path: str | None, config: Config) -> Config:
+    """The configuration on the same table at another place, where a ledger has that."""
+    if path is None or config.data.path is None:
+        return config
+    return with_values(config, {"data.path": path})
+
+
+def _alike(plans: Mapping[str, Plan]) -> Iterator[str]:
+    """A line for each row that trains what one before it does."""
+    first: dict[str, str] = {}
+    for name, plan in plans.items():
+        same = first.setdefault(plan.fusion_key, name)
+        if same != name:
+            yield (
+                f"row {shorten(name)!r}: trains the same as row {shorten(same)!r}, since what "
+                "differs has no effect"
+            )
 
 
 def _with_fixed_dev(config: Config, row: str) -> Config:

@@ -155,7 +155,7 @@ def latex(table: PaperTable) -> str:
         f"% Table {table.spec.name}, by magtkd table; needs \\usepackage{{booktabs}}.",
         *_comments(table),
         r"\begin{table}",
-        r"\centering",
+        r"\centering\small\setlength{\tabcolsep}{4pt}",
         rf"\caption{{{_escape_latex(table.spec.name)}}}",
         rf"\label{{tab:{table.spec.name}}}",
         rf"\begin{{tabular}}{{l{''.join('c' * len(metrics) for _, metrics in groups)}}}",
@@ -218,14 +218,17 @@ def _latex_appendix(
     table: PaperTable, compared: Sequence[tuple[Cell, Comparison]]
 ) -> Iterator[str]:
     yield r"\begin{table}"
-    yield r"\centering"
+    yield r"\centering\footnotesize\setlength{\tabcolsep}{3pt}"
     yield rf"\caption{{Differences to {_escape_latex(table.spec.reference)}, in points.}}"
-    yield r"\begin{tabular}{lllrrrr}"
+    yield r"\begin{tabular}{@{}lllrrrr@{}}"
     yield r"\toprule"
-    yield r"Row & Data & Metric & Difference & 95\,\% interval & $p$ & $p$, corrected \\"
+    yield r"Row & Data & Metric & Difference & 95\,\% interval & $p$ & $p_{\mathrm{Holm}}$ \\"
     yield r"\midrule"
     for cell, one in compared:
-        yield f"{' & '.join(_escape_latex(text) for text in _p_row(cell, one))} \\\\"
+        texts = [_escape_latex(text) for text in _p_row(cell, one)]
+        names, figures = texts[:3], texts[3:]
+        signed = [text.replace("-", "$-$").replace("+", "$+$") for text in figures]
+        yield f"{' & '.join([*names, *signed])} \\\\"
     yield r"\bottomrule"
     yield r"\end{tabular}"
     yield r"\end{table}"

@@ -12,6 +12,8 @@ from magtkd.config import SyntheticConfig
 from magtkd.data import make_synthetic, write_parquet
 from magtkd.pipeline import StageRecord, run_chain
 from magtkd.store import Store
+from tests.tune.cli.test_confirm import SCORES, write_confirmation, write_trials
+from tests.tune.cli.test_confirm import TREE as CONFIRMED
 from tune.cli import app
 from tune.config import SweepConfig, SweepOptions, load_table
 from tune.driver import build_table
@@ -28,6 +30,7 @@ from tune.ledger import (
     TrialSuggested,
     open_ledger,
     read_events,
+    read_sweep,
 )
 
 STAGE = {"epochs": 1, "hidden_dim": 8}
@@ -171,6 +174,36 @@ def test_a_sweep_that_was_not_confirmed_is_its_best_on_dev_and_that_is_said(writ
     group = _group(spec, "SYN", rows, SweepOptions())
     assert group.sweep.base.fusion.depth == 2
     assert rows.origins == ["trial 1 of sweep search, its best on dev; it was not confirmed."]
+
+
+def test_a_sweep_that_was_confirmed_is_its_choice(write):
+    layout = SweepLayout.of("magtkd-results", "toy")
+    config = SweepConfig.model_validate(CONFIRMED)
+    with open_ledger(layout) as ledger:
+        opened = SweepOpened(name="toy", config=config.model_dump(mode="json"), sweep_id="s1")
+        ledger.append(opened)
+        write_trials(ledger, SCORES)
+    write_confirmation(layout)
+    row = {"name": "MAGT", "sweep": "toy"}
+    spec = write(rows=[row], data={"SYN": {"synthetic": CONFIRMED["data"]["synthetic"]}})
+    rows = Rows(spec, "magtkd-results")
+    group = _group(spec, "SYN", rows, SweepOptions())
+    # Trial 1 was the best of the sweep, and trial 2 is the confirmed one.
+    assert group.sweep.base.fusion.learning_rate == 0.003
+    assert rows.origins == ["trial 2 of sweep toy, chosen by its confirmation."]
+    # What the confirmation has trained with these seeds is what the table needs.
+    state = read_sweep(layout.confirmation(1))
+    mine = group.candidates["MAGT", 1].plan(group.sweep.base, group.source)
+    trials = [one for one in state.trials.values() if one.suggested.seed == 1]
+    keys = [one.candidate.plan(state.sweep.base, group.source).fusion_key for one in trials]
+    assert mine.fusion_key in keys
+
+
+def test_rows_that_train_the_same_are_named(write):
+    group = group_of(write(rows=[TREE["rows"][0], {"name": "b", "baseline": "no_prompt"}]))
+    assert group.warnings == (
+        "row 'b': trains the same as row 'MAGT', since what differs has no effect",
+    )
 
 
 # --- what it refuses --------------------------------------------------------------------------
