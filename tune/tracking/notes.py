@@ -24,24 +24,19 @@ def sweep_headline(state: SweepState) -> str:
     return ", ".join(f"{name}: {value}" for name, value in parts.items())
 
 
-def sweep_note(
-    state: SweepState, best: TrialState | None = None, links: Mapping[str, str] | None = None
-) -> str:
-    """The headline; the best trial so far; as a table in Markdown, the search space with its
-    values; and where to look.
+def sweep_note(state: SweepState, best: TrialState | None = None) -> str:
+    """The headline; the best trial so far; and as a table in Markdown, the search space with its
+    values.
 
     Args:
         state: the sweep's.
         best: the best trial so far, of a sweep with one objective.
-        links: addresses of views, by name.
     """
     lines = [sweep_headline(state)]
     if best is not None and best.score is not None:
         epoch = "" if best.epoch is None else f", at epoch {best.epoch}"
         metric = state.objectives[0].metric
         lines += ["", f"best so far: trial {best.number}, {metric} {best.score:.4f}{epoch}"]
-    if links:
-        lines += ["", " · ".join(f"[{name}]({address})" for name, address in links.items())]
     space = state.sweep.space
     if space:
         own = "" if best is None else f" trial {best.number} |"
@@ -54,7 +49,7 @@ def sweep_note(
     return "\n".join(lines)
 
 
-def race_note(state: SweepState, links: Mapping[str, str] | None = None) -> str:
+def race_note(state: SweepState) -> str:
     """What a confirmation confirms, and as a table in Markdown, what it found so far."""
     assert state.race is not None
     race, metric = state.race, state.objectives[0].metric
@@ -66,8 +61,6 @@ def race_note(state: SweepState, links: Mapping[str, str] | None = None) -> str:
     last = {one.trial: (decided, one) for decided in state.rounds for one in decided.standings}
     if state.chosen is not None:
         lines.append(f"chosen: trial {state.chosen}")
-        if links:
-            lines += ["", *(f"[{name}]({address})" for name, address in links.items())]
     if last:
         lines += ["", f"| trial | {metric}, mean | deviation | interval | seeds | |"]
         lines.append("|---|---|---|---|---|---|")

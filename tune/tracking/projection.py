@@ -214,11 +214,16 @@ class Projection:
 
     def _note(self, update: RunUpdate) -> None:
         """The description of the sweep's run, or of the confirmation's."""
-        if self.state.race is not None:
-            update.tag(NOTE_TAG, race_note(self.state, self.links))
-            return
-        best = None if self._best is None else self.state.trials[-self._best[1]]
-        update.tag(NOTE_TAG, sweep_note(self.state, best, self.links))
+        state = self.state
+        if state.race is not None:
+            update.tag(NOTE_TAG, race_note(state))
+        else:
+            best = None if self._best is None else state.trials[-self._best[1]]
+            update.tag(NOTE_TAG, sweep_note(state, best))
+        if self.links and (state.race is None or state.chosen is not None):
+            # Not as any other text: what follows `Key=` in an address is not shown in that.
+            links = " · ".join(f"[{name}]({address})" for name, address in self.links.items())
+            update.tags[NOTE_TAG] += f"\n\n{links}"
 
     def _resumed(self) -> None:
         """What an interruption had closed is open again."""
