@@ -28,7 +28,6 @@ from tune.cli.options import (
 )
 from tune.config import SweepConfig, SweepOptions, load_sweep
 from tune.ledger import SweepEnd, SweepLayout, SweepState, TrialStatus
-from tune.redact import redact
 from tune.results import (
     DeviceCost,
     StageCost,
@@ -203,11 +202,11 @@ def _print_end(state: SweepState, options: SweepOptions, *, tracked: bool) -> No
         command = _resume_command(state.name, options)
         console.print(f"interrupted; to resume: {command}", style="bold", soft_wrap=True)
     if tracked:
-        uri = redact(SweepLayout.of(storage, state.name).tracking_uri)
-        is_server = uri.startswith(("http://", "https://"))
-        shown = ["mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", uri]
-        command = uri if is_server else shlex.join(shown)
-        print(f"MLflow: {command}   (choose Model training there)")
+        from tune.tracking import dashboard_lines
+
+        uri = SweepLayout.of(storage, state.name).tracking_uri
+        for line in dashboard_lines(uri, state.sweep_id):
+            print(line)
     if has_completed:
         print(f"next: {shlex.join(['magtkd', 'best', state.name, '--storage', storage])}")
 

@@ -2,6 +2,7 @@
 
 from tune.tracking.address import check_address, is_database, sqlite_file
 from tune.tracking.attach import attach
+from tune.tracking.dashboard import dashboard_lines
 from tune.tracking.notes import sweep_headline
 from tune.tracking.refusals import in_our_words
 from tune.tracking.runs import remove_runs
@@ -14,6 +15,7 @@ __all__ = [
     "check_address",
     "check_schema",
     "check_store",
+    "dashboard_lines",
     "in_our_words",
     "is_database",
     "num_behind",

@@ -15,7 +15,7 @@ from tune.redact import redact
 from tune.tracking.projection import Projection
 from tune.tracking.runs import SweepRuns
 from tune.tracking.sender import ArtifactsOf, Sender
-from tune.tracking.views import views_of
+from tune.tracking.views import view_links, views_of
 
 __all__ = ["Follower", "num_events_after"]
 
@@ -142,6 +142,7 @@ class Follower:
         # Another position than ours: the store got more than it confirmed, or has lost some.
         if runs.cursor != self._sent:
             self._go_to(runs.cursor)
+        self._projection.links = view_links(opened.race, runs.experiment_id)
         self._runs = runs
         return True
 

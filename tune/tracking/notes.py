@@ -24,11 +24,29 @@ def sweep_headline(state: SweepState) -> str:
     return ", ".join(f"{name}: {value}" for name, value in parts.items())
 
 
-def sweep_note(state: SweepState) -> str:
-    """The headline and, as a table in Markdown, the search space."""
-    rows = [f"| {name} | {_words(entry)} |" for name, entry in state.sweep.space.items()]
-    table = ["", "| searched | over |", "|---|---|", *rows] if rows else []
-    return "\n".join([sweep_headline(state), *table])
+def sweep_note(state: SweepState, best: TrialState | None = None) -> str:
+    """The headline; the best trial so far; and as a table in Markdown, the search space with its
+    values.
+
+    Args:
+        state: the sweep's.
+        best: the best trial so far, of a sweep with one objective.
+    """
+    lines = [sweep_headline(state)]
+    if best is not None and best.score is not None:
+        epoch = "" if best.epoch is None else f", at epoch {best.epoch}"
+        metric = state.objectives[0].metric
+        lines += ["", f"best so far: trial {best.number}, {metric} {best.score:.4f}{epoch}"]
+    space = state.sweep.space
+    if space:
+        own = "" if best is None else f" trial {best.number} |"
+        lines += ["", f"| searched | over |{own}", "|---|---|" + ("---|" if own else "")]
+    for name, entry in space.items():
+        value = ""
+        if best is not None:
+            value = f" {_cell(json.dumps(best.candidate.current.get(name)))} |"
+        lines.append(f"| {name} | {_words(entry)} |{value}")
+    return "\n".join(lines)
 
 
 def race_note(state: SweepState) -> str:

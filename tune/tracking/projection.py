@@ -93,9 +93,13 @@ class RunUpdate:
 
 
 class Projection:
-    """Folds events and collects in `updates` what they mean for the runs."""
+    """Folds events and collects in `updates` what they mean for the runs.
+
+    `links` are the addresses of views that descriptions have, by name.
+    """
 
     def __init__(self) -> None:
+        self.links: Mapping[str, str] = {}
         self.state = SweepState()
         self.updates: dict[int | None, RunUpdate] = {}
         self._num_completed = 0
@@ -194,8 +198,7 @@ class Projection:
     def _describe(self, update: RunUpdate) -> None:
         """The sweep as it is now."""
         config = self.state.config
-        note = sweep_note if self.state.race is None else race_note
-        update.tag(NOTE_TAG, note(self.state))
+        self._note(update)
         update.files["sweep.yaml"] = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
 
     def _decided(self, event: RoundDecided) -> None:
@@ -207,7 +210,20 @@ class Projection:
                 update.metric(name, one.mean, event.time, event.num_seeds)
         if event.chosen is not None:
             update.tag("magtkd.chosen", _trial_name(event.chosen))
-        update.tag(NOTE_TAG, race_note(self.state))
+        self._note(update)
+
+    def _note(self, update: RunUpdate) -> None:
+        """The description of the sweep's run, or of the confirmation's."""
+        state = self.state
+        if state.race is not None:
+            update.tag(NOTE_TAG, race_note(state))
+        else:
+            best = None if self._best is None else state.trials[-self._best[1]]
+            update.tag(NOTE_TAG, sweep_note(state, best))
+        if self.links and (state.race is None or state.chosen is not None):
+            # Not as any other text: what follows `Key=` in an address is not shown in that.
+            links = " · ".join(f"[{name}]({address})" for name, address in self.links.items())
+            update.tags[NOTE_TAG] += f"\n\n{links}"
 
     def _resumed(self) -> None:
         """What an interruption had closed is open again."""
@@ -298,6 +314,7 @@ class Projection:
         if self._best is None or new > self._best:
             self._best = new
             update.tag("magtkd.best", self._run_name(trial))
+            self._note(update)
         self._num_completed += 1
         best = sign * self._best[0]
         update.metric(f"best/{objectives[0].metric}", best, at, self._num_completed)

@@ -13,10 +13,10 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from tune.ledger import SweepState
+from tune.ledger import RaceSetup, SweepState
 from tune.tracking.projection import legal_name
 
-__all__ = ["BEST_FIRST", "VIEW_TAG", "is_ours", "view_path", "views_of"]
+__all__ = ["BEST_FIRST", "VIEW_TAG", "is_ours", "view_links", "view_path", "views_of"]
 
 VIEW_TAG = "mlflow.sharedViewState."
 BEST_FIRST, VALUES, CURVES = "magtkd-best-first", "magtkd-values", "magtkd-curves"
@@ -71,6 +71,22 @@ def views_of(state: SweepState) -> dict[str, str]:
         VIEW_TAG + key: _envelope(name, view, state.opened_time)
         for key, (name, view) in views.items()
     }
+
+
+def view_links(race: RaceSetup | None, experiment_id: str) -> dict[str, str]:
+    """Links from the description of a run to the views of its sweep, or to that of its
+    confirmation, by name."""
+    if race is not None:
+        return {"means by configuration": _link(experiment_id, CONFIRMED.format(race.name))}
+    return {
+        "Best first": _link(experiment_id, BEST_FIRST, charts=False),
+        "Values against dev": _link(experiment_id, VALUES),
+        "Learning curves": _link(experiment_id, CURVES),
+    }
+
+
+def _link(experiment_id: str, key: str, *, charts: bool = True) -> str:
+    return view_path(experiment_id, key, charts=charts).removeprefix("/")
 
 
 def is_ours(value: str) -> bool:

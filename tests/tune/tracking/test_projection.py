@@ -162,6 +162,24 @@ def test_names_that_mlflow_refuses_stay_distinct() -> None:
     assert "ok/a.b" in sent
 
 
+def test_the_sweep_s_description_has_the_best_trial_so_far() -> None:
+    story = Story()
+    address = "#/experiments/1/runs?viewStateShareKey=magtkd-best-first"
+    story.projection.links = {"Best first": address}
+    for number, value in enumerate([0.5, 0.75, 0.625]):
+        story.suggest(number)
+        story.end(number, value)
+    lines = story.projection.updates[None].tags[NOTE_TAG].splitlines()
+    assert "best so far: trial 1, dev/weighted_f1 0.7500, at epoch 3" in lines
+    assert lines[-5:] == [
+        "| searched | over | trial 1 |",
+        "|---|---|---|",
+        "| fusion.depth | int [1, 3] | 2 |",
+        "",
+        f"[Best first]({address})",
+    ]
+
+
 # --- confirmations ----------------------------------------------------------------------------
 
 RACE = RaceSetup(

@@ -17,11 +17,14 @@ import pytest
 
 from magtkd.errors import MagtkdError, StorageLostError, TrackingError
 from tests.tracked import rows, write_story
-from tune.ledger import SweepLayout, read_events, sqlite_uri
+from tune.ledger import SweepLayout, read_events, read_sweep, sqlite_uri
+from tune.redact import redact
 from tune.tracking import (
     Tracker,
     attach,
     check_store,
+    dashboard,
+    dashboard_lines,
     num_behind,
     sqlite_file,
     sync,
@@ -424,3 +427,27 @@ def test_views_are_written_once_and_never_over_a_person_s(storage: Path) -> None
     client.set_experiment_tag(experiment, values, written[curves])
     sync(layout, uri)
     assert tags() == before | {curves: written[curves], values: written[values]}
+
+
+def test_the_printed_address_opens_the_view_in_the_version_that_was_tried(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = SweepLayout(storage, "toy")
+    write_story(layout)
+    uri, sweep_id = layout.tracking_uri, read_sweep(layout).sweep_id
+    assert dashboard_lines(uri, sweep_id)[0].endswith("mlflow.db   (choose Model training there)")
+    sync(layout, uri)
+    experiment = experiments(uri)["toy"].experiment_id
+    runs = f"/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    command, address = dashboard_lines(uri, sweep_id)
+    assert command == f"MLflow: mlflow ui --host 127.0.0.1 --backend-store-uri {uri}"
+    view = "&viewStateShareKey=magtkd-best-first"
+    assert address == f"then open: http://127.0.0.1:5000{runs}{view}"
+    monkeypatch.setattr(dashboard, "TRIED", ("0.1",))
+    assert dashboard_lines(uri, sweep_id)[1] == f"then open: http://127.0.0.1:5000{runs}"
+
+
+def test_a_server_that_is_away_has_no_page(server: str) -> None:
+    for uri in ("http://ann:s3cr3t@127.0.0.1:9", server):
+        (line,) = dashboard_lines(uri, "s1")
+        assert line == f"MLflow: {redact(uri)}   (choose Model training there)"
