@@ -111,14 +111,16 @@ def confirm(
         state = confirm_sweep(name, request, options, on_lost=on_lost, overrides=overrides or ())
     except ResumableError as error:
         raise typer.Exit(on_lost(error)) from None
-    _show(state, storage, command, as_json=as_json)
+    _show(state, storage, command, as_json=as_json, no_tracking=no_tracking)
     if not state.is_confirmed and state.closed == SweepEnd.INTERRUPTED:
         raise typer.Exit(130)
     if state.chosen is None:
         raise typer.Exit(1)
 
 
-def _show(state: SweepState, storage: str, command: str, *, as_json: bool) -> None:
+def _show(
+    state: SweepState, storage: str, command: str, *, as_json: bool, no_tracking: bool
+) -> None:
     layout = SweepLayout.of(storage, state.name)
     sweep_state = read_sweep(layout)
     found = find_confirmation(layout, sweep_state) if state.chosen is not None else None
@@ -136,4 +138,9 @@ def _show(state: SweepState, storage: str, command: str, *, as_json: bool) -> No
         print(
             f"the sweep has completed {trials} since; to confirm it as it is now: {command} --again"
         )
+    if state.is_tracked and not no_tracking:
+        from tune.tracking import dashboard_lines
+
+        for line in dashboard_lines(layout.tracking_uri, sweep_state.sweep_id, state.race):
+            print(line)
     print(f"next: {shlex.join(['magtkd', 'best', state.name, '--storage', storage])}")

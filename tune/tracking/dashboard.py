@@ -7,10 +7,11 @@ import shlex
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from tune.ledger import RaceSetup
 from tune.redact import redact
 from tune.tracking.address import sqlite_file
 from tune.tracking.store import find_experiment, import_mlflow, open_client
-from tune.tracking.views import BEST_FIRST, view_path
+from tune.tracking.views import BEST_FIRST, confirmed_key, view_path
 
 __all__ = ["dashboard_lines"]
 
@@ -23,12 +24,14 @@ SECONDS = 5
 """That a server has to answer: a person waits."""
 
 
-def dashboard_lines(uri: str, sweep_id: str) -> list[str]:
-    """How to look at a sweep in MLflow: its address, after the command that serves a database.
+def dashboard_lines(uri: str, sweep_id: str, race: RaceSetup | None = None) -> list[str]:
+    """How to look at a sweep in MLflow: the address of its trials, the best first, or of a
+    confirmation's, after the command that serves a database.
 
     Args:
         uri: the store's address.
         sweep_id: the sweep's.
+        race: of the confirmation.
     """
     is_server = uri.startswith(("http://", "https://"))
     words = ["mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", redact(uri)]
@@ -45,7 +48,8 @@ def dashboard_lines(uri: str, sweep_id: str) -> list[str]:
     if found is None:
         where = redact(uri) if is_server else shlex.join(words)
         return [f"MLflow: {where}   (choose Model training there)"]
-    key = BEST_FIRST if version in TRIED else None
+    wanted = BEST_FIRST if race is None else confirmed_key(race)
+    key = wanted if version in TRIED else None
     path = view_path(found.experiment_id, key)
     if is_server:
         return [f"MLflow: {_page(uri)}{path}"]

@@ -16,12 +16,18 @@ from typing import Any
 from tune.ledger import RaceSetup, SweepState
 from tune.tracking.projection import legal_name
 
-__all__ = ["BEST_FIRST", "VIEW_TAG", "is_ours", "view_links", "view_path", "views_of"]
+__all__ = [
+    "BEST_FIRST",
+    "VIEW_TAG",
+    "confirmed_key",
+    "is_ours",
+    "view_links",
+    "view_path",
+    "views_of",
+]
 
 VIEW_TAG = "mlflow.sharedViewState."
 BEST_FIRST, VALUES, CURVES = "magtkd-best-first", "magtkd-values", "magtkd-curves"
-CONFIRMED = "magtkd-{}"
-"""With the name of the confirmation."""
 
 MOST_COLUMNS, MOST_AXES, MOST_SCATTERED = 30, 10, 9
 CLOSED = (
@@ -46,6 +52,11 @@ def view_path(experiment_id: str, key: str | None, *, charts: bool = False) -> s
     return f"{path}{mode}" + ("" if key is None else f"&viewStateShareKey={key}")
 
 
+def confirmed_key(race: RaceSetup) -> str:
+    """The key of a confirmation's view."""
+    return f"magtkd-{race.name}"
+
+
 def views_of(state: SweepState) -> dict[str, str]:
     """The tags of an experiment that are the views of a sweep, or that of its confirmation once it
     has chosen: name to value.
@@ -66,7 +77,7 @@ def views_of(state: SweepState) -> dict[str, str]:
     else:
         own = state.race.name
         name = "Confirmed" if own == "confirm" else f"Confirmed ({own})"
-        views = {CONFIRMED.format(own): (name, _confirmed(state))}
+        views = {confirmed_key(state.race): (name, _confirmed(state))}
     return {
         VIEW_TAG + key: _envelope(name, view, state.opened_time)
         for key, (name, view) in views.items()
@@ -77,7 +88,7 @@ def view_links(race: RaceSetup | None, experiment_id: str) -> dict[str, str]:
     """Links from the description of a run to the views of its sweep, or to that of its
     confirmation, by name."""
     if race is not None:
-        return {"means by configuration": _link(experiment_id, CONFIRMED.format(race.name))}
+        return {"means by configuration": _link(experiment_id, confirmed_key(race))}
     return {
         "Best first": _link(experiment_id, BEST_FIRST, charts=False),
         "Values against dev": _link(experiment_id, VALUES),

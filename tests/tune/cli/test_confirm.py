@@ -36,6 +36,8 @@ from tune.ledger import (
     read_events,
     read_sweep,
 )
+from tune.report.confirmation import confirmation_section
+from tune.report.subject import Subject
 from tune.space import Candidate
 
 STAGE = {"epochs": 1, "hidden_dim": 8}
@@ -145,7 +147,7 @@ def race_of(**fields):
 
 
 def write_confirmation(layout, race=None, keys=None, is_over=True, number=1):
-    """The ledger of a confirmation that chose trial 2, whose stages have some keys by seed."""
+    """The ledger of a confirmation that chose trial 2; all stages have some keys by seed."""
     race = race or race_of()
     tree = TREE | {"seeds": {"data": 0}, "search": {"num_trials": 6, "start": []}}
     with open_ledger(layout.confirmation(number)) as ledger:
@@ -155,7 +157,7 @@ def write_confirmation(layout, race=None, keys=None, is_over=True, number=1):
         )
         for place, (seed, entry) in enumerate((s, e) for s in race.seeds for e in race.entries):
             ledger.append(TrialSuggested(trial=place, values=entry.values, seed=seed))
-            if entry.trial == 2 and keys:
+            if keys:
                 ledger.append(StagesRecorded(trial=place, stages=keys[seed]))
             end = TrialEnded(trial=place, state=TrialStatus.COMPLETED, objectives=[0.5])
             ledger.append(end)
@@ -403,6 +405,13 @@ def trained(tmp_path_factory):
     return root, stages, scores
 
 
+def audit():
+    """The audit in the report on the sweep, line by line."""
+    subject = Subject.read("magtkd-results", "toy")
+    *_, table = confirmation_section(subject.confirmation, subject.store).blocks
+    return {words: figure for words, figure, _ in table.rows}
+
+
 def test_test_is_revealed_of_all_seeds_together(call, refused, write_sweep, folder, trained):
     root, stages, scores = trained
     layout = write_sweep()
@@ -414,8 +423,16 @@ def test_test_is_revealed_of_all_seeds_together(call, refused, write_sweep, fold
         "--trial 1: test is revealed of the confirmed choice, which is that of"
     )
     assert call("best", "toy", "--json")[1].count('"test": null') == 2
+    assert audit() == {
+        "dev in the sweep, by which it was found": "62.50",
+        "dev, mean on fresh seeds": "62.50",
+    }
     code, out, _ = call("best", "toy", "--reveal-test", "--json")
     assert code == 0
+    means = [100 * scores[seed].weighted_f1 for seed in SEEDS]
+    # Here all configurations have the same artifacts, so the best on test is no better.
+    honest, luckiest = f"{statistics.fmean(means):.2f}", f"{max(means):.2f}"
+    assert list(audit().values())[2:] == [honest, luckiest, honest]
     found = json.loads(out)
     assert found["test"] is None  # the sweep's trial, with its one seed, stays sealed
     for name in OVERALL:

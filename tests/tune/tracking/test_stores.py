@@ -17,7 +17,7 @@ import pytest
 
 from magtkd.errors import MagtkdError, StorageLostError, TrackingError
 from tests.tracked import rows, write_story
-from tune.ledger import SweepLayout, read_events, read_sweep, sqlite_uri
+from tune.ledger import RaceSetup, SweepLayout, read_events, read_sweep, sqlite_uri
 from tune.redact import redact
 from tune.tracking import (
     Tracker,
@@ -32,7 +32,7 @@ from tune.tracking import (
 )
 from tune.tracking.refusals import in_our_words
 from tune.tracking.store import import_mlflow, open_client
-from tune.tracking.views import VIEW_TAG
+from tune.tracking.views import VIEW_TAG, view_path
 
 # MLflow's own: it uses an option of SQLAlchemy that is going away.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -411,6 +411,9 @@ def test_views_are_written_once_and_never_over_a_person_s(storage: Path) -> None
         "magtkd-values",
     ]
     client, experiment = client_of(uri), experiments(uri)["toy"].experiment_id
+    (own,) = client.search_runs([experiment], "tags.`magtkd.views` != ''")
+    link = f"[Best first](#{view_path(experiment, 'magtkd-best-first')[2:]})"
+    assert link in own.data.tags["mlflow.note.content"]
     first, curves, values = (
         f"{VIEW_TAG}magtkd-{key}" for key in ("best-first", "curves", "values")
     )
@@ -422,7 +425,6 @@ def test_views_are_written_once_and_never_over_a_person_s(storage: Path) -> None
     sync(layout, uri)
     assert tags() == before
     # What an older magtkd wrote is brought up to date, and what a person has stays.
-    (own,) = client.search_runs([experiment], "tags.`magtkd.views` != ''")
     client.set_tag(own.info.run_id, "magtkd.views", "older")
     client.set_experiment_tag(experiment, values, written[curves])
     sync(layout, uri)
@@ -443,6 +445,8 @@ def test_the_printed_address_opens_the_view_in_the_version_that_was_tried(
     assert command == f"MLflow: mlflow ui --host 127.0.0.1 --backend-store-uri {uri}"
     view = "&viewStateShareKey=magtkd-best-first"
     assert address == f"then open: http://127.0.0.1:5000{runs}{view}"
+    race = RaceSetup(name="confirm-2", sweep_id=sweep_id, entries=(), seeds=(1, 2))
+    assert dashboard_lines(uri, sweep_id, race)[1].endswith("&viewStateShareKey=magtkd-confirm-2")
     monkeypatch.setattr(dashboard, "TRIED", ("0.1",))
     assert dashboard_lines(uri, sweep_id)[1] == f"then open: http://127.0.0.1:5000{runs}"
 
