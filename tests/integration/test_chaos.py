@@ -31,6 +31,7 @@ KINDS = ("driver", "trial", "stage", "fusion", "engine", "raylet", "artifact")
 # --- the real thing ---------------------------------------------------------------------------
 
 
+@pytest.mark.cluster
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_sweep_outlives_kills_of_all_kinds(tmp_path):

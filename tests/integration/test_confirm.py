@@ -94,6 +94,7 @@ def test_a_confirmation_that_is_killed_trains_nothing_twice(folder, start_comman
     assert list(read_events(layout.ledger)) == events
 
 
+@pytest.mark.cluster
 def test_fusion_alone_is_repeated_on_what_it_reads(folder):
     state = confirm(folder, vary="fusion", top=2, num_seeds=2, again=True)
     before = read_sweep(SweepLayout(folder / "store", "toy")).trials[0].stages

@@ -28,6 +28,7 @@ def make(spec, folder):
     return build_table(spec, options, Console(file=io.StringIO()))
 
 
+@pytest.mark.cluster
 def test_a_table_that_is_killed_trains_nothing_twice(
     ray_running, tmp_path, tiny_sweep, start_command
 ):
