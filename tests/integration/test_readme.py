@@ -128,9 +128,11 @@ def test_a_command_that_fails_fails_the_block(tmp_path: Path) -> None:
         run_block(block, tmp_path)
 
 
-def test_only_what_needs_a_server_or_a_release_is_left_out() -> None:
+def test_only_what_needs_a_server_a_release_or_minutes_is_left_out() -> None:
     skipped = [block.commands for block in find_blocks() if not block.is_run]
     assert [min(commands).split("  ")[0] for commands in skipped] == [
         "mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///magtkd-results/mlflow.db",
+        "magtkd confirm toy --top 3 --seeds 5",
+        "magtkd table experiments/paper_mosi.yaml data.MOSI.path=mosi.parquet",
         "magtkd data convert MELD.Raw --out meld.parquet --on-missing keep",
     ]

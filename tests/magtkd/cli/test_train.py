@@ -188,6 +188,8 @@ def test_exit_codes(raised: BaseException, code: int, line: str, capsys: Capture
 def test_signals_interrupt(number: signal.Signals) -> None:
     import typer
 
+    # Processes that run tests beside others ignore Ctrl-C, and `run_app` leaves what is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     waiting, handlers = typer.Typer(), {one: signal.getsignal(one) for one in signal.Signals}
 
     @waiting.command()
@@ -196,6 +198,7 @@ def test_signals_interrupt(number: signal.Signals) -> None:
 
     assert run_app(waiting, []) == 130
     assert {one: signal.getsignal(one) for one in signal.Signals} == handlers
+    signal.signal(signal.SIGINT, before)
 
 
 def test_interrupted_train(
