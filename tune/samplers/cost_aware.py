@@ -184,7 +184,8 @@ class CostAwareSearch:
             candidates = self._candidates(self._startup[number % NUM_STARTUP][None], {})
             if candidates:
                 return candidates[0].values
-        good, bad = self._densities(ranks, [one.weight(own) for one in self._elsewhere])
+        pairs = zip(self._elsewhere, agreements, strict=True)
+        good, bad = self._densities(ranks, [one.weight(agreed, len(own)) for one, agreed in pairs])
         is_free = generator.random() < FREE_SHARE
         candidates = self._drawn(generator, good, is_free=is_free)
         if not candidates:

@@ -61,7 +61,12 @@ class Elsewhere:
         weighted = AGREEMENT * AGREEMENT_TRIALS + (number and found * number)
         return max(weighted / (AGREEMENT_TRIALS + number), 0.0)
 
-    def weight(self, ranks: np.ndarray) -> float:
-        """Of each of these trials, where an own one has 1. Ranks are as for `agreement`."""
+    def weight(self, agreement: float, num_own: int) -> float:
+        """Of each of these trials, where an own one has 1.
+
+        Args:
+            agreement: with own trials, see `agreement`.
+            num_own: how many own trials there are.
+        """
         most = min(1.0, MOST / (len(self.good) + len(self.others)))
-        return self.agreement(ranks) * most * MOST / (MOST + len(ranks))
+        return agreement * most * MOST / (MOST + num_own)

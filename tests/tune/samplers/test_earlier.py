@@ -97,8 +97,9 @@ def test_agreement_is_1_for_the_same_order_and_0_for_the_opposite_one(number, se
     assert elsewhere.agreement(order) == pytest.approx((2.4 + number) / (3 + number))
     assert elsewhere.agreement(-order) == pytest.approx(max((2.4 - number) / (3 + number), 0))
     assert np.corrcoef(order, own)[0, 1] > 0
-    assert 0 < elsewhere.weight(order) < 30 / 50
-    assert elsewhere.weight(-order) < elsewhere.weight(order)
+    weights = [elsewhere.weight(elsewhere.agreement(one), number) for one in (order, -order)]
+    assert 0 < weights[0] < 30 / 50
+    assert weights[1] < weights[0]
 
 
 # --- priors -----------------------------------------------------------------------------------
