@@ -26,6 +26,7 @@ from magtkd.pipeline import (
     find_stage,
     inputs_of,
     make_plan,
+    outputs_table,
     source_of,
 )
 from magtkd.store import Artifact, Store
@@ -149,7 +150,8 @@ class Predictor:
         rows, features, logits = predict(task, ("test",))
         order = np.argsort(rows)
         assert np.array_equal(rows[order], num_known + np.arange(made["data"].table.num_rows))
-        return _with_outputs(stage.name, made["data"].table, features[order], logits[order])
+        table = outputs_table(made["data"].table, features[order], logits[order])
+        return Artifact(stage.name, "", table, {}, {})
 
     def _emotions(self, new: pa.Table, fused: pa.Table) -> pa.Table:
         from scipy.special import softmax
@@ -174,12 +176,3 @@ def _untrained(config: Config, stage: str) -> Config:
     changes: dict[str, Any] = {"class_weights": "none", "initial": None}
     own = {name: value for name, value in changes.items() if name in fields}
     return config.model_copy(update={stage: section.model_copy(update=own)})
-
-
-def _with_outputs(stage: str, data: pa.Table, features: np.ndarray, logits: np.ndarray) -> Artifact:
-    from magtkd.data.columns import features_column
-
-    table = data.select(["split", "dialogue_id", "utterance_id"]).replace_schema_metadata()
-    table = table.append_column("features", features_column(features))
-    table = table.append_column("logits", features_column(logits))
-    return Artifact(stage, "", table, {}, {})

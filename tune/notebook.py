@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from magtkd.prediction import Predictor
 from magtkd.store import Store
 from tune.config import SweepConfig, SweepOptions, load_sweep
 from tune.ledger import SweepLayout, SweepState, TrialState, read_sweep
-from tune.results import best, choose
+from tune.results import best, choose, trained_chain
 
 if TYPE_CHECKING:
     import optuna
@@ -134,10 +135,7 @@ class Sweep:
 
     def predictor(self, trial: int | None = None) -> Predictor:
         """The trained chain of that trial."""
-        state, number = self._choose(trial)
-        stages = state.trials[number].stages
-        keys = {stage: record.key for stage, record in stages.items()}
-        return Predictor(self.best(number), Store(self.storage), keys)
+        return trained_chain(*self._choose(trial), Store(self.storage), warnings.warn)
 
     def report(self) -> str:
         """The page of `magtkd report`, which a notebook shows with

@@ -9,7 +9,7 @@ from magtkd.pipeline.record import Outcome, StageRecord, reused_record, trained_
 from magtkd.pipeline.run import run_chain, stage_checkpoints, train_stage
 from magtkd.pipeline.source import Source, source_of
 from magtkd.pipeline.stage import OpenSession, Stage, TrainedStage, Trainer
-from magtkd.pipeline.trainer import CORE_TRAINER, CoreTrainer, inputs_of
+from magtkd.pipeline.trainer import CORE_TRAINER, CoreTrainer, inputs_of, outputs_table
 from magtkd.pipeline.unread import given_settings, unread_lines, unread_names, unread_settings
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "given_settings",
     "inputs_of",
     "make_plan",
+    "outputs_table",
     "reused_record",
     "run_chain",
     "source_of",

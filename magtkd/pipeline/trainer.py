@@ -14,10 +14,13 @@ from magtkd.pipeline.stage import TrainedStage
 from magtkd.store import Artifact
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
     from magtkd.stages.inputs import Inputs
     from magtkd.training import Session, TrainResult
 
-__all__ = ["CORE_TRAINER", "CoreTrainer", "inputs_of"]
+__all__ = ["CORE_TRAINER", "CoreTrainer", "inputs_of", "outputs_table"]
 
 
 @dataclass(frozen=True)
@@ -65,15 +68,20 @@ class CoreTrainer:
         described: dict[str, Any],
     ) -> Artifact:
         """See `Trainer`: features and logits beside each utterance's identity."""
-        identity = data.table.select(["split", "dialogue_id", "utterance_id"])
-        table = identity.replace_schema_metadata()
-        table = table.append_column("features", features_column(result.features))
-        table = table.append_column("logits", features_column(result.logits))
+        table = outputs_table(data.table, result.features, result.logits)
         return Artifact(stage, key, table, result.metrics, described, result.weights)
 
 
 CORE_TRAINER = CoreTrainer()
 """The default trainer."""
+
+
+def outputs_table(data: pa.Table, features: np.ndarray, logits: np.ndarray) -> pa.Table:
+    """What a trained stage makes of a prepared table: features [N, H] and logits [N, C], each
+    utterance beside its identity."""
+    table = data.select(["split", "dialogue_id", "utterance_id"]).replace_schema_metadata()
+    table = table.append_column("features", features_column(features))
+    return table.append_column("logits", features_column(logits))
 
 
 def inputs_of(upstream: Mapping[str, Artifact]) -> Inputs:

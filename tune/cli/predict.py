@@ -19,7 +19,7 @@ from magtkd.errors import StorageError, SweepError
 from magtkd.prediction import Predictor
 from magtkd.store import Store
 from tune.ledger import SweepLayout, read_sweep
-from tune.results import best, choose, find_confirmation
+from tune.results import best, choose, find_confirmation, trained_chain
 
 __all__ = ["add_predict"]
 
@@ -92,10 +92,8 @@ def _predictor(chain: str, storage: str, number: int | None) -> Predictor:
         chosen, why = confirmed.chosen, ", the confirmed choice,"
     else:
         chosen, why = choose(state, rows, number), ""
-    trial = state.trials[chosen]
-    keys = {stage: record.key for stage, record in trial.stages.items()}
     print(f"sweep {chain!r}: trial {chosen}{why} predicts", file=sys.stderr)
-    return Predictor(trial.candidate.config(state.sweep.base), store, keys, warn)
+    return trained_chain(state, chosen, store, warn)
 
 
 def _write(found: pa.Table, out: Path) -> None:

@@ -24,7 +24,13 @@ from tune.results.formats import (
 )
 from tune.results.listing import SweepLine, list_sweeps, names_in, print_sweeps
 from tune.results.rows import TrialRow, best, trial_rows
-from tune.results.selection import check_export, choose, exported_config, reveal_test
+from tune.results.selection import (
+    check_export,
+    choose,
+    exported_config,
+    reveal_test,
+    trained_chain,
+)
 from tune.results.stage_seconds import TRAINED, Seconds, StageSeconds
 from tune.results.status import Status, driver_of, mlflow_status, sweep_status
 from tune.results.status_text import print_status
@@ -79,6 +85,7 @@ __all__ = [
     "sweep_cost",
     "sweep_status",
     "table_columns",
+    "trained_chain",
     "trial_rows",
     "write_trials",
 ]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from magtkd.config import dump_yaml
 from magtkd.errors import DataError, SweepError, and_more
 from magtkd.metrics import Scores
+from magtkd.prediction import Predictor
 from magtkd.scoring import score_split
 from magtkd.store import Store
 from tune.ledger import SweepLayout, SweepState, TestRevealed, open_ledger, read_sweep
 from tune.results.rows import TrialRow
 
-__all__ = ["EXPORTED", "check_export", "choose", "exported_config", "reveal_test"]
+__all__ = ["EXPORTED", "check_export", "choose", "exported_config", "reveal_test", "trained_chain"]
 
 EXPORTED = "# Trial "
 """How an exported configuration begins."""
@@ -39,6 +40,20 @@ def choose(state: SweepState, rows: Sequence[TrialRow], number: int | None) -> i
     if number is not None and number not in numbers:
         raise SweepError(f"--trial {number}: not among the best; name one of {shown}")
     return numbers[0] if number is None else number
+
+
+def trained_chain(
+    state: SweepState, number: int, store: Store, warn: Callable[[str], None]
+) -> Predictor:
+    """A completed trial's chain, from the artifacts that the ledger names; `warn` is as for
+    `Predictor`.
+
+    Raises:
+        DataError: an artifact is not there.
+    """
+    trial = state.trials[number]
+    keys = {stage: record.key for stage, record in trial.stages.items()}
+    return Predictor(trial.candidate.config(state.sweep.base), store, keys, warn)
 
 
 def exported_config(state: SweepState, number: int) -> str:
