@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from magtkd.cli import EXIT_CODES, JsonOption, Overrides, StorageOption, complain, examples
-from magtkd.errors import ResumableError, SweepError
+from magtkd.cli import EXIT_CODES, JsonOption, Overrides, StorageOption, examples
+from magtkd.errors import SweepError
 from tune.cli.options import (
     AddressOption,
     NameArgument,
@@ -20,6 +20,8 @@ from tune.cli.options import (
     WaitNodesOption,
     WaitSecondsOption,
     check_alone,
+    command_of,
+    to_be_continued,
 )
 from tune.config import SweepOptions
 from tune.ledger import VARY, SweepEnd, SweepLayout, SweepState, read_sweep
@@ -101,16 +103,13 @@ def confirm(
         vary=chosen,
         again=again,
     )
-    words = ["magtkd", "confirm", name, "--storage", storage]
-    command = shlex.join([*words, *(["--address", address] if address else [])])
-
-    def on_lost(error: ResumableError) -> int:
-        return complain(f"{error}; to continue: {command}", error.exit_code)
-
-    try:
-        state = confirm_sweep(name, request, options, on_lost=on_lost, overrides=overrides or ())
-    except ResumableError as error:
-        raise typer.Exit(on_lost(error)) from None
+    command = command_of(options, "confirm", name)
+    state = to_be_continued(
+        command,
+        lambda on_lost: confirm_sweep(
+            name, request, options, on_lost=on_lost, overrides=overrides or ()
+        ),
+    )
     _show(state, storage, command, as_json=as_json, no_tracking=no_tracking)
     if not state.is_confirmed and state.closed == SweepEnd.INTERRUPTED:
         raise typer.Exit(130)

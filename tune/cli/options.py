@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
-from magtkd.errors import SweepError
+from magtkd.cli import complain
+from magtkd.errors import ResumableError, SweepError
+from tune.config import SweepOptions
 
 __all__ = [
     "PATIENCE_SECONDS",
@@ -21,7 +24,11 @@ __all__ = [
     "WaitNodesOption",
     "WaitSecondsOption",
     "check_alone",
+    "command_of",
+    "to_be_continued",
 ]
+
+T = TypeVar("T")
 
 AddressOption = Annotated[
     str | None,
@@ -67,3 +74,30 @@ def check_alone(environment: Mapping[str, str]) -> None:
             f"srun: started this {tasks} times, and the sweep runs in the first of them; give srun "
             "-N1 -n1 --overlap, or use magtkd slurm"
         )
+
+
+def command_of(options: SweepOptions, *words: str) -> str:
+    """A command of magtkd that continues work with these options, for people."""
+    # Without the address, it would run on this machine alone.
+    address = ["--address", options.address] if options.address else []
+    return shlex.join(["magtkd", *words, "--storage", options.storage, *address])
+
+
+def to_be_continued(command: str, run: Callable[[Callable[[ResumableError], int]], T]) -> T:
+    """What `run` gives. Where the storage or Ray went away, a line says how to continue.
+
+    Args:
+        command: continues the work.
+        run: does the work; gets what to call in another thread when Ray is gone.
+
+    Raises:
+        typer.Exit: the work can be continued.
+    """
+
+    def on_lost(error: ResumableError) -> int:
+        return complain(f"{error}; to continue: {command}", error.exit_code)
+
+    try:
+        return run(on_lost)
+    except ResumableError as error:
+        raise typer.Exit(on_lost(error)) from None

@@ -25,6 +25,7 @@ from tune.cli.options import (
     WaitNodesOption,
     WaitSecondsOption,
     check_alone,
+    command_of,
 )
 from tune.config import SweepConfig, SweepOptions, load_sweep
 from tune.ledger import SweepEnd, SweepLayout, SweepState, TrialStatus
@@ -162,9 +163,7 @@ def _with_resume(error: ResumableError, name: str, options: SweepOptions) -> str
 
 
 def _resume_command(name: str, options: SweepOptions) -> str:
-    command = ["magtkd", "sweep", "--resume", name, "--storage", options.storage]
-    # Else it would run on this machine alone.
-    return shlex.join([*command, *(["--address", options.address] if options.address else [])])
+    return command_of(options, "sweep", "--resume", name)
 
 
 def _has_completed(state: SweepState) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +14,9 @@ from magtkd.cli import (
     JsonOption,
     Overrides,
     StorageOption,
-    complain,
     examples,
     write_text,
 )
-from magtkd.errors import ResumableError
 from tune.cli.options import (
     AddressOption,
     NoTrackingOption,
@@ -27,6 +24,8 @@ from tune.cli.options import (
     WaitNodesOption,
     WaitSecondsOption,
     check_alone,
+    command_of,
+    to_be_continued,
 )
 from tune.config import SweepOptions, TableSpec, load_table
 from tune.ledger import storage_root
@@ -78,16 +77,8 @@ def make_table(
     from tune.driver import build_table
 
     check_alone(os.environ)
-    words = ["magtkd", "table", str(file), *(overrides or ()), "--storage", storage]
-    command = shlex.join([*words, *(["--address", address] if address else [])])
-
-    def on_lost(error: ResumableError) -> int:
-        return complain(f"{error}; to continue: {command}", error.exit_code)
-
-    try:
-        table = build_table(spec, options, on_lost=on_lost)
-    except ResumableError as error:
-        raise typer.Exit(on_lost(error)) from None
+    command = command_of(options, "table", str(file), *(overrides or ()))
+    table = to_be_continued(command, lambda on_lost: build_table(spec, options, on_lost=on_lost))
     if table is None:
         print(f"interrupted; to continue: {command}")
         raise typer.Exit(130)
