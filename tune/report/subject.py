@@ -10,7 +10,7 @@ import numpy as np
 
 from magtkd.errors import NoneCompletedError
 from magtkd.store import Store
-from tune.ledger import SweepLayout, SweepState, TrialState, TrialStatus, read_sweep
+from tune.ledger import SweepLayout, SweepState, TrialState, TrialStatus
 from tune.report.charts import Axis, Floats
 from tune.results import (
     Confirmation,
@@ -19,7 +19,7 @@ from tune.results import (
     best,
     find_confirmation,
     metric_header,
-    sweep_status,
+    read_status,
     trial_rows,
 )
 from tune.space import Objective
@@ -102,7 +102,7 @@ class Subject:
             StorageLostError: an object store does not answer or refuses.
         """
         layout = SweepLayout.of(storage, name)
-        return cls(layout, storage, sweep_status(layout, storage), read_sweep(layout))
+        return cls(layout, storage, *read_status(layout, storage))
 
     @property
     def name(self) -> str:

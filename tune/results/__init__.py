@@ -32,7 +32,7 @@ from tune.results.selection import (
     trained_chain,
 )
 from tune.results.stage_seconds import TRAINED, Seconds, StageSeconds
-from tune.results.status import Status, driver_of, mlflow_status, sweep_status
+from tune.results.status import Status, driver_of, mlflow_status, read_status, sweep_status
 from tune.results.status_text import print_status
 from tune.results.table import PaperTable, Trained, make_paper_table
 from tune.results.table_text import TABLE_FORMATS, footnotes
@@ -79,6 +79,7 @@ __all__ = [
     "print_status",
     "print_sweeps",
     "print_table",
+    "read_status",
     "reveal_confirmed",
     "reveal_test",
     "short_value",

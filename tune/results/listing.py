@@ -10,10 +10,10 @@ from rich.table import Table
 
 from magtkd.errors import InputError, NoneCompletedError, SweepError, shorten
 from magtkd.store import Files
-from tune.ledger import SweepLayout, is_remote, read_sweep, storage_root
+from tune.ledger import SweepLayout, is_remote, storage_root
 from tune.results.formats import metric_header, print_table, shown_score
 from tune.results.rows import best
-from tune.results.status import sweep_status
+from tune.results.status import read_status
 
 __all__ = ["SweepLine", "list_sweeps", "names_in", "print_sweeps"]
 
@@ -72,7 +72,7 @@ def list_sweeps(storage: str) -> list[SweepLine]:
 def _line(storage: str, name: str) -> SweepLine:
     try:
         layout = SweepLayout.of(storage, name)
-        status, state = sweep_status(layout, storage), read_sweep(layout)
+        status, state = read_status(layout, storage)
         metric = state.objectives[0].metric
     except InputError as error:
         return SweepLine(sweep=name, state="damaged", why=str(error))

@@ -43,6 +43,7 @@ __all__ = [
     "Status",
     "driver_of",
     "mlflow_status",
+    "read_status",
     "sweep_status",
 ]
 
@@ -172,7 +173,12 @@ def _read_live(layout: SweepLayout, driver: str | None) -> Live | None:
 
 
 def sweep_status(layout: SweepLayout, storage: str) -> Status:
-    """The status of a sweep, from its ledger, lock and live file.
+    """The status of a sweep; see `read_status`."""
+    return read_status(layout, storage)[0]
+
+
+def read_status(layout: SweepLayout, storage: str) -> tuple[Status, SweepState]:
+    """The status of a sweep, from its ledger, lock and live file, and the state that it is of.
 
     Args:
         layout: where the sweep is.
@@ -188,7 +194,7 @@ def sweep_status(layout: SweepLayout, storage: str) -> Status:
     what = state.closed or (RUNNING if driver else KILLED)
     count = state.count()
     now = live.trials if live else {}
-    return Status(
+    status = Status(
         sweep=state.name,
         state=what,
         process=driver,
@@ -214,6 +220,7 @@ def sweep_status(layout: SweepLayout, storage: str) -> Status:
         sync=_command("sync", state.name, "--storage", redact(storage)),
         confirmation=_confirmation(layout, state, storage),
     )
+    return status, state
 
 
 def _confirmation(layout: SweepLayout, state: SweepState, storage: str) -> str | None:
