@@ -7,11 +7,9 @@ import os
 import pytest
 import yaml
 
-from magtkd.cli import run_app
 from magtkd.config import load_config
 from magtkd.metrics import Scores
 from magtkd.pipeline import StageRecord
-from tune.cli import app
 from tune.cli.options import check_alone
 from tune.config import SweepConfig
 from tune.ledger import (
@@ -41,16 +39,6 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(SWEEP))
     return tmp_path
-
-
-@pytest.fixture
-def call(capsys):
-    def run(*arguments):
-        code = run_app(app, list(arguments))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import statistics
 import pytest
 import yaml
 
-from magtkd.cli import run_app
 from magtkd.config import load_config
 from magtkd.data import read_corpus
 from magtkd.errors import SweepError
@@ -14,7 +13,6 @@ from magtkd.metrics import OVERALL
 from magtkd.pipeline import StageRecord, run_chain, source_of
 from magtkd.scoring import score_split
 from magtkd.store import Store
-from tune.cli import app
 from tune.config import SweepConfig
 from tune.driver.confirm import ConfirmRequest, _new
 from tune.ledger import (
@@ -61,16 +59,6 @@ REQUEST = ConfirmRequest(num_seeds=2)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def call(capsys):
-    def run(*arguments):
-        code = run_app(app, list(arguments))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -15,11 +15,9 @@ import mlflow
 import pyarrow as pa
 import pytest
 
-from magtkd.cli import run_app
 from magtkd.metrics import Scores
 from magtkd.pipeline import Outcome, StageRecord
 from magtkd.store import Artifact, Store, is_locked
-from tune.cli import app
 from tune.ledger import (
     StagesRecorded,
     SweepClosed,
@@ -55,16 +53,6 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path / "magtkd-results"
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = run_app(app, list(arguments))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def write_sweep(storage: Path, name: str, *keys: str, score: float | None = 0.6) -> SweepLayout:

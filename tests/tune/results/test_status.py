@@ -15,11 +15,9 @@ from typing import Any
 import pytest
 
 import tune.tracking
-from magtkd.cli import run_app
 from magtkd.errors import StorageLostError
 from magtkd.pipeline import StageRecord
 from magtkd.store import take_lock
-from tune.cli import app
 from tune.config import SweepConfig
 from tune.ledger import (
     EpochReported,
@@ -106,16 +104,6 @@ def live(layout: SweepLayout, **changes: Any) -> None:
         "engine": "up",
     }
     layout.live_file.write_text(json.dumps(content | changes))
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = run_app(app, list(arguments))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 # --- the driver -------------------------------------------------------------------------------
